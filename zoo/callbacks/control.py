@@ -1,0 +1,131 @@
+"""Stopping: by the user, exactly resumable; and by a loss that is no number, before it does harm."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.runs import Interrupted, command
+
+
+class StopAndResume(Callback):
+    """Ctrl-C (or SIGTERM) finishes the batch, writes ``last.ckpt`` and stops; a second Ctrl-C stops at once.
+
+    Every checkpoint holds the random number generators' states, so that a resumed run draws what an unbroken one
+    would have drawn.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.previous: dict[int, Any] = {}
+        self.random: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self.note)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        print("\nstopping after this batch (again to stop at once) …", flush=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.random:
+            torch.set_rng_state(self.random["cpu"])
+            if self.random["cuda"]:
+                torch.cuda.set_rng_state_all(self.random["cuda"])
+            self.random = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # after the last batch of an epoch comes its validation: then stop one batch later
+        if self.signal is None or trainer.is_last_batch or trainer.should_stop:  # type: ignore[attr-defined]
+            return
+        loop = trainer.fit_loop.epoch_loop
+        # Lightning counts the batch after this hook; the checkpoint must hold it as done
+        loop.batch_progress.increment_completed()
+        loop._batches_that_stepped += 1
+        checkpoint = trainer.checkpoint_callback
+        path = Path(getattr(checkpoint, "dirpath", None) or trainer.default_root_dir) / "last.ckpt"
+        trainer.save_checkpoint(path)
+        rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
+        path = rescued.get(str(path), path)
+        raise Interrupted(
+            f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={path}"
+        )
+
+    def restore_handlers(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.restore_handlers()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.restore_handlers()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        checkpoint["random"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.random = checkpoint.get("random", {})
+
+
+class StopOnNonFinite(Callback):
+    """Stops when the loss is NaN or infinite, before the update: says at which step and in which layer it began.
+
+    On a CPU each step is looked at; on a device, where looking is waiting, every ``log_every_n_steps``. The last
+    checkpoint stays as it is.
+    """
+
+    def __init__(self) -> None:
+        self.batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.batch = batch
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if loss.device.type != "cpu" and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        if not loss.isfinite():
+            where = first_nonfinite(pl_module.model, self.batch[0])  # type: ignore[arg-type]
+            kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
+            kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
+            raise ZooError(
+                f"the loss is {loss.item()} at step {trainer.global_step}: {where}; {kept}. Try a lower optimizer.lr, or "
+                "trainer.gradient_clip_val=1"
+            )
+
+
+def first_nonfinite(model: nn.Module, x: Tensor) -> str:
+    """Where in a forward pass the first value appears that is no finite number."""
+    for name, p in model.named_parameters():
+        if not p.isfinite().all():
+            return f"the weights of {name} are not finite"
+    if not x.isfinite().all():
+        return "the input is not finite"
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if torch.is_tensor(output) and not output.isfinite().all():
+            found.append(name)
+
+    hooks = [m.register_forward_hook(lambda _m, _i, out, n=n: look(n, out)) for n, m in model.named_modules() if n]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"the output of {found[0]} is not finite" if found else "every layer is finite, so it is in the loss"

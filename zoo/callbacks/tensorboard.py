@@ -1,0 +1,215 @@
+"""What TensorBoard shows besides Lightning's own scalars; each is a callback that a config switches on or off."""
+
+import warnings
+from collections import defaultdict
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+
+def writer_of(trainer: Trainer) -> Any | None:
+    """The run's SummaryWriter on the main process; None without a TensorBoard logger."""
+    logger = trainer.logger
+    return logger.experiment if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero else None
+
+
+class SharedCharts(Callback):
+    """Training and validation on one chart each, in the tab Custom Scalars."""
+
+    def __init__(self, metrics: list[str]):
+        self.metrics = metrics
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if writer := writer_of(trainer):
+            charts = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in self.metrics}
+            writer.add_custom_scalars({"training and validation": charts})
+
+
+class Norms(Callback):
+    """Each layer's gradient norm, before clipping (the lecture's vanishing gradient, 16.1), and the norm of all weights."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps or not trainer.logger:  # type: ignore[attr-defined]
+            return
+        named = [(n, p) for n, p in pl_module.named_parameters() if p.grad is not None]
+        grads = torch.stack(torch._foreach_norm([p.grad for _, p in named]))
+        weights = torch.stack(torch._foreach_norm([p.detach() for _, p in named]))
+        squares: dict[str, float] = defaultdict(float)
+        for (name, _), square in zip(named, grads.square().tolist(), strict=True):
+            squares[name.removeprefix("model.").rpartition(".")[0]] += square  # a layer's weight and bias together
+        values = {f"grad_norm/{layer}": square**0.5 for layer, square in squares.items()}
+        trainer.logger.log_metrics({**values, "weight_norm": weights.norm().item()}, step=trainer.global_step)
+
+
+class Graph(Callback):
+    """The model's graph."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer, model = writer_of(trainer), pl_module.model
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not writer or getattr(model, "_compiled_call_impl", None) is not None:  # a compiled model cannot be traced
+            return
+        x = data.preprocess(data.splits["train"][0][:1]).to(pl_module.device)
+        training = model.training  # type: ignore[union-attr]
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant on purpose
+            writer.add_graph(model.eval(), x)  # type: ignore[union-attr]
+        model.train(training)  # type: ignore[union-attr]
+
+
+class Kernels(Callback):
+    """The first layer's kernels as images, after every epoch; each is scaled to its own range.
+
+    Args:
+        most: how many are shown.
+    """
+
+    def __init__(self, most: int = 64):
+        self.most = most
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if writer := writer_of(trainer):
+            kernels = first_kernels(pl_module.model, data.in_channels, data.image_size)  # type: ignore[arg-type]
+            if kernels is not None:
+                grid = make_grid(kernels[: self.most], nrow=8, normalize=True, scale_each=True, padding=1, pad_value=0.5)
+                zoom = max(1, 320 // grid.shape[-1])
+                grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
+                writer.add_image("kernels/first_layer", grid, trainer.current_epoch)
+
+
+def first_kernels(model: nn.Module, channels: int, size: int) -> Tensor | None:
+    """The first layer's weights as images (N, 1 or 3, h, w): of a convolution, or of a linear layer on pixels."""
+    weight = next((p.detach().cpu() for p in model.parameters() if p.ndim > 1), None)
+    if weight is None:
+        return None
+    if weight.ndim == 2 and weight.shape[1] == channels * size**2:
+        weight = weight.view(-1, channels, size, size)
+    if weight.ndim != 4:
+        return None
+    return weight if weight.shape[1] in (1, 3) else weight[:, :1]
+
+
+class OnTest(Callback):
+    """Collects the test's predictions and shows them when it ends."""
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.outputs: list[tuple[Tensor, Tensor]] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.outputs.append(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # under several processes the order of the examples is spread; the pictures are for one
+        if (writer := writer_of(trainer)) and self.outputs and trainer.world_size == 1:
+            logits, labels = (torch.cat(parts).cpu() for parts in zip(*self.outputs, strict=True))
+            self.show(writer, trainer, pl_module, logits, labels)
+        self.outputs = []
+
+    def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
+        raise NotImplementedError
+
+
+class ConfusionMatrix(OnTest):
+    """Rows are true classes, columns predictions; shades are shares of a row."""
+
+    def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        names = trainer.datamodule.classes
+        counts = multiclass_confusion_matrix(logits, labels, num_classes=len(names))
+        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+        figure = Figure(figsize=(7, 6.4), dpi=100, layout="tight")
+        axes = figure.subplots()
+        axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        axes.set(xlabel="predicted", ylabel="true", title=f"{int(counts.diag().sum())} of {len(labels)} right")
+        if len(names) <= 20:
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+            axes.set_yticks(range(len(names)), names)
+            for i in range(len(names)):
+                for j in range(len(names)):
+                    if counts[i, j]:
+                        shade = "white" if shares[i, j] > 0.5 else "black"
+                        axes.text(j, i, str(int(counts[i, j])), ha="center", va="center", color=shade, fontsize=8)
+        writer.add_figure("test/confusion_matrix", figure, trainer.global_step, close=False)
+
+
+class Mistakes(OnTest):
+    """The test images that were most confidently wrong, each with its true and its predicted class.
+
+    Args:
+        most: how many are shown.
+    """
+
+    def __init__(self, most: int = 25):
+        self.most = most
+
+    def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
+        probability, predicted = logits.softmax(1).max(1)
+        wrong = (predicted != labels).nonzero()[:, 0]
+        worst = wrong[probability[wrong].argsort(descending=True)][: self.most]
+        if not len(worst):
+            return
+        images, names = trainer.datamodule.splits["test"][0], trainer.datamodule.classes
+        columns = min(5, len(worst))
+        rows = -(-len(worst) // columns)
+        figure = Figure(figsize=(2 * columns, 2.3 * rows), dpi=80, layout="tight")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, i in zip(grid, worst.tolist(), strict=False):
+            axes.imshow(images[i].squeeze(-1).numpy(), cmap="gray")
+            axes.set_title(
+                f"true {names[labels[i]]}\nsaid {names[predicted[i]]} {probability[i]:.0%}", fontsize=9
+            )
+        writer.add_figure("test/worst_mistakes", figure, trainer.global_step, close=False)
+
+
+class Projector(OnTest):
+    """Test images in the space of the features that the head reads, for the tab Projector.
+
+    Args:
+        most: how many images.
+    """
+
+    def __init__(self, most: int = 1000):
+        self.most = most
+
+    def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
+        data = trainer.datamodule
+        images = data.splits["test"][0][: self.most]
+        read: list[Tensor] = []
+        hook = task.model.head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
+        with torch.no_grad():
+            task.model(data.preprocess(images).to(task.device))
+        hook.remove()
+        names = [data.classes[label] for label in labels[: self.most].tolist()]
+        sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the writer warns of a folder that a resumed run has already
+            writer.add_embedding(
+                read[0].flatten(1), names, sprites.expand(-1, 3, -1, -1), trainer.global_step, tag="test_features"
+            )
+
+
+class HParams(Callback):
+    """The run's settings beside its test metrics, in the tab HParams."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        from zoo.callbacks.checkpoint import Describe
+
+        describe = next((c for c in trainer.callbacks if isinstance(c, Describe)), None)  # type: ignore[attr-defined]
+        if describe and isinstance(trainer.logger, TensorBoardLogger):
+            groups = ("data", "model", "task", "optimizer", "scheduler", "trainer", "init")
+            shown = {group: describe.config[group] for group in groups if describe.config[group]}
+            shown |= {"seed": describe.config["seed"]}
+            metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+            trainer.logger.log_hyperparams(shown, metrics)

@@ -1,0 +1,150 @@
+"""Image classification data: whole tensors, split once, augmented and normalised on the device."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from zoo.data import sources
+from zoo.data.augment import Augment
+from zoo.data.loader import BatchLoader
+from zoo.data.preprocess import Preprocess
+from zoo.errors import ZooError
+
+
+class ImageData(LightningDataModule):
+    """A data set of labelled images.
+
+    Validation is carved from the official training split with ``split_seed``, the same for every run; the official
+    test split is used by ``test`` alone.
+
+    Args:
+        name: one of ``zoo.data.sources.SOURCES``.
+        num_classes, in_channels, image_size: what the set holds; models are sized by them, and they are checked.
+        mean, std: of each channel, in [0, 1].
+        batch_size: examples an update, over all processes; "full" takes the whole training split (gradient descent).
+        eval_batch_size: examples a batch in validation and test.
+        val_size: images held out for validation; 0 trains on all of them.
+        labels_per_class: train on so many images of each class only (drawn with ``seed``); null takes all.
+        augment: changes to training images.
+        seed: of the order of the batches and of ``labels_per_class``.
+        split_seed: of the validation split.
+        root: the folder of the data; null is the clone's ``data/`` or the user's cache.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int | str = 128,
+        eval_batch_size: int = 1024,
+        val_size: int = 5000,
+        labels_per_class: int | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+        split_seed: int = 0,
+        root: str | None = None,
+    ):
+        super().__init__()
+        if not (batch_size == "full" or (isinstance(batch_size, int) and batch_size > 0)):
+            raise ZooError(f'data.batch_size={batch_size} is not valid: give a positive number, or "full"')
+        self.name, self.num_classes = name, num_classes
+        self.in_channels, self.image_size = in_channels, image_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_size, self.labels_per_class = val_size, labels_per_class
+        self.augment = augment
+        self.seed, self.split_seed = seed, split_seed
+        self.root = Path(root) if root else None
+        self.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
+        self.classes = sources.classes(name)
+        self.splits: dict[str, tuple[Tensor, Tensor]] = {}
+        self._train_loader: BatchLoader | None = None
+        self._position: tuple[int, int] | None = None
+
+    def prepare_data(self) -> None:
+        """Fetch and verify the set, once for all processes."""
+        sources.load(self.name, self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the tensors into memory and split them."""
+        if self.splits:
+            return
+        data = sources.load(self.name, self.root)
+        images, labels = data["train_images"], data["train_labels"]
+        held = (len(self.classes), *images.shape[1:])
+        if held != (self.num_classes, self.image_size, self.image_size, self.in_channels):
+            raise ZooError(
+                f"data={self.name} holds {held[0]} classes of {held[1]}×{held[2]} images with {held[3]} channels, not "
+                f"what data.num_classes, data.image_size and data.in_channels say; leave those as they are"
+            )
+        if not 0 <= self.val_size < len(labels):
+            raise ZooError(f"data.val_size={self.val_size} is not valid: give 0 to {len(labels) - 1}")
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
+        val, train = order[: self.val_size], order[self.val_size :].sort().values
+        if self.labels_per_class is not None:
+            train = self._few(labels, train, self.labels_per_class)
+        # without a held-out part the mapped tensors serve as they are
+        whole = len(train) == len(labels)
+        self.splits = {
+            "train": (images, labels) if whole else (images[train], labels[train]),
+            "val": (images[val], labels[val]),
+            "test": (data["test_images"], data["test_labels"]),
+        }
+
+    def _few(self, labels: Tensor, train: Tensor, n: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        shuffled = train[torch.randperm(len(train), generator=generator)]
+        few = [shuffled[labels[shuffled] == c][:n] for c in range(self.num_classes)]
+        if min(map(len, few)) < n:
+            raise ZooError(f"data.labels_per_class={n}: a class has only {min(map(len, few))} training images")
+        return torch.cat(few).sort().values
+
+    def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> BatchLoader:
+        images, labels = self.splits[split]
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.trainer and self.trainer.strategy.root_device.type == "cuda":
+            # small sets live on the device: no copy a batch
+            images, labels = images.to(self.trainer.strategy.root_device), labels.to(self.trainer.strategy.root_device)
+        return BatchLoader(images, labels, batch_size, shuffle, self.seed, rank, world_size)
+
+    def train_dataloader(self) -> BatchLoader:
+        """The training split in a new order each epoch; a resumed run goes on where it stopped."""
+        n = len(self.splits["train"][1])
+        batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
+        self._train_loader = self._loader("train", batch_size, shuffle=True)
+        if self._position is not None:
+            self._train_loader.epoch, self._train_loader.batch = self._position
+            self._position = None
+        return self._train_loader
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """The held-out part of the training split, in order; nothing when ``val_size`` is 0."""
+        return self._loader("val", self.eval_batch_size) if self.val_size else []
+
+    def test_dataloader(self) -> BatchLoader:
+        """The official test split, in order."""
+        return self._loader("test", self.eval_batch_size)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Raw images uint8 (B, H, W, C) to the model's input float32 (B, C, H, W), augmented in training only."""
+        images, labels = batch
+        if self.augment is not None and self.trainer and self.trainer.training:
+            images = self.augment(images)
+        return self.preprocess(images), labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the order of the examples the training is, for an exact resume."""
+        loader = self._train_loader
+        return {"epoch": loader.epoch, "batch": loader.batch} if loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        if state_dict:
+            self._position = state_dict["epoch"], state_dict["batch"]

@@ -1,0 +1,69 @@
+"""From a picture to a model's input, the same way in training, evaluation and prediction."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from zoo.errors import ZooError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a model's input is: its size in pixels and the mean and standard deviation of each channel in [0, 1]."""
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Raw images, uint8 (B, H, W, C), to normalised float32 (B, C, H, W), on the device they are on.
+
+        The result of a colour image is channels_last in memory, for free: that is how the raw images lie.
+        """
+        scale = images.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
+        shift = images.new_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
+        return images.to(torch.float32).mul_(scale).add_(shift).permute(0, 3, 1, 2)
+
+    def read(self, image: str | Path | Image.Image, invert: bool = False) -> Tensor:
+        """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
+
+        Transparent pixels become white; the image is scaled to ``image_size`` whatever its aspect.
+
+        Args:
+            invert: swap dark and light, for ink on paper where the model learned light on dark (MNIST).
+
+        Raises:
+            ZooError: the file is missing, damaged or no image.
+        """
+        try:
+            picture = image if isinstance(image, Image.Image) else Image.open(image)
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            picture = picture.convert("L" if self.channels == 1 else "RGB")
+        except FileNotFoundError:
+            raise ZooError(f"{image}: no such file") from None
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ZooError(f"{image}: not an image that can be read ({error})") from None
+        if picture.size != (self.image_size, self.image_size):
+            picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(picture)).view(1, self.image_size, self.image_size, self.channels)
+        return 255 - pixels if invert else pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a card or checkpoint."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """The inverse of ``to_dict``."""
+        return cls(values["image_size"], tuple(values["mean"]), tuple(values["std"]))

@@ -1,0 +1,19 @@
+"""Where configs, weights and data lie, in a clone and in an installed wheel. Imports no torch."""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+WEIGHTS = PACKAGE / "weights"
+EMBEDDED = PACKAGE / "embedded" if (PACKAGE / "embedded").is_dir() else PACKAGE.parent / "data"
+
+
+def data_root() -> Path:
+    """The folder of the data: $ZOO_DATA, a clone's own data/, or the user's cache."""
+    if root := os.environ.get("ZOO_DATA"):
+        return Path(root)
+    clone = PACKAGE.parent
+    if (clone / "pyproject.toml").exists() and os.access(clone / "data", os.W_OK):
+        return clone / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reference-zoo"

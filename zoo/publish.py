@@ -1,0 +1,84 @@
+"""Making shipped weights and cards from finished runs, and RESULTS.md from the cards."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from zoo.card import Card, shipped
+from zoo.errors import ZooError
+from zoo.evaluate import measure, test_data
+from zoo.paths import WEIGHTS
+from zoo.pretrained import load, read_checkpoint
+
+
+def publish(name: str, runs: Sequence[Path]) -> Card:
+    """Ship the weights of the first run, with the metrics of all.
+
+    The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
+
+    Raises:
+        ZooError: a run without test metrics, or runs of different settings.
+    """
+    checkpoints = [tested_checkpoint(run) for run in runs]
+    configs = [read_checkpoint(path)["config"] for path in checkpoints]
+    for run, config in zip(runs, configs, strict=True):
+        if [config[k] for k in ("model", "task", "optimizer")] != [configs[0][k] for k in ("model", "task", "optimizer")]:
+            raise ZooError(f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone")
+    model: nn.Module = load(checkpoints[0])
+    card: Card = model.card  # type: ignore[assignment]
+    card.name = name
+    card.metrics = measure(model, test_data(card))
+    card.runs = [
+        {"seed": config["seed"], **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}}
+        for run, config in zip(runs, configs, strict=True)
+    ]
+    content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
+    card.sha256 = hashlib.sha256(content).hexdigest()
+    WEIGHTS.mkdir(exist_ok=True)
+    (WEIGHTS / f"{name}.safetensors").write_bytes(content)
+    card.save(WEIGHTS / f"{name}.json")
+    return card
+
+
+def metrics(run: Path) -> Path:
+    return run / "metrics.json"
+
+
+def tested_checkpoint(run: Path) -> Path:
+    """The checkpoint of a run that its test metrics were measured on."""
+    if metrics(run).exists():
+        for path in (run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt"):
+            if path.exists() and "accuracy" in read_checkpoint(path)["card"]["metrics"]:
+                return path
+    raise ZooError(f"{run} is not the folder of a run that was tested")
+
+
+def results_table() -> str:
+    """RESULTS.md: a row a shipped weight."""
+    lines = [
+        "# Results",
+        "",
+        "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Accuracy and error are on the "
+        "official test split, in per cent; `zoo evaluate --all` measures the shipped weights again. Mean ± standard "
+        "deviation are over the seeds of the last column; the weights shipped are those of the first seed.",
+        "",
+        "| weights | data | parameters | accuracy | error | error, mean ± sd | published | minutes | seeds |",
+        "|---|---|---:|---:|---:|---:|---|---:|---|",
+    ]
+    cards = [Card.read(path) for path in shipped().values()]
+    for card in cards:
+        mean, spread = card.mean_and_spread("accuracy")
+        accuracy = card.metrics["accuracy"]
+        seeds = ", ".join(str(int(run["seed"])) for run in card.runs)
+        many = f"{1 - mean:.2%} ± {spread:.2%}" if len(card.runs) > 1 else "one seed"
+        lines.append(
+            f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data} | {card.parameters:,} | {accuracy:.2%} | "
+            f"{1 - accuracy:.2%} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
+        )
+    lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]
+    lines += [f"- `{card.command}`: {card.hardware}, torch {card.versions.get('torch', '')}" for card in cards]
+    return "\n".join(lines) + "\n"

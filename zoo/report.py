@@ -1,0 +1,120 @@
+"""What a run tells its user: before it starts, about copied weights, and at the end."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from zoo.errors import ZooError
+from zoo.runs import command
+from zoo.transfer import Mismatch, Row
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def check_fit(model: nn.Module, data: Any, config: dict[str, Any]) -> None:
+    """Run two training images through a model, and say which setting is wrong if they do not go through.
+
+    Raises:
+        ZooError: the model does not take the data's images, or does not give a number a class.
+    """
+    x = data.preprocess(data.splits["train"][0][:2])
+    mode = model.training
+    shape = "×".join(map(str, x.shape[1:]))
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            output = model.eval()(x)
+    except (RuntimeError, ValueError) as error:
+        sized = [k for k in ("in_channels", "image_size") if k in config["model"]]
+        settings = " ".join(f"model.{k}={getattr(data, k)}" for k in sized)
+        advice = f"this data needs {settings}, which is the default" if settings else "choose another model or data"
+        reason = str(error).splitlines()[0]
+        raise ZooError(f"the model does not fit data={data.name}, images of {shape}: {reason}; {advice}") from None
+    finally:
+        model.train(mode)
+    if tuple(output.shape) != (2, data.num_classes):
+        raise ZooError(
+            f"the model gives {tuple(output.shape[1:])} numbers an image, but data={data.name} has {data.num_classes} "
+            f"classes; set model.num_classes={data.num_classes}, which is the default"
+        )
+
+
+def compile_or_warn(model: nn.Module) -> None:
+    """Compile a model in place, or warn and go on without where no compiler is found."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(2))
+    except Exception as error:  # torch's inductor has an exception class a compiler and version
+        warnings.warn(
+            f"compile=true, but torch.compile does not work here ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}); training goes on without it",
+            stacklevel=2,
+        )
+        return
+    model.compile()
+
+
+def copied(copy: Callable[[], list[Row]]) -> list[Row]:
+    """Copy weights; where they do not fit, show the table before the error."""
+    try:
+        return copy()
+    except Mismatch as mismatch:
+        console.print(weight_table(mismatch.rows, set()))
+        raise
+
+
+def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
+    """Show what became of each tensor."""
+    if not rows:
+        rows = [Row(name, "initial") for name, _ in model.named_parameters()]
+    console.print(weight_table(rows, set(frozen)))
+
+
+def weight_table(rows: list[Row], frozen: set[str]) -> Table:
+    table = Table("tensor", "weights", "", "frozen", title="transfer", title_justify="left")
+    for row in rows:
+        color = "red" if row.status in ("missing", "unexpected", "wrong shape") else None
+        table.add_row(row.name, row.status, row.detail, "frozen" if row.name in frozen else "", style=color)
+    return table
+
+
+def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) -> None:
+    """One line: what is trained on what, and where it is written."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    n, v, t = (len(data.splits[split][1]) for split in ("train", "val", "test"))
+    console.print(
+        f"{config['name']}: {trained:,} trained parameters; {data.name}: {n:,} training, {v:,} validation, {t:,} test "
+        f"images; seed {config['seed']}; writing to {run_dir}"
+    )
+
+
+def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, run_dir: Path) -> None:
+    """The test metrics, where the checkpoint is, and what to do with it."""
+    if metrics:
+        table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
+        for name, value in metrics.items():
+            table.add_row(name.removeprefix("test/"), f"{value:.2%}" if "loss" not in name else f"{value:.4f}")
+        if "test/accuracy" in metrics:
+            table.add_row("error", f"{1 - metrics['test/accuracy']:.2%}")
+        console.print(table)
+    console.print(f"trained for {describe.card.minutes * 60:.0f} s")
+    if chosen is None:
+        return
+    if not chosen.is_relative_to(run_dir):
+        raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
+    chosen, run_dir = relative(chosen), relative(run_dir)
+    example = run_dir / "example.png"
+    Image.fromarray(data.splits["test"][0][0].squeeze(-1).numpy()).save(example)
+    console.print(f"checkpoint   {chosen}")
+    console.print(f"watch        {command('tensorboard')} --logdir logs")
+    console.print(f"predict      {command('zoo')} predict {chosen} {example}")
+
+
+def relative(path: Path) -> Path:
+    """The path as seen from here, where that is shorter."""
+    return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path

@@ -1,0 +1,1 @@
+"""LightningModules, one an objective. A task owns a model and never knows which."""

@@ -1,0 +1,193 @@
+"""Classification: one label for an input."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.optimizer import Optimizer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+
+from zoo.errors import ZooError
+from zoo.transfer import matches
+
+
+class Classify(LightningModule):
+    """Minimise a loss of logits, with the lecture's regularisers (16.5), and measure accuracy.
+
+    Args:
+        model: any module from inputs to logits (B, num_classes).
+        num_classes: number of classes.
+        optimizer: builds the optimizer from parameter groups, as a ``functools.partial`` of a torch.optim class does.
+        scheduler: builds the schedule from the optimizer, or null. Where it has an argument ``"total_steps"`` that is
+            the number of updates in the whole run, and it advances every update; else it advances every epoch, and
+            ``"total_epochs"`` is their number.
+        loss: of (logits, labels); validation and test use the same loss without its label smoothing.
+        l1, l2: λ of the explicit penalties λ Σ|w| and λ Σw² on the loss; biases and norm layers are left out, of the
+            optimizer's own ``weight_decay`` as well. For SGD, l2 = λ is the step of weight_decay = 2λ.
+        max_norm: after an update each unit's incoming weights are scaled back to this length (Srivastava et al. 2014,
+            section 5.1); the head is not constrained. Null is no limit.
+        lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        optimizer: Callable[[Iterable], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        loss: nn.Module | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.loss = loss or nn.CrossEntropyLoss()
+        self.l1, self.l2, self.max_norm = l1, l2, max_norm
+        self.lr_scale = dict(lr_scale or {})
+        kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
+        self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
+        self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
+        metrics = MetricCollection({"accuracy": MulticlassAccuracy(average="micro", **kwargs)})
+        self.val_metrics = metrics.clone(prefix="val/")
+        if num_classes > 5:
+            metrics.add_metrics({"top5": MulticlassAccuracy(average="micro", top_k=5, **kwargs)})
+        metrics.add_metrics(
+            {"f1": MulticlassF1Score(average="macro", **kwargs), "calibration_error": MulticlassCalibrationError(**kwargs)}
+        )
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    # --- what a batch becomes -------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self.model(x)
+        loss = self.loss(logits, y) + self.penalty()
+        self.train_accuracy.update(logits.detach(), y)
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # each self.log costs as much as a small layer
+            self.log("train/loss", loss.detach(), prog_bar=True)
+            self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.train_accuracy.reset()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x, y = batch
+        logits = self.model(x)
+        self.val_metrics.update(logits, y)
+        self.log("val/loss", self.eval_loss(logits, y), batch_size=len(y), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val_metrics.compute(), prog_bar=True)
+        self.val_metrics.reset()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Returns (logits, labels), for callbacks that look at single predictions."""
+        x, y = batch
+        logits = self.model(x)
+        self.test_metrics.update(logits, y)
+        self.log("test/loss", self.eval_loss(logits, y), batch_size=len(y), sync_dist=True)
+        return logits, y
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.test_metrics.compute())
+        self.test_metrics.reset()
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch).softmax(-1)
+
+    def eval_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The training loss without label smoothing or penalties, so that runs compare."""
+        if isinstance(self.loss, nn.CrossEntropyLoss):
+            return nn.functional.cross_entropy(logits, labels, weight=self.loss.weight)
+        return self.loss(logits, labels)
+
+    # --- regularisers ---------------------------------------------------------------------------------------------
+
+    def decayed(self) -> dict[str, nn.Parameter]:
+        """The weights that penalties and weight decay act on: trained matrices and kernels, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad and p.ndim > 1}
+
+    def penalty(self) -> Tensor | float:
+        """λ₁ Σ|w| + λ₂ Σw² over ``decayed()``."""
+        total: Tensor | float = 0.0
+        if self.l1:
+            total = total + self.l1 * sum(w.abs().sum() for w in self.decayed().values())
+        if self.l2:
+            total = total + self.l2 * sum(w.square().sum() for w in self.decayed().values())
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.max_norm is not None:
+            with torch.no_grad():
+                for name, w in self.decayed().items():
+                    if not name.startswith("head."):
+                        w.copy_(w.renorm(p=2, dim=0, maxnorm=self.max_norm))
+
+    # --- optimisation ---------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        groups = self.parameter_groups()
+        optimizer = self.make_optimizer(groups if len(groups) > 1 else groups[0]["params"])
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_scale", 1.0)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler, interval = self.build_scheduler(optimizer, groups)
+        settings = {"scheduler": scheduler, "interval": interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = "val/loss"
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters, grouped by their factor of the learning rate and by whether they decay."""
+        for pattern in self.lr_scale:
+            if not any(matches(name, pattern) for name, _ in self.model.named_parameters()):
+                raise ZooError(f"task.lr_scale: no parameter fits {pattern!r}; {known_layers(self.model)}")
+        decayed = self.decayed()
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, p in self.model.named_parameters():
+            if p.requires_grad:
+                scale = next((s for pattern, s in self.lr_scale.items() if matches(name, pattern)), 1.0)
+                groups.setdefault((scale, name in decayed), []).append(p)
+        if not groups:
+            raise ZooError("nothing is left to train: init.freeze holds every parameter; freeze fewer layers")
+        keywords = getattr(self.make_optimizer, "keywords", {})
+        if not keywords.get("weight_decay"):  # then decayed or not is all the same
+            merged: dict[float, list[nn.Parameter]] = {}
+            for (scale, _), params in groups.items():
+                merged.setdefault(scale, []).extend(params)
+            return [{"params": params, "lr_scale": scale} for scale, params in merged.items()]
+        return [
+            {"params": params, "lr_scale": scale, **({} if decays else {"weight_decay": 0.0})}
+            for (scale, decays), params in groups.items()
+        ]
+
+    def build_scheduler(self, optimizer: Optimizer, groups: list[dict[str, Any]]) -> tuple[LRScheduler, str]:
+        """The schedule and its interval, "step" or "epoch"."""
+        assert self.make_scheduler is not None
+        steps = int(self.trainer.estimated_stepping_batches)
+        totals = {"total_steps": steps, "total_epochs": self.trainer.max_epochs}
+        keywords = getattr(self.make_scheduler, "keywords", {})
+        filled = {key: totals[v] for key, v in keywords.items() if isinstance(v, str) and v in totals}
+        if "max_lr" in keywords and len(groups) > 1:  # a schedule that sets its own rates must scale them too
+            filled["max_lr"] = [keywords["max_lr"] * group.get("lr_scale", 1.0) for group in groups]
+        interval = "step" if "total_steps" in keywords.values() else "epoch"
+        return self.make_scheduler(optimizer, **filled), interval  # type: ignore[call-arg]
+
+
+def known_layers(model: nn.Module) -> str:
+    """For messages: the names of the layers that have parameters."""
+    names = dict.fromkeys(re.sub(r"\.[^.]+$", "", name) for name, _ in model.named_parameters())
+    return f"layers with parameters: {', '.join(names)}"

@@ -1,0 +1,25 @@
+"""Losses that torch.nn does not have."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MAPLoss(nn.Module):
+    """The discriminative loss of LeNet-5's RBF outputs: LeCun et al. 1998, equation 9.
+
+    E = mean over images of y_D + log(e^(−j) + Σ_i e^(−y_i)), with y_i the penalty of class i and D the right class.
+    With outputs −y (as ``LeNet5_1998`` gives them) it is the cross-entropy over the classes and one more class,
+    "rubbish", of constant penalty j, which keeps penalties that are large already from being pushed up.
+
+    Args:
+        j: that penalty, above 0.
+    """
+
+    def __init__(self, j: float = 1.0):
+        super().__init__()
+        self.j = j
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:  # (B, classes), (B,) -> ()
+        rubbish = output.new_full((len(output), 1), -self.j)
+        return F.cross_entropy(torch.cat([output, rubbish], dim=1), target)

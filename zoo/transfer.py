@@ -1,0 +1,135 @@
+"""Transfer learning (lecture 16.7): copy the weights learned for task A to a network for task B, and freeze layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a parameter's dotted name fits a pattern: a glob (``"conv*"``), or a layer with all below it."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+@dataclass
+class Row:
+    """What became of one tensor: copied, adapted, skipped, missing, unexpected or wrong shape; and whether frozen."""
+
+    name: str
+    status: str
+    detail: str = ""
+    frozen: bool = False
+
+
+FINE = ("copied", "adapted", "skipped")
+
+
+class Mismatch(ZooError):
+    """Weights that do not fit a model; ``rows`` is the table."""
+
+    def __init__(self, message: str, rows: list[Row]):
+        super().__init__(message)
+        self.rows = rows
+
+
+def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str] = ()) -> list[Row]:
+    """Fill a model from weights of the same names, in place; nothing is copied unless everything is explained.
+
+    A first convolution may change between grey and colour input: it is adapted so that a grey image, repeated over
+    the channels, gives the same output.
+
+    Args:
+        skip: patterns (see ``matches``) of tensors that keep their initial value, or are not wanted of ``weights``.
+
+    Returns:
+        A row a tensor.
+
+    Raises:
+        Mismatch: a tensor is missing, unexpected or of the wrong shape and no pattern in ``skip`` explains it.
+        ZooError: a pattern fits nothing.
+    """
+    target = model.state_dict()
+    names = list(dict.fromkeys([*target, *weights]))
+    for pattern in skip:
+        if not any(matches(name, pattern) for name in names):
+            raise ZooError(f"init.skip: nothing fits {pattern!r}; tensors: {', '.join(names)}")
+    first = next((n for n, p in model.named_parameters() if p.ndim == 4), None)
+    rows: list[Row] = []
+    new: dict[str, Tensor] = {}
+    for name in names:
+        if any(matches(name, pattern) for pattern in skip):
+            rows.append(Row(name, "skipped"))
+        elif name not in weights:
+            rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
+        elif name not in target:
+            rows.append(Row(name, "unexpected", f"{tuple(weights[name].shape)} in the weights, not in the model"))
+        elif weights[name].shape == target[name].shape:
+            new[name] = weights[name]
+            rows.append(Row(name, "copied", str(tuple(target[name].shape))))
+        elif name == first and (adapted := adapt_channels(weights[name], target[name].shape)) is not None:
+            new[name] = adapted
+            rows.append(Row(name, "adapted", f"{tuple(weights[name].shape)} to {tuple(adapted.shape)}"))
+        else:
+            shapes = f"{tuple(weights[name].shape)} in the weights, {tuple(target[name].shape)} in the model"
+            rows.append(Row(name, "wrong shape", shapes))
+    bad = [row for row in rows if row.status not in FINE]
+    if bad:
+        names = ", ".join(f"{row.name} ({row.status})" for row in bad[:6]) + (", …" if len(bad) > 6 else "")
+        layers = dict.fromkeys(row.name.rsplit(".", 1)[0] for row in bad)
+        raise Mismatch(
+            f"the weights do not fit the model: {names}. To leave those out: 'init.skip=[{','.join(layers)}]'", rows
+        )
+    with torch.no_grad():
+        for name, tensor in new.items():
+            target[name].copy_(tensor)  # shares memory with the model
+    return rows
+
+
+def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
+    """A kernel (O, I, h, w) for 1 instead of 3 input channels or 3 instead of 1; None where that is not the case."""
+    if (kernel.shape[0], *kernel.shape[2:]) != (shape[0], *shape[2:]):
+        return None
+    if (kernel.shape[1], shape[1]) == (3, 1):
+        return kernel.sum(1, keepdim=True)
+    if (kernel.shape[1], shape[1]) == (1, 3):
+        return kernel.expand(shape) / 3
+    return None
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
+
+    Layers whose parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
+
+    Returns:
+        The names of the frozen parameters.
+
+    Raises:
+        ZooError: a pattern fits no parameter or layer.
+    """
+    modules = dict(model.named_modules())
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in [*parameters, *modules] if name):
+            layers = ", ".join(name for name, _ in model.named_children())
+            raise ZooError(f"init.freeze: nothing fits {pattern!r}; layers: {layers}")
+    frozen = [name for name in parameters if any(matches(name, pattern) for pattern in patterns)]
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    for name, module in modules.items():
+        own = list(module.parameters())
+        named = any(matches(name, pattern) for pattern in patterns)
+        if name and (named or (own and all(not p.requires_grad for p in own))):
+            module.eval()
+            module.train = partial(stay_in_eval, module)  # type: ignore[method-assign]
+    return frozen
+
+
+def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    """What ``module.train(mode)`` is for a frozen layer; a function of the file, so that models still pickle."""
+    return module
