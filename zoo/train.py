@@ -4,8 +4,10 @@
 the functions: ``--help``, completion and a mistyped key answer without torch.
 """
 
+import logging
 import os
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from zoo.pretrained import read_weights
     from zoo.transfer import copy_weights, freeze
 
+    quiet()
     build = partial(instantiate, _convert_="all")  # plain lists, which torch and checkpoints take
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
@@ -73,6 +76,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     report.start(config, model, data, run_dir)
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     return finish(config, trainer, task, data, describe, run_dir)
+
+
+def quiet() -> None:
+    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 
 
 def finish(

@@ -10,6 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from zoo.data.loader import BatchLoader
 from zoo.errors import ZooError
 from zoo.runs import Interrupted, command
 
@@ -43,25 +44,27 @@ class StopAndResume(Callback):
             if self.random["cuda"]:
                 torch.cuda.set_rng_state_all(self.random["cuda"])
             self.random = {}
+        if isinstance(trainer.train_dataloader, BatchLoader):  # a loader of another kind stops between epochs
+            trainer.train_dataloader.before_batch = lambda: self.stop_if_asked(trainer)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        # after the last batch of an epoch comes its validation: then stop one batch later
-        if self.signal is None or trainer.is_last_batch or trainer.should_stop:  # type: ignore[attr-defined]
-            return
-        loop = trainer.fit_loop.epoch_loop
-        # Lightning counts the batch after this hook; the checkpoint must hold it as done
-        loop.batch_progress.increment_completed()
-        loop._batches_that_stepped += 1
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # an epoch that has just ended is in last.ckpt already; else stop after the first batch
         checkpoint = trainer.checkpoint_callback
-        path = Path(getattr(checkpoint, "dirpath", None) or trainer.default_root_dir) / "last.ckpt"
-        trainer.save_checkpoint(path)
-        rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
-        path = rescued.get(str(path), path)
-        raise Interrupted(
-            f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={path}"
-        )
+        saved = getattr(checkpoint, "_last_global_step_saved", None) == trainer.global_step
+        if self.signal is not None and saved:
+            self.stop(trainer, Path(checkpoint.last_model_path))  # type: ignore[union-attr]
+
+    def stop_if_asked(self, trainer: Trainer) -> None:
+        """Write a checkpoint and raise, where nothing of a batch is half done."""
+        if self.signal is not None:
+            folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
+            path = Path(folder) / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self.stop(trainer, path)
+
+    def stop(self, trainer: Trainer, path: Path) -> None:
+        path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
+        raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={path}")
 
     def restore_handlers(self) -> None:
         for number, handler in self.previous.items():

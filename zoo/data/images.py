@@ -66,7 +66,7 @@ class ImageData(LightningDataModule):
         self.classes = sources.classes(name)
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
         self._train_loader: BatchLoader | None = None
-        self._position: tuple[int, int] | None = None
+        self._position: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         """Fetch and verify the set, once for all processes."""
@@ -120,7 +120,7 @@ class ImageData(LightningDataModule):
         batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
         self._train_loader = self._loader("train", batch_size, shuffle=True)
         if self._position is not None:
-            self._train_loader.epoch, self._train_loader.batch = self._position
+            self._train_loader.load_state_dict(self._position)
             self._position = None
         return self._train_loader
 
@@ -140,11 +140,9 @@ class ImageData(LightningDataModule):
         return self.preprocess(images), labels
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the order of the examples the training is, for an exact resume."""
-        loader = self._train_loader
-        return {"epoch": loader.epoch, "batch": loader.batch} if loader else {}
+        """Where in the order of the examples the training is; Lightning keeps a loader's own state mid-epoch only."""
+        return self._train_loader.state_dict() if self._train_loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
-        if state_dict:
-            self._position = state_dict["epoch"], state_dict["batch"]
+        self._position = state_dict or None

@@ -1,6 +1,6 @@
 """Batches gathered by index from tensors in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ class BatchLoader:
         shuffle: a new order each epoch, or always the order of the tensors.
         seed: of the order.
         rank, world_size: this process among all.
+
+    Attributes:
+        before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
+            that wants to stop the training can raise there.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class BatchLoader:
         self.batch_size = batch_size
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
+        self.before_batch: Callable[[], None] | None = None
         self.epoch = 0
         self.batch = 0  # batches of this epoch that were handed out
         self.total = len(labels)
@@ -51,10 +56,20 @@ class BatchLoader:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(len(self.labels), generator=generator)[: self.total]
 
+    def state_dict(self) -> dict[str, int]:
+        """Where it is: the next batch to hand out."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another loader was."""
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order().to(self.labels.device)
         n = len(self)
         for i in range(self.batch, n):
+            if i and self.before_batch is not None:
+                self.before_batch()
             index = order[i * self.batch_size : (i + 1) * self.batch_size]
             if self.world_size > 1:
                 # an example may come twice at the very end of an evaluation, so that no process gets none

@@ -70,17 +70,16 @@ class Classify(LightningModule):
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        if batch_idx == 0:  # not at an epoch's end: a run may be resumed between the two
+            self.train_accuracy.reset()
         x, y = batch
         logits = self.model(x)
         loss = self.loss(logits, y) + self.penalty()
         self.train_accuracy.update(logits.detach(), y)
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # each self.log costs as much as a small layer
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # each self.log costs as much as a small layer
             self.log("train/loss", loss.detach(), prog_bar=True)
             self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        self.train_accuracy.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch

@@ -1,0 +1,70 @@
+"""Shared fixtures: a small learnable data set in place of the real ones, and the training command in this process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.data import sources
+
+REPO = Path(__file__).parent.parent
+
+
+def toy(n: int, size: int = 28, channels: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise with a bright block whose place is the class: uint8 (n, size, size, channels) and labels of 10 classes."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 80, (n, size, size, channels), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(n) % 10
+    for i, label in enumerate(labels.tolist()):
+        row, column = divmod(label, 4)
+        images[i, 4 + 6 * row : 8 + 6 * row, 3 + 6 * column : 7 + 6 * column] += 150
+    return images, labels
+
+
+@pytest.fixture
+def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every data set holds 600 + 200 toy images instead."""
+
+    def load(name: str, root: Path | None = None) -> dict[str, torch.Tensor]:
+        shape = (32, 3) if name.startswith("cifar") else (28, 1)
+        train, test = toy(600, *shape), toy(200, *shape, seed=1)
+        return {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
+
+    monkeypatch.setattr(sources, "load", load)
+
+
+@pytest.fixture
+def run_train(monkeypatch, tmp_path, toy_data, capfd):
+    """Call the training command in this process, in an empty folder; returns (exit code, its output)."""
+    import lightning.pytorch.callbacks  # noqa: F401  before the working directory changes
+
+    from zoo.train import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*overrides: str) -> tuple[int, str]:
+        from zoo import train
+
+        train.failures.clear()
+        quick = [] if any(o.startswith("resume=") for o in overrides) else ["data.val_size=100"]
+        monkeypatch.setattr(sys, "argv", ["train.py", *quick, *overrides])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capfd.readouterr()
+        return int(exit_.value.code or 0), out + err
+
+    return call
+
+
+@pytest.fixture
+def command():
+    """Run a real command in a process of its own: (arguments) -> CompletedProcess."""
+
+    def call(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, cwd=kwargs.pop("cwd", REPO), **kwargs
+        )
+
+    return call
