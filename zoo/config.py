@@ -167,6 +167,9 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
                 where = f"nothing is named {part} in {prefix}" if prefix else "no such key"
                 return str(unknown(found[1], part, map(str, node) if isinstance(node, Mapping) else [], where, prefix))
             node = node[part]
+    if "Config group override must be" in text:
+        bad = next((o for o in overrides if o.endswith("=null")), " ".join(overrides))
+        return f"{bad}: a group takes the name of a choice; for nothing, {bad.partition('=')[0]}=none"
     if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
         bad = next((o for o in overrides if o in text), " ".join(overrides))
         return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"

@@ -32,8 +32,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if resume:
         cfg = resumed_config(cfg, resume)
     if not cfg.data.val_size:  # nothing to choose the best by: the last weights are the result
-        cfg.callbacks.checkpoint.update(monitor=None, save_top_k=0)
-        cfg.select = "last"
+        cfg.callbacks.best, cfg.select = None, "last"
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     check_config(config)
 
@@ -91,9 +90,9 @@ def finish(
 ) -> dict[str, float]:
     """Test the chosen weights once, write the metrics into the run's folder and checkpoint, and report."""
     from zoo import report
-    from zoo.callbacks.checkpoint import chosen_checkpoint, load_chosen
+    from zoo.callbacks.checkpoint import load_chosen, written
 
-    chosen = chosen_checkpoint(trainer, config["select"])
+    chosen = written(trainer, config["select"]) or written(trainer, "last")
     metrics = {}
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         load_chosen(task, chosen)
@@ -177,7 +176,7 @@ def message(error: Exception) -> str:
         if isinstance(cause, ZooError):
             return str(cause)
         cause = cause.__cause__
-    if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):
+    if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")) or "Config group override" in str(error):
         overrides = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
         return explain(error, overrides, base_config(overrides))
     return f"{type(error).__name__}: {error}"
@@ -188,13 +187,14 @@ def base_config(overrides: list[str]) -> dict[str, Any] | None:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     groups = [o for o in overrides if (CONFIGS / o.partition("=")[0]).is_dir()]
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return OmegaConf.to_container(compose("train", groups), resolve=False)  # type: ignore[return-value]
-    except HydraException:
+    except (HydraException, OmegaConfBaseException, ValueError):
         return None
 
 

@@ -121,14 +121,13 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def chosen_checkpoint(trainer: Trainer, select: str) -> Path | None:
-    """The file of the best or the last weights, wherever it could be written; None when nothing was written."""
-    callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint):
-        return None
-    path = callback.best_model_path if select == "best" else callback.last_model_path
-    rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
-    return Path(rescued.get(path, path)) if path else None
+def written(trainer: Trainer, name: str) -> Path | None:
+    """The file that the checkpoint callback "best" or "last" wrote, wherever it could be written; None if none was."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
+            rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
+            return Path(rescued.get(callback.best_model_path, callback.best_model_path))
+    return None
 
 
 def load_chosen(task: LightningModule, chosen: Path | None) -> None:

@@ -10,8 +10,10 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from zoo.callbacks.checkpoint import written
 from zoo.data.loader import BatchLoader
 from zoo.errors import ZooError
+from zoo.pretrained import read_checkpoint
 from zoo.runs import Interrupted, command
 
 
@@ -48,11 +50,10 @@ class StopAndResume(Callback):
             trainer.train_dataloader.before_batch = lambda: self.stop_if_asked(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # an epoch that has just ended is in last.ckpt already; else stop after the first batch
-        checkpoint = trainer.checkpoint_callback
-        saved = getattr(checkpoint, "_last_global_step_saved", None) == trainer.global_step
-        if self.signal is not None and saved:
-            self.stop(trainer, Path(checkpoint.last_model_path))  # type: ignore[union-attr]
+        # an epoch that has just ended is in last.ckpt already, if every epoch is; else stop after the first batch
+        last = written(trainer, "last")
+        if self.signal is not None and last and read_checkpoint(last)["global_step"] == trainer.global_step:
+            self.stop(trainer, last)
 
     def stop_if_asked(self, trainer: Trainer) -> None:
         """Write a checkpoint and raise, where nothing of a batch is half done."""
@@ -103,7 +104,7 @@ class StopOnNonFinite(Callback):
             return
         if not loss.isfinite():
             where = first_nonfinite(pl_module.model, self.batch[0])  # type: ignore[arg-type]
-            kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
+            kept = written(trainer, "last")
             kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
             raise ZooError(
                 f"the loss is {loss.item()} at step {trainer.global_step}: {where}; {kept}. Try a lower optimizer.lr, or "

