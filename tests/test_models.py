@@ -1,0 +1,254 @@
+"""Every model: builds, shapes, gradients, published parameter counts, and the lecture's facts."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import zoo
+from zoo.errors import ZooError
+from zoo.features import features
+from zoo.layers import ACTIVATIONS, activation
+from zoo.models.lenet import C3_SOURCES, RBF, LeNet5, LeNet5_1998, PartialConv2d, Subsample, digit_codes
+from zoo.models.mlp import MLP
+from zoo.tasks.losses import MAPLoss
+
+PARAMETERS = {"linear": 7850, "mlp": 669706, "lenet5": 61706, "lenet5_1998": 60000}
+
+
+def test_every_config_has_a_known_size():
+    assert set(zoo.list_models()) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_model(name):
+    """Published parameter count, shape, finite output, a gradient for every parameter, loss ≈ log(classes)."""
+    torch.manual_seed(0)
+    model = zoo.create(name)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PARAMETERS[name]
+    x = torch.randn(16, 1, 28, 28)
+    logits = model(x)
+    assert logits.shape == (16, 10)
+    assert logits.isfinite().all()
+    loss = F.cross_entropy(logits, torch.arange(16) % 10)
+    loss.backward()
+    for parameter_name, p in model.named_parameters():
+        assert p.grad is not None, parameter_name
+        assert p.grad.abs().sum() > 0, parameter_name
+    if name != "lenet5_1998":  # RBF outputs are no logits
+        assert loss.item() == pytest.approx(math.log(10), abs=0.5)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_output_does_not_depend_on_the_batch(name):
+    model = zoo.create(name).eval()
+    x = torch.randn(4, 1, 28, 28)
+    torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("lenet5", {"num_classes": 7, "in_channels": 3, "image_size": 32}, (2, 7)),
+        ("lenet5", {"num_classes": 0}, (2, 84)),
+        ("lenet5", {"channels": [8, 20], "hidden": [30], "batch_norm": True, "pool": "avg", "activation": "tanh"}, (2, 10)),
+        ("lenet5_1998", {"num_classes": 4, "in_channels": 3}, (2, 4)),
+        ("lenet5_1998", {"num_classes": 0}, (2, 84)),
+        ("mlp", {"hidden": [8, 6, 4], "num_classes": 3, "in_channels": 3, "image_size": 32, "batch_norm": True}, (2, 3)),
+        ("linear", {"num_classes": 0}, (2, 784)),
+    ],
+)  # fmt: skip
+def test_arguments(name, arguments, shape):
+    x = torch.randn(2, arguments.get("in_channels", 1), *[32 if arguments.get("in_channels") == 3 else 28] * 2)
+    assert zoo.create(name, **arguments)(x).shape == shape
+
+
+def test_create_errors():
+    with pytest.raises(ZooError, match="'lenet6'; did you mean lenet5\\?.*lenet5, lenet5_1998, linear, mlp"):
+        zoo.create("lenet6")
+    with pytest.raises(ZooError, match=r"model\.num_clases: .* did you mean model\.num_classes\?"):
+        zoo.create("lenet5", num_clases=5)
+    with pytest.raises(ZooError, match=r"model\.dropout=high is not valid: a number is expected"):
+        zoo.create("lenet5", dropout="high")
+    with pytest.raises(ZooError, match="activation=relou is unknown; valid: sigmoid"):
+        zoo.create("mlp", activation="relou")
+    with pytest.raises(ZooError, match="valid: max, avg"):
+        zoo.create("lenet5", pool="min")
+
+
+def test_features():
+    """Features of any layer by name, as timm and torchvision give them."""
+    x = torch.randn(2, 1, 28, 28)
+    extractor = zoo.create("lenet5", features_only=True)
+    assert extractor.layers == ["conv1", "conv2", "fc.fc1", "fc.fc2"]
+    assert [tuple(f.shape[1:]) for f in extractor(x)] == [(6, 28, 28), (16, 10, 10), (120,), (84,)]
+    named = zoo.create("lenet5", features_only=["pool1", "head"])
+    assert [tuple(f.shape[1:]) for f in named(x)] == [(6, 14, 14), (10,)]
+    model = zoo.create("lenet5")
+    torch.testing.assert_close(features(model, x, ["head"])["head"], model(x))
+    with pytest.raises(ZooError, match="no layer is named 'conv9'; valid: conv1"):
+        features(model, x, ["conv9"])
+
+
+# --- lecture 16.1 -------------------------------------------------------------------------------------------------
+
+
+def test_mlp_is_the_lectures_formula():
+    """h(x) = g2(W2 g1(W1 x)) with the same weights, biases as weights of a constant 1."""
+    model = MLP(num_classes=3, image_size=2, hidden=[5], activation="sigmoid")
+    x = torch.randn(7, 1, 2, 2)
+    w1, b1, w2, b2 = (p.detach() for p in model.parameters())
+    g1 = 1 / (1 + torch.exp(-(x.flatten(1) @ w1.T + b1)))
+    torch.testing.assert_close(model(x), g1 @ w2.T + b2)
+
+
+FORMULAS = {
+    "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), lambda x: math.exp(-x) / (1 + math.exp(-x)) ** 2),
+    "relu": (lambda x: max(0.0, x), lambda x: float(x > 0)),
+    "softplus": (lambda x: math.log(1 + math.exp(x)), lambda x: 1 / (1 + math.exp(-x))),
+    "tanh": (
+        lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
+        lambda x: 1 - ((math.exp(2 * x) - 1) / (math.exp(2 * x) + 1)) ** 2,
+    ),
+    "scaled_tanh": (
+        lambda x: 1.7159 * math.tanh(2 / 3 * x),
+        lambda x: 1.7159 * 2 / 3 * (1 - math.tanh(2 / 3 * x) ** 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_activations_are_the_slides(name):
+    """Value and derivative against the formulas; monotone, g' >= 0."""
+    value, derivative = FORMULAS[name]
+    x = torch.linspace(-5, 5, 200, dtype=torch.float64, requires_grad=True)
+    y = activation(name)(x)
+    y.sum().backward()
+    torch.testing.assert_close(y, torch.tensor([value(v) for v in x.tolist()], dtype=torch.float64))
+    torch.testing.assert_close(x.grad, torch.tensor([derivative(v) for v in x.tolist()], dtype=torch.float64))
+    assert (x.grad >= 0).all()
+    assert (y.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_acts_element_by_element(name):
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(activation(name)(x)[1:2, 2:3], activation(name)(x[1:2, 2:3]))
+
+
+def test_back_propagation_by_hand():
+    """The slide's net of two inputs, two hidden units and one output: hand-derived gradients equal autograd's."""
+    torch.manual_seed(0)
+    model = MLP(num_classes=1, image_size=2, hidden=[2], activation="sigmoid").double()
+    model.layers.fc1 = nn.Linear(2, 2).double()  # two inputs
+    x, y = torch.randn(6, 2).double(), torch.randn(6).double()
+    g = torch.sigmoid
+    hidden, head = model.layers.fc1, model.head
+    total = {"w35": 0.0, "w13": 0.0}
+    for xi, yi in zip(x, y, strict=True):
+        in_hidden = hidden.weight @ xi + hidden.bias
+        a = g(in_hidden)
+        in5 = head.weight[0] @ a + head.bias[0]
+        delta5 = 2 * (g(in5) - yi) * g(in5) * (1 - g(in5))
+        delta3 = delta5 * head.weight[0, 0] * a[0] * (1 - a[0])
+        total["w35"] += (delta5 * a[0]).item()
+        total["w13"] += (delta3 * xi[0]).item()
+    loss = (y - g(model(x.view(6, 1, 1, 2)))[:, 0]).square().sum()  # the gradient over examples is the sum
+    loss.backward()
+    assert head.weight.grad[0, 0].item() == pytest.approx(total["w35"], abs=1e-6)
+    assert hidden.weight.grad[0, 0].item() == pytest.approx(total["w13"], abs=1e-6)
+
+
+def test_vanishing_gradient():
+    """A deep sigmoid net starves its first layer; ReLU and batch norm do not."""
+
+    def ratio(**arguments) -> float:
+        torch.manual_seed(0)
+        model = MLP(hidden=[64] * 8, **arguments)
+        F.cross_entropy(model(torch.randn(64, 1, 28, 28)), torch.arange(64) % 10).backward()
+        return (model.layers.fc1.weight.grad.norm() / model.head.weight.grad.norm()).item()
+
+    starved = ratio(activation="sigmoid")
+    assert starved < 1e-3
+    assert ratio(activation="relu") > 10 * starved
+    assert ratio(activation="sigmoid", batch_norm=True) > 100 * starved
+
+
+def test_dropout_as_published():
+    """Expectation kept, eval deterministic, backward through the same mask."""
+    torch.manual_seed(0)
+    drop = MLP(hidden=[4], dropout=0.5).layers.drop1
+    x = torch.ones(20000, requires_grad=True)
+    y = drop(x)
+    y.sum().backward()
+    assert y.mean().item() == pytest.approx(1, abs=0.03)
+    assert torch.equal(x.grad, y.detach())
+    model = MLP(hidden=[16], dropout=0.5, input_dropout=0.5).eval()
+    image = torch.randn(2, 1, 28, 28)
+    assert torch.equal(model(image), model(image))
+
+
+# --- LeNet-5 as published -----------------------------------------------------------------------------------------
+
+
+def test_lenet5_1998_layer_sizes():
+    """The paper's own counts, section II.B."""
+    model = LeNet5_1998()
+    counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
+    assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164, "act": 0, "head": 0}
+    sizes = [tuple(f.shape[1:]) for f in features(model, torch.zeros(1, 1, 32, 32), ["c1", "s2", "c3", "s4", "c5", "f6"]).values()]
+    assert sizes == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,)]
+
+
+def test_c3_connections():
+    """Table I: 60 kernels; an output map depends on its sources and on nothing else."""
+    assert [len(maps) for maps in C3_SOURCES] == [3] * 6 + [4] * 9 + [6]
+    assert [sum(i in maps for maps in C3_SOURCES) for i in range(6)] == [10] * 6
+    layer = PartialConv2d(6, C3_SOURCES)
+    x = torch.randn(1, 6, 5, 5, requires_grad=True)
+    for out, maps in enumerate(C3_SOURCES):
+        (gradient,) = torch.autograd.grad(layer(x)[0, out].sum(), x, retain_graph=True)
+        assert [i for i in range(6) if gradient[0, i].abs().sum() > 0] == sorted(maps)
+
+
+def test_subsampling_sums_then_scales():
+    layer = Subsample(1)
+    layer.weight.data.fill_(2.0)
+    layer.bias.data.fill_(0.5)
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert layer(x).item() == 2 * 10 + 0.5
+
+
+def test_rbf_and_its_loss():
+    """Equation 7, and equation 9 by its formula."""
+    codes = digit_codes()
+    assert codes.shape == (10, 84)
+    assert set(codes.unique().tolist()) == {-1.0, 1.0}
+    assert (torch.cdist(codes, codes) + 100 * torch.eye(10)).min() > 0  # no two alike
+    x = torch.randn(5, 84)
+    output = RBF(codes)(x)
+    y = torch.stack([(x - code).square().sum(1) for code in codes], dim=1)
+    torch.testing.assert_close(output, -y)
+    labels, j = torch.tensor([0, 3, 3, 9, 1]), 2.5
+    right = y[torch.arange(5), labels]
+    expected = (right + torch.log(math.exp(-j) + torch.exp(-y.double()).sum(1))).mean()
+    torch.testing.assert_close(MAPLoss(j)(output, labels).double(), expected)
+
+
+def test_lenet5_1998_pads_with_the_background():
+    """28 px images become 32 px as the paper's: the border of a digit is background."""
+    model = LeNet5_1998().eval()
+    digit = torch.full((1, 1, 28, 28), -0.1)
+    digit[..., 8:20, 8:20] = 1.175
+    padded = F.pad(digit, (2, 2, 2, 2), value=-0.1)
+    torch.testing.assert_close(model(digit), model(padded))
+
+
+def test_lenet5_walk_through():
+    """28 px padded to 32, 32 px as it is: the same 5×5 maps before the fully connected layers."""
+    for size in (28, 32):
+        model = LeNet5(image_size=size)
+        assert features(model, torch.zeros(1, 1, size, size), ["pool2"])["pool2"].shape == (1, 16, 5, 5)
+        assert sum(p.numel() for p in model.parameters()) == 61706
