@@ -90,6 +90,8 @@ def test_lr_scale_makes_groups():
     assert rates["head.weight"] == pytest.approx((0.2, 0.1))
     assert rates["head.bias"] == pytest.approx((0.2, 0.0))
     assert len(rates) == len(list(task.model.parameters()))
+    (only,) = task_for(lr_scale={"*": 0.5}).configure_optimizers().param_groups
+    assert only["lr"] == pytest.approx(0.05)
     with pytest.raises(ZooError, match="no parameter fits 'cnov'; layers with parameters: conv1"):
         task_for(lr_scale={"cnov": 0.1}).parameter_groups()
 

@@ -62,7 +62,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         report.transfer(model, rows, frozen)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=build(cfg.scheduler))
+    scheduler = build(cfg.scheduler) if cfg.scheduler else None
+    task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
     if cfg.compile:
         report.compile_or_warn(model)
 
@@ -81,6 +82,7 @@ def quiet() -> None:
     """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen layers are, on purpose
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 
@@ -154,6 +156,9 @@ def main() -> None:
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise

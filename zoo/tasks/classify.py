@@ -137,13 +137,16 @@ class Classify(LightningModule):
     # --- optimisation ---------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        groups = self.parameter_groups()
-        optimizer = self.make_optimizer(groups if len(groups) > 1 else groups[0]["params"])
-        for group in optimizer.param_groups:
-            group["lr"] *= group.pop("lr_scale", 1.0)
+        try:
+            optimizer = self.make_optimizer(self.parameter_groups())
+        except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
+            raise ZooError(f"optimizer: {error}") from None
+        scales = [group.pop("lr_scale", 1.0) for group in optimizer.param_groups]
+        for group, scale in zip(optimizer.param_groups, scales, strict=True):
+            group["lr"] *= scale
         if self.make_scheduler is None:
             return optimizer
-        scheduler, interval = self.build_scheduler(optimizer, groups)
+        scheduler, interval = self.build_scheduler(optimizer, scales)
         settings = {"scheduler": scheduler, "interval": interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = "val/loss"
@@ -173,15 +176,15 @@ class Classify(LightningModule):
             for (scale, decays), params in groups.items()
         ]
 
-    def build_scheduler(self, optimizer: Optimizer, groups: list[dict[str, Any]]) -> tuple[LRScheduler, str]:
-        """The schedule and its interval, "step" or "epoch"."""
+    def build_scheduler(self, optimizer: Optimizer, scales: list[float]) -> tuple[LRScheduler, str]:
+        """The schedule and its interval, "step" or "epoch"; ``scales`` are the groups' factors of the learning rate."""
         assert self.make_scheduler is not None
         steps = int(self.trainer.estimated_stepping_batches)
         totals = {"total_steps": steps, "total_epochs": self.trainer.max_epochs}
         keywords = getattr(self.make_scheduler, "keywords", {})
         filled = {key: totals[v] for key, v in keywords.items() if isinstance(v, str) and v in totals}
-        if "max_lr" in keywords and len(groups) > 1:  # a schedule that sets its own rates must scale them too
-            filled["max_lr"] = [keywords["max_lr"] * group.get("lr_scale", 1.0) for group in groups]
+        if "max_lr" in keywords:  # a schedule that sets its own rates must scale them too
+            filled["max_lr"] = [keywords["max_lr"] * scale for scale in scales]
         interval = "step" if "total_steps" in keywords.values() else "epoch"
         return self.make_scheduler(optimizer, **filled), interval  # type: ignore[call-arg]
 
