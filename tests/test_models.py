@@ -53,10 +53,10 @@ def test_output_does_not_depend_on_the_batch(name):
     [
         ("lenet5", {"num_classes": 7, "in_channels": 3, "image_size": 32}, (2, 7)),
         ("lenet5", {"num_classes": 0}, (2, 84)),
-        ("lenet5", {"channels": [8, 20], "hidden": [30], "batch_norm": True, "pool": "avg", "activation": "tanh"}, (2, 10)),
+        ("lenet5", {"channels": [8, 20], "hidden": [30], "batch_norm": True, "pool": "avg"}, (2, 10)),
         ("lenet5_1998", {"num_classes": 4, "in_channels": 3}, (2, 4)),
         ("lenet5_1998", {"num_classes": 0}, (2, 84)),
-        ("mlp", {"hidden": [8, 6, 4], "num_classes": 3, "in_channels": 3, "image_size": 32, "batch_norm": True}, (2, 3)),
+        ("mlp", {"hidden": [8, 6, 4], "num_classes": 3, "in_channels": 3, "image_size": 32}, (2, 3)),
         ("linear", {"num_classes": 0}, (2, 784)),
     ],
 )  # fmt: skip
@@ -66,7 +66,7 @@ def test_arguments(name, arguments, shape):
 
 
 def test_create_errors():
-    with pytest.raises(ZooError, match="'lenet6'; did you mean lenet5\\?.*lenet5, lenet5_1998, linear, mlp"):
+    with pytest.raises(ZooError, match=r"'lenet6'; did you mean lenet5\?.*lenet5, lenet5_1998, linear, mlp"):
         zoo.create("lenet6")
     with pytest.raises(ZooError, match=r"model\.num_clases: .* did you mean model\.num_classes\?"):
         zoo.create("lenet5", num_clases=5)
@@ -198,7 +198,10 @@ def test_lenet5_1998_layer_sizes():
     model = LeNet5_1998()
     counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
     assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164, "act": 0, "head": 0}
-    sizes = [tuple(f.shape[1:]) for f in features(model, torch.zeros(1, 1, 32, 32), ["c1", "s2", "c3", "s4", "c5", "f6"]).values()]
+    sizes = [
+        tuple(f.shape[1:])
+        for f in features(model, torch.zeros(1, 1, 32, 32), ["c1", "s2", "c3", "s4", "c5", "f6"]).values()
+    ]
     assert sizes == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,)]
 
 

@@ -134,7 +134,12 @@ def test_metrics_and_curves_continue_in_the_same_run(run_train, monkeypatch, tmp
             assert run_train("resume=last")[0] == 0
         (run,) = (tmp_path / name).glob("logs/*/*")
         events = EventAccumulator(str(run)).Reload()
-        curves.append({tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in ("train/loss", "train/accuracy", "val/accuracy", "weight_norm")})
+        curves.append(
+            {
+                tag: [(e.step, e.value) for e in events.Scalars(tag)]
+                for tag in ("train/loss", "train/accuracy", "val/accuracy", "weight_norm")
+            }
+        )
     assert curves[0] == curves[1]
 
 

@@ -79,7 +79,7 @@ def test_freeze_holds_layers_still_in_train_mode():
     assert torch.equal(model(x), model(x))
     assert torch.equal(model.norm1.running_mean, before)
     assert not pickle.loads(pickle.dumps(model)).train().norm1.training
-    with pytest.raises(ZooError, match="init.freeze: nothing fits 'stem'; layers: conv1"):
+    with pytest.raises(ZooError, match=r"init\.freeze: nothing fits 'stem'; layers: conv1"):
         freeze(model, ["stem"])
 
 

@@ -17,9 +17,9 @@ class Card:
     Attributes:
         name: of the experiment and of the file.
         title: one line for people.
-        model: the model's config: ``_target_`` and its arguments, without interpolations.
-        data: name of the data set it was trained and measured on.
-        preprocess: see ``zoo.data.preprocess.Preprocess``.
+        model, task, data: the configs of the model, of its objective and of the data it was trained and measured on:
+            ``_target_`` and its arguments, without interpolations.
+        preprocess: from a raw input to the model's, as a config: see ``zoo.data.preprocess``.
         classes: class names in the order of the outputs.
         metrics: of this weight on the official test split.
         runs: the same metrics of every seed's run, with its ``seed``; the weight shipped is the first.
@@ -32,7 +32,8 @@ class Card:
     name: str
     title: str
     model: dict[str, Any]
-    data: str
+    task: dict[str, Any]
+    data: dict[str, Any]
     preprocess: dict[str, Any]
     classes: list[str]
     metrics: dict[str, float]

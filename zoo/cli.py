@@ -41,7 +41,7 @@ def list_() -> None:
     table = Table("weights", "data", "parameters", "test accuracy", "")
     for card in (Card.read(path) for path in shipped().values()):
         accuracy = f"{card.metrics['accuracy']:.2%}" if "accuracy" in card.metrics else ""
-        table.add_row(card.name, card.data, f"{card.parameters:,}", accuracy, card.title)
+        table.add_row(card.name, card.data["name"], f"{card.parameters:,}", accuracy, card.title)
     console.print(table)
 
 
@@ -54,18 +54,18 @@ def info(name: Name, trust: Trust = None) -> None:
     model: Any = load(name, trust or ())
     card: Card = model.card
     table = Table("", "", show_header=False)
-    for key in ("name", "title", "data", "parameters", "published", "command", "minutes", "hardware", "licence"):
+    for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware", "licence"):
         table.add_row(key, str(getattr(card, key)))
     for key, value in card.metrics.items():
         table.add_row(key, f"{value:.4f}")
     if len(card.runs) > 1:
         mean, spread = card.mean_and_spread("accuracy")
         table.add_row("accuracy over seeds", f"{mean:.4f} ± {spread:.4f} ({len(card.runs)} runs)")
-    table.add_row("model", ", ".join(f"{k}={v}" for k, v in card.model.items()))
-    table.add_row("preprocess", ", ".join(f"{k}={v}" for k, v in card.preprocess.items()))
+    for key in ("model", "task", "data", "preprocess"):
+        table.add_row(key, ", ".join(f"{k}={v}" for k, v in getattr(card, key).items()))
     table.add_row("classes", ", ".join(card.classes))
     console.print(table)
-    console.print(layer_table(model, model.preprocess))
+    console.print(layer_table(model, model.preprocess.random_input(1)))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
@@ -105,7 +105,9 @@ def predict(
 
 @app.command()
 def evaluate(
-    name: Annotated[str | None, typer.Argument(help="A shipped name or a checkpoint.", autocompletion=complete_name)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped name or a checkpoint.", autocompletion=complete_name)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All shipped weights.")] = False,
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
     trust: Trust = None,
@@ -130,7 +132,14 @@ def evaluate(
             bad.append(source)
         for metric, value in metrics.items():
             said = f"{card.metrics[metric]:.4f}" if metric in card.metrics else ""
-            table.add_row(card.name, metric, said, f"{value:.4f}", "differs" if metric in off else "", style="red" if metric in off else None)
+            table.add_row(
+                card.name,
+                metric,
+                said,
+                f"{value:.4f}",
+                "differs" if metric in off else "",
+                style="red" if metric in off else None,
+            )
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
@@ -151,7 +160,9 @@ def export(
 
 
 @app.command()
-def publish(name: str, runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")]) -> None:
+def publish(
+    name: str, runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")]
+) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.publish import publish as write
 

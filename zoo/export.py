@@ -17,7 +17,7 @@ SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 def export(
     source: str | Path, format: str = "onnx", output: Path | None = None, trust: Sequence[str] = ()
 ) -> tuple[Path, float]:
-    """Write a model that takes normalised images (B, C, H, W), for any B.
+    """Write a model that takes prepared inputs, for images normalised and of shape (B, C, H, W), for any B.
 
     Returns:
         The file, and the largest difference of its outputs from the original's, at a batch size it was not made with.
@@ -29,15 +29,14 @@ def export(
         raise ZooError(f"--format {format} is unknown; valid: {', '.join(SUFFIXES)}")
     model: Any = load(source, trust)
     path = output or Path(f"{model.card.name}{SUFFIXES[format]}")
-    size, channels = model.preprocess.image_size, model.preprocess.channels
-    x = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+    x = model.preprocess.random_input(2)
     if format == "onnx":
         run = write_onnx(model, x, path)
     else:
         program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(program, path)
         run = torch.export.load(path).module()
-    x = torch.randn(5, channels, size, size, generator=torch.Generator().manual_seed(1))
+    x = model.preprocess.random_input(5)
     with torch.no_grad():
         difference = float((run(x) - model(x)).abs().max())
     if not difference <= LARGEST_DIFFERENCE:

@@ -1,7 +1,6 @@
 """Features of any layer by its name (lecture 16.2: hidden layers are representations)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from rich.table import Table
@@ -22,10 +21,11 @@ def features(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Te
             valid = ", ".join(n for n in modules if n)
             raise ZooError(f"no layer is named {name!r}; valid: {valid}")
     found: dict[str, Tensor] = {}
-    hooks = [
-        modules[name].register_forward_hook(lambda _m, _i, out, name=name: found.__setitem__(name, out))
-        for name in layers
-    ]
+
+    def keep(name: str, output: Tensor) -> None:
+        found[name] = output
+
+    hooks = [modules[name].register_forward_hook(lambda _m, _i, out, name=name: keep(name, out)) for name in layers]
     try:
         model(x)
     finally:
@@ -60,10 +60,10 @@ class FeatureExtractor(nn.Module):
         return list(features(self.model, x, self.layers).values())
 
 
-def layer_table(model: nn.Module, preprocess: Any) -> Table:
-    """For people: each layer that computes something, its output's shape for one image, and its parameters."""
+def layer_table(model: nn.Module, x: Tensor) -> Table:
+    """For people: each layer that computes something, the shape of its output for one example of the batch ``x``, and
+    its parameters."""
     leaves = [name for name, m in model.named_modules() if name and not any(True for _ in m.children())]
-    x = torch.zeros(1, preprocess.channels, preprocess.image_size, preprocess.image_size)
     with torch.no_grad():
         outputs = features(model, x, leaves)
     modules = dict(model.named_modules())

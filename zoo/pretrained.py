@@ -2,8 +2,9 @@
 
 import difflib
 import hashlib
+import inspect
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from zoo.card import Card, shipped
-from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
 from zoo.paths import CONFIGS
@@ -76,32 +76,65 @@ def create(
     return model
 
 
-TRUSTED = ("zoo.models",)
+# A config that came with a file may name what is defined here, and nothing else: no function that a module of the zoo
+# merely imported or that touches the machine. Hydra's own block list is no boundary.
+TRUSTED = ("zoo.models", "zoo.tasks", "zoo.data", "torch.nn.modules")
+TRUSTED_FUNCTIONS = ("zoo.models",)  # builders of variants
 
 
-def build(config: dict[str, Any], trust: Sequence[str] | None = ()) -> nn.Module:
-    """Instantiate a model's config. A config that came with a file may only name classes in ``zoo.models``.
+def build(config: Mapping[str, Any], where: str = "model", trust: Sequence[str] | None = (), **arguments: Any) -> Any:
+    """Instantiate a config of a model, a task or data.
 
     Args:
-        trust: further modules it may name; None trusts the config altogether (it is the caller's own).
+        where: how the command line calls it, for messages.
+        trust: modules of the user's own that a config from a file may name besides the zoo's; None trusts the config
+            altogether (it is the caller's own).
+        arguments: further arguments.
+
+    Raises:
+        ZooError: a target that is not trusted; an argument that its class does not take.
     """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
     from zoo.config import check_node
 
     if trust is not None:
         for target in targets(config):
-            if not any(target.startswith(f"{module}.") for module in (*TRUSTED, *trust)):
-                raise ZooError(
-                    f"the file asks for {target}, which is not of this zoo, so it is not run; if you know "
-                    f"the module, say so: --trust {target.rpartition('.')[0]} (in Python: trust=[...])"
-                )
-    check_node(config, "model")
-    module, _, name = config["_target_"].rpartition(".")
-    return getattr(import_module(module), name)(**{k: v for k, v in config.items() if k != "_target_"})
+            check_trusted(target, trust)
+    check_node(config, where)
+    try:
+        return instantiate(dict(config), _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise (error.__cause__ if isinstance(error.__cause__, ZooError) else error) from None
+
+
+def check_trusted(target: str, trust: Sequence[str]) -> None:
+    """Raise a ``ZooError`` unless the target is defined in a trusted module; nothing else is even imported."""
+    module, _, name = target.rpartition(".")
+    if within(module, trust):
+        return
+    if within(module, TRUSTED) or module == "torch.nn":
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError:
+            found = None
+        home = getattr(found, "__module__", "")
+        if within(home, TRUSTED) and (inspect.isclass(found) or within(home, TRUSTED_FUNCTIONS)):
+            return
+    raise ZooError(
+        f"the file asks for {target}, which is no model of this zoo, so it is not run; if you know the module, say so: "
+        f"--trust {module} (in Python: trust=[...])"
+    )
+
+
+def within(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def targets(node: Any) -> list[str]:
     """All ``_target_`` values anywhere in a config."""
-    if isinstance(node, dict):
+    if isinstance(node, Mapping):
         own = [str(node["_target_"])] if "_target_" in node else []
         return own + [t for value in node.values() for t in targets(value)]
     return [t for value in node for t in targets(value)] if isinstance(node, (list, tuple)) else []
@@ -122,11 +155,11 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
         ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
     """
     card = read_card(source)
-    model = build(card.model, trust)
+    model: Any = build(card.model, "model", trust)
     copy_weights(model, read_weights(source, card))
-    model.preprocess = Preprocess.from_dict(card.preprocess)  # type: ignore[assignment]
-    model.classes = card.classes  # type: ignore[assignment]
-    model.card = card  # type: ignore[assignment]
+    model.preprocess = build(card.preprocess, "preprocess", trust)
+    model.classes = card.classes
+    model.card = card
     return model.eval()
 
 
@@ -187,7 +220,9 @@ def read_checkpoint(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
-            raise ZooError(f"{path} holds Python objects that would run code when loaded, so it was not loaded") from None
+            raise ZooError(
+                f"{path} holds Python objects that would run code when loaded, so it was not loaded"
+            ) from None
         raise ZooError(f"{path} is not a checkpoint, or it is damaged") from None
     except IsADirectoryError:
         raise ZooError(f"{path} is a folder; give a checkpoint file in it") from None

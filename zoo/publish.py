@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.card import Card, shipped
 from zoo.errors import ZooError
-from zoo.evaluate import measure, test_data
+from zoo.evaluate import measure
 from zoo.paths import WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
@@ -26,14 +26,21 @@ def publish(name: str, runs: Sequence[Path]) -> Card:
     checkpoints = [tested_checkpoint(run) for run in runs]
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
     for run, config in zip(runs, configs, strict=True):
-        if [config[k] for k in ("model", "task", "optimizer")] != [configs[0][k] for k in ("model", "task", "optimizer")]:
-            raise ZooError(f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone")
+        if [config[k] for k in ("model", "task", "optimizer")] != [
+            configs[0][k] for k in ("model", "task", "optimizer")
+        ]:
+            raise ZooError(
+                f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone"
+            )
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
     card.name = name
-    card.metrics = measure(model, test_data(card))
+    card.metrics = measure(model, card)
     card.runs = [
-        {"seed": config["seed"], **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}}
+        {
+            "seed": config["seed"],
+            **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()},
+        }
         for run, config in zip(runs, configs, strict=True)
     ]
     content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
@@ -76,7 +83,8 @@ def results_table() -> str:
         seeds = ", ".join(str(int(run["seed"])) for run in card.runs)
         many = f"{1 - mean:.2%} ± {spread:.2%}" if len(card.runs) > 1 else "one seed"
         lines.append(
-            f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data} | {card.parameters:,} | {accuracy:.2%} | "
+            f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data['name']} | {card.parameters:,} "
+            f"| {accuracy:.2%} | "
             f"{1 - accuracy:.2%} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
         )
     lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -18,31 +17,28 @@ from zoo.transfer import Mismatch, Row
 console = Console(highlight=False, soft_wrap=True)
 
 
-def check_fit(model: nn.Module, data: Any, config: dict[str, Any]) -> None:
-    """Run two training images through a model, and say which setting is wrong if they do not go through.
+def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
+    """Run two training examples through a task's model, and say which setting is wrong if they do not go through.
 
     Raises:
-        ZooError: the model does not take the data's images, or does not give a number a class.
+        ZooError: the model does not take the data's inputs, or does not give what the task needs.
     """
-    x = data.preprocess(data.splits["train"][0][:2])
+    x, y = data.sample(2)
+    model: nn.Module = task.model
     mode = model.training
     shape = "×".join(map(str, x.shape[1:]))
     try:
         with torch.no_grad(), torch.random.fork_rng():
             output = model.eval()(x)
     except (RuntimeError, ValueError) as error:
-        sized = [k for k in ("in_channels", "image_size") if k in config["model"]]
+        sized = [k for k in config["model"] if hasattr(data, k)]
         settings = " ".join(f"model.{k}={getattr(data, k)}" for k in sized)
         advice = f"this data needs {settings}, which is the default" if settings else "choose another model or data"
         reason = str(error).splitlines()[0]
-        raise ZooError(f"the model does not fit data={data.name}, images of {shape}: {reason}; {advice}") from None
+        raise ZooError(f"the model does not fit data={data.name}, inputs of {shape}: {reason}; {advice}") from None
     finally:
         model.train(mode)
-    if tuple(output.shape) != (2, data.num_classes):
-        raise ZooError(
-            f"the model gives {tuple(output.shape[1:])} numbers an image, but data={data.name} has {data.num_classes} "
-            f"classes; set model.num_classes={data.num_classes}, which is the default"
-        )
+    task.check_output(output, y)
 
 
 def compile_or_warn(model: nn.Module) -> None:
@@ -86,10 +82,9 @@ def weight_table(rows: list[Row], frozen: set[str]) -> Table:
 def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) -> None:
     """One line: what is trained on what, and where it is written."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    n, v, t = (len(data.splits[split][1]) for split in ("train", "val", "test"))
     console.print(
-        f"{config['name']}: {trained:,} trained parameters; {data.name}: {n:,} training, {v:,} validation, {t:,} test "
-        f"images; seed {config['seed']}; writing to {run_dir}"
+        f"{config['name']}: {trained:,} trained parameters; {data.summary()}; seed {config['seed']}; "
+        f"writing to {relative(run_dir)}"
     )
 
 
@@ -108,8 +103,7 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
     if not chosen.is_relative_to(run_dir):
         raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
     chosen, run_dir = relative(chosen), relative(run_dir)
-    example = run_dir / "example.png"
-    Image.fromarray(data.splits["test"][0][0].squeeze(-1).numpy()).save(example)
+    example = data.save_example(run_dir)
     console.print(f"checkpoint   {chosen}")
     console.print(f"watch        {command('tensorboard')} --logdir logs")
     console.print(f"predict      {command('zoo')} predict {chosen} {example}")

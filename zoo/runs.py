@@ -44,13 +44,15 @@ def register_resolvers() -> None:
     """What ``configs/`` may interpolate: the run's folder, and where Hydra notes the config in it."""
     OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
-        "zoo.subdir", lambda resume: f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra", use_cache=True,
+        "zoo.subdir",
+        lambda resume: f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra",
+        use_cache=True,
         replace=True,
     )
 
 
 def command(tool: str) -> str:
-    """How the user calls "train", "zoo", "tensorboard" or "python" from here: with the venv's path if it is not active."""
+    """How to call "train", "zoo", "tensorboard" or "python" from here: with the venv's path if it is not active."""
     if tool == "train" and Path(sys.argv[0]).name == "train.py":
         return f"{command('python')} train.py"
     if tool == "train":

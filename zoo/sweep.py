@@ -25,7 +25,10 @@ def read_run(folder: Path) -> dict[str, str] | None:
     overrides = folder / ".hydra" / "overrides.yaml"
     if not overrides.exists():
         return None
-    varied = dict(str(override).lstrip("+").partition("=")[::2] for override in OmegaConf.load(overrides))
+    varied: dict[str, str] = {}
+    for override in OmegaConf.load(overrides):
+        key, _, value = str(override).lstrip("+").partition("=")
+        varied[key] = value
     metrics = json.loads((folder / "metrics.json").read_text())
     return {"run": folder.name, **varied, **{k.removeprefix("test/"): f"{v:.4f}" for k, v in metrics.items()}}
 

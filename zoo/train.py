@@ -53,7 +53,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data.setup()
 
     model = build(cfg.model)
-    report.check_fit(model, data, config)
+    scheduler = build(cfg.scheduler) if cfg.scheduler else None
+    task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
+    report.check_fit(task, data, config)
     rows = []
     if cfg.init.weights and not resume:
         rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), cfg.init.skip))
@@ -62,8 +64,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
         report.transfer(model, rows, frozen)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scheduler = build(cfg.scheduler) if cfg.scheduler else None
-    task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
     if cfg.compile:
         report.compile_or_warn(model)
 
@@ -82,7 +82,9 @@ def quiet() -> None:
     """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen layers are, on purpose
+    warnings.filterwarnings(
+        "ignore", message=".*in eval mode at the start of training.*"
+    )  # frozen layers are, on purpose
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 
@@ -112,14 +114,16 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     content = read_checkpoint(resume)
     if "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
-    stored = OmegaConf.create(content["config"])
+    stored = OmegaConf.create(dict(content["config"]))
     OmegaConf.set_struct(stored, True)
     for override in HydraConfig.get().overrides.task:
         key, _, _ = override.lstrip("+").partition("=")
         if key in ("resume", "experiment", "debug"):
             continue
         if OmegaConf.is_config(OmegaConf.select(cfg, key)):
-            raise ZooError(f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20")
+            raise ZooError(
+                f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
+            )
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
     return stored

@@ -73,7 +73,7 @@ class Describe(Callback):
 
     Args:
         config: the whole resolved config, plain values.
-        data: the data module; its name, ``preprocess`` and ``classes`` go on the card.
+        data: the data module; its ``card()`` says what goes in and comes out.
         model: the model, for its number of parameters.
     """
 
@@ -83,12 +83,12 @@ class Describe(Callback):
             name=config["name"],
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
             model=config["model"],
-            data=data.name,
-            preprocess=data.preprocess.to_dict(),
-            classes=list(data.classes),
+            task=config["task"],
+            data={**config["data"], "root": None},  # a folder of this machine
+            **data.card(),
             metrics={},
             published=config["card"]["published"] or "",
-            command=f"python train.py {shlex.join(a for a in sys.argv[1:] if '=' in a and not a.startswith('-'))}".strip(),
+            command=shlex.join(["python", "train.py", *(a for a in sys.argv[1:] if "=" in a and a[0] != "-")]),
             hardware=f"{os.cpu_count()} × {processor()}",
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),

@@ -107,8 +107,8 @@ class StopOnNonFinite(Callback):
             kept = written(trainer, "last")
             kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
             raise ZooError(
-                f"the loss is {loss.item()} at step {trainer.global_step}: {where}; {kept}. Try a lower optimizer.lr, or "
-                "trainer.gradient_clip_val=1"
+                f"the loss is {loss.item()} at step {trainer.global_step}: {where}; {kept}. Try a lower "
+                "optimizer.lr, or trainer.gradient_clip_val=1"
             )
 
 

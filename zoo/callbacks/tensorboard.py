@@ -31,16 +31,16 @@ class SharedCharts(Callback):
 
 
 class Norms(Callback):
-    """Each layer's gradient norm, before clipping (the lecture's vanishing gradient, 16.1), and the norm of all weights."""
+    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the norm of all weights."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if (trainer.global_step + 1) % trainer.log_every_n_steps or not trainer.logger:  # type: ignore[attr-defined]
             return
-        named = [(n, p) for n, p in pl_module.named_parameters() if p.grad is not None]
-        grads = torch.stack(torch._foreach_norm([p.grad for _, p in named]))
-        weights = torch.stack(torch._foreach_norm([p.detach() for _, p in named]))
+        named = [(n, p.detach(), p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
+        grads = torch.stack(torch._foreach_norm([grad for _, _, grad in named]))
+        weights = torch.stack(torch._foreach_norm([weight for _, weight, _ in named]))
         squares: dict[str, float] = defaultdict(float)
-        for (name, _), square in zip(named, grads.square().tolist(), strict=True):
+        for (name, _, _), square in zip(named, grads.square().tolist(), strict=True):
             squares[name.removeprefix("model.").rpartition(".")[0]] += square  # a layer's weight and bias together
         values = {f"grad_norm/{layer}": square**0.5 for layer, square in squares.items()}
         trainer.logger.log_metrics({**values, "weight_norm": weights.norm().item()}, step=trainer.global_step)
@@ -54,7 +54,7 @@ class Graph(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not writer or getattr(model, "_compiled_call_impl", None) is not None:  # a compiled model cannot be traced
             return
-        x = data.preprocess(data.splits["train"][0][:1]).to(pl_module.device)
+        x = data.sample(1)[0].to(pl_module.device)
         training = model.training  # type: ignore[union-attr]
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant on purpose
@@ -77,7 +77,9 @@ class Kernels(Callback):
         if writer := writer_of(trainer):
             kernels = first_kernels(pl_module.model, data.in_channels, data.image_size)  # type: ignore[arg-type]
             if kernels is not None:
-                grid = make_grid(kernels[: self.most], nrow=8, normalize=True, scale_each=True, padding=1, pad_value=0.5)
+                grid = make_grid(
+                    kernels[: self.most], nrow=8, normalize=True, scale_each=True, padding=1, pad_value=0.5
+                )
                 zoom = max(1, 320 // grid.shape[-1])
                 grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
                 writer.add_image("kernels/first_layer", grid, trainer.current_epoch)
@@ -102,7 +104,12 @@ class OnTest(Callback):
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         self.outputs.append(outputs)
@@ -167,9 +174,7 @@ class Mistakes(OnTest):
             axes.axis("off")
         for axes, i in zip(grid, worst.tolist(), strict=False):
             axes.imshow(images[i].squeeze(-1).numpy(), cmap="gray")
-            axes.set_title(
-                f"true {names[labels[i]]}\nsaid {names[predicted[i]]} {probability[i]:.0%}", fontsize=9
-            )
+            axes.set_title(f"true {names[labels[i]]}\nsaid {names[predicted[i]]} {probability[i]:.0%}", fontsize=9)
         writer.add_figure("test/worst_mistakes", figure, trainer.global_step, close=False)
 
 

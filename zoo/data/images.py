@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from PIL import Image
 from torch import Tensor
 
 from zoo.data import sources
@@ -55,14 +56,15 @@ class ImageData(LightningDataModule):
         super().__init__()
         if not (batch_size == "full" or (isinstance(batch_size, int) and batch_size > 0)):
             raise ZooError(f'data.batch_size={batch_size} is not valid: give a positive number, or "full"')
-        self.name, self.num_classes = name, num_classes
+        self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
+        self.num_classes = num_classes
         self.in_channels, self.image_size = in_channels, image_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.labels_per_class = val_size, labels_per_class
         self.augment = augment
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root) if root else None
-        self.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
+        self.preprocess = Preprocess(image_size, list(mean), list(std))
         self.classes = sources.classes(name)
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
         self._train_loader: BatchLoader | None = None
@@ -138,6 +140,30 @@ class ImageData(LightningDataModule):
         if self.augment is not None and self.trainer and self.trainer.training:
             images = self.augment(images)
         return self.preprocess(images), labels
+
+    # --- what a run says of its data --------------------------------------------------------------------------------
+
+    def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
+        """The first n examples of a split as the model gets them: images (n, C, H, W), labels (n,)."""
+        images, labels = self.splits[split]
+        return self.preprocess(images[:n]), labels[:n]
+
+    def summary(self) -> str:
+        """One line: the sizes of the splits."""
+        n, v, t = (f"{len(self.splits[split][1]):,}" for split in ("train", "val", "test"))
+        return f"{self.name}: {n} training, {v} validation, {t} test images"
+
+    def card(self) -> dict[str, Any]:
+        """What a card says of a model's inputs and outputs."""
+        return {"preprocess": self.preprocess.config(), "classes": list(self.classes)}
+
+    def save_example(self, folder: Path) -> Path:
+        """Write a test example as a file that ``zoo predict`` takes."""
+        path = folder / "example.png"
+        Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
+        return path
+
+    # --- where it is, for an exact resume ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the order of the examples the training is; Lightning keeps a loader's own state mid-epoch only."""

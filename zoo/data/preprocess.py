@@ -17,8 +17,8 @@ class Preprocess:
     """What a model's input is: its size in pixels and the mean and standard deviation of each channel in [0, 1]."""
 
     image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: list[float]
+    std: list[float]
 
     @property
     def channels(self) -> int:
@@ -59,11 +59,12 @@ class Preprocess:
         pixels = torch.from_numpy(np.array(picture)).view(1, self.image_size, self.image_size, self.channels)
         return 255 - pixels if invert else pixels
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a card or checkpoint."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+    def random_input(self, n: int) -> Tensor:
+        """A batch that a model can be tried with: float32 (n, C, H, W), the same for the same n."""
+        return torch.randn(
+            n, self.channels, self.image_size, self.image_size, generator=torch.Generator().manual_seed(n)
+        )
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """The inverse of ``to_dict``."""
-        return cls(values["image_size"], tuple(values["mean"]), tuple(values["std"]))
+    def config(self) -> dict[str, Any]:
+        """Plain values for a card, from which ``zoo.pretrained.build`` makes it again."""
+        return {"_target_": "zoo.data.preprocess.Preprocess", **asdict(self)}

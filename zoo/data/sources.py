@@ -25,13 +25,13 @@ GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 HUNDRED = tuple(
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
-    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
-    "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree "
-    "motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate "
-    "poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider "
-    "squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle "
-    "wardrobe whale willow_tree wolf woman worm".split()
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+    "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+    "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard "
+    "lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+    "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark "
+    "shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone "
+    "television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm".split()
 )
 
 
@@ -134,7 +134,9 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
             noted = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in SPLITS}
     except (SafetensorError, OSError) as error:
-        raise ZooError(f"{path} is truncated or altered ({error}); delete it, and the next run makes it again") from None
+        raise ZooError(
+            f"{path} is truncated or altered ({error}); delete it, and the next run makes it again"
+        ) from None
     for key, tensor in tensors.items():
         if sha256(tensor.numpy()) != wanted.sha256.get(key, noted.get(key)):
             raise ZooError(f"{path}: {key} is not what it was (sha256); delete it, and the next run makes it again")
@@ -142,7 +144,7 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
 
 
 def sha256(array: "np.ndarray") -> str:
-    return hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+    return hashlib.sha256(array.data.cast("B")).hexdigest()
 
 
 def prepare(name: str, path: Path) -> None:

@@ -99,6 +99,8 @@ class PartialConv2d(nn.Module):
     def __init__(self, in_channels: int, sources: Sequence[Sequence[int]], kernel_size: int = 5):
         super().__init__()
         pairs = [(o, i) for o, maps in enumerate(sources) for i in maps]
+        self.out_index: Tensor
+        self.in_index: Tensor
         self.register_buffer("out_index", torch.tensor([o for o, _ in pairs]), persistent=False)
         self.register_buffer("in_index", torch.tensor([i for _, i in pairs]), persistent=False)
         self.shape = (len(sources), in_channels, kernel_size, kernel_size)
@@ -120,11 +122,11 @@ class RBF(nn.Module):
 
     def __init__(self, codes: Tensor):
         super().__init__()
+        self.codes: Tensor
         self.register_buffer("codes", codes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 84) -> (B, classes)
-        codes: Tensor = self.codes  # type: ignore[assignment]
-        return -(x.unsqueeze(1) - codes).square().sum(-1)
+        return -(x.unsqueeze(1) - self.codes).square().sum(-1)
 
 
 # Table I: the six maps of S2 that each of C3's 16 maps is connected to.

@@ -47,7 +47,7 @@ class Classify(LightningModule):
         lr_scale: Mapping[str, float] | None = None,
     ):
         super().__init__()
-        self.model = model
+        self.model, self.num_classes = model, num_classes
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.loss = loss or nn.CrossEntropyLoss()
         self.l1, self.l2, self.max_norm = l1, l2, max_norm
@@ -60,12 +60,23 @@ class Classify(LightningModule):
         if num_classes > 5:
             metrics.add_metrics({"top5": MulticlassAccuracy(average="micro", top_k=5, **kwargs)})
         metrics.add_metrics(
-            {"f1": MulticlassF1Score(average="macro", **kwargs), "calibration_error": MulticlassCalibrationError(**kwargs)}
+            {
+                "f1": MulticlassF1Score(average="macro", **kwargs),
+                "calibration_error": MulticlassCalibrationError(**kwargs),
+            }
         )
         self.test_metrics = metrics.clone(prefix="test/")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
+
+    def check_output(self, logits: Tensor, labels: Tensor) -> None:
+        """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
+        if tuple(logits.shape) != (len(labels), self.num_classes):
+            raise ZooError(
+                f"the model gives {tuple(logits.shape[1:])} numbers an example, but the data have {self.num_classes} "
+                f"classes; set model.num_classes={self.num_classes}, which is the default"
+            )
 
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
@@ -76,7 +87,8 @@ class Classify(LightningModule):
         logits = self.model(x)
         loss = self.loss(logits, y) + self.penalty()
         self.train_accuracy.update(logits.detach(), y)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # each self.log costs as much as a small layer
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # each self.log costs as much as a small layer
             self.log("train/loss", loss.detach(), prog_bar=True)
             self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
         return loss
