@@ -1,13 +1,17 @@
 """Shared fixtures: a small learnable data set in place of the real ones, and the training command in this process."""
 
+import gzip
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from zoo.data import sources
+from tests.data_helpers import idx
+from zoo.data import readers, sources
 
 REPO = Path(__file__).parent.parent
 
@@ -68,3 +72,25 @@ def command():
         )
 
     return call
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A set "tiny" of 20 + 10 images in idx files, none of them anywhere yet; returns (data root, its files' content).
+
+    Its fetchers are "first" and "second", which a test puts in place.
+    """
+    images, labels = (tensor.numpy() for tensor in toy(30))
+    labels = labels.astype(np.uint8)
+    arrays = {
+        "train_images": images[:20], "train_labels": labels[:20],
+        "test_images": images[20:], "test_labels": labels[20:],
+    }  # fmt: skip
+    known = {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
+    monkeypatch.setitem(
+        sources.SOURCES,
+        "tiny",
+        sources.Source(tuple("0123456789"), "read_idx", ("first", "second"), "its files", known),
+    )
+    content = {readers.FILES[key]: gzip.compress(idx(array.squeeze())) for key, array in arrays.items()}
+    return tmp_path / "root", content

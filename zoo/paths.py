@@ -12,7 +12,7 @@ EMBEDDED = PACKAGE / "embedded" if (PACKAGE / "embedded").is_dir() else PACKAGE.
 def data_root() -> Path:
     """The folder of the data: $ZOO_DATA, a clone's own data/, or the user's cache."""
     if root := os.environ.get("ZOO_DATA"):
-        return Path(root)
+        return Path(root).expanduser()
     clone = PACKAGE.parent
     if (clone / "pyproject.toml").exists() and os.access(clone / "data", os.W_OK):
         return clone / "data"

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.errors import ZooError
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -22,6 +24,12 @@ class Augment:
     flip: bool = False
     rotate: float = 0.0
     zoom: float = 0.0
+
+    def __post_init__(self):
+        if self.shift < 0 or self.rotate < 0:
+            raise ZooError(f"data.augment: shift={self.shift}, rotate={self.rotate} are not valid: give 0 or more")
+        if not 0 <= self.zoom < 1:
+            raise ZooError(f"data.augment.zoom={self.zoom} is not valid: give 0 or more and less than 1")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Raw images, uint8 (B, H, W, C), to the same shape and type."""

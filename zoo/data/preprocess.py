@@ -1,12 +1,14 @@
 """From a picture to a model's input, the same way in training, evaluation and prediction."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -29,14 +31,14 @@ class Preprocess:
 
         The result of a colour image is channels_last in memory, for free: that is how the raw images lie.
         """
-        scale = images.new_tensor([1 / (255 * s) for s in self.std], dtype=torch.float32)
-        shift = images.new_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
-        return images.to(torch.float32).mul_(scale).add_(shift).permute(0, 3, 1, 2)
+        scale, shift = scale_and_shift(tuple(self.mean), tuple(self.std), images.device)
+        return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
     def read(self, image: str | Path | Image.Image, invert: bool = False) -> Tensor:
         """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
-        Transparent pixels become white; the image is scaled to ``image_size`` whatever its aspect.
+        A photograph is turned upright as its EXIF data say; transparent pixels become white; the image is scaled to
+        ``image_size`` whatever its aspect.
 
         Args:
             invert: swap dark and light, for ink on paper where the model learned light on dark (MNIST).
@@ -45,14 +47,19 @@ class Preprocess:
             ZooError: the file is missing, damaged or no image.
         """
         try:
-            picture = image if isinstance(image, Image.Image) else Image.open(image)
+            with nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as file:
+                picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scale
+                picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             picture = picture.convert("L" if self.channels == 1 else "RGB")
         except FileNotFoundError:
             raise ZooError(f"{image}: no such file") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError:
+            raise ZooError(f"{image}: not an image that can be read; give a PNG, a JPEG or the like") from None
+        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
             raise ZooError(f"{image}: not an image that can be read ({error})") from None
         if picture.size != (self.image_size, self.image_size):
             picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
@@ -68,3 +75,11 @@ class Preprocess:
     def config(self) -> dict[str, Any]:
         """Plain values for a card, from which ``zoo.pretrained.build`` makes it again."""
         return {"_target_": "zoo.data.preprocess.Preprocess", **asdict(self)}
+
+
+@lru_cache
+def scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(x / 255 − mean) / std as x · scale + shift; kept, as making tensors on a device is waiting for it."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, shift

@@ -6,8 +6,11 @@ mapped into memory and never unpacked. Each load holds them against the sha256 t
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +44,9 @@ class Source:
 
     Attributes:
         classes: class names in the order of the labels.
-        reader: name of the function in ``zoo.data.fetch`` that reads its files from a folder.
-        fetchers: names of those that bring the files, in the order they are tried; none for an embedded set.
+        reader: name of the function in ``zoo.data.readers`` that reads its files from a folder.
+        fetchers: names of those in ``zoo.data.fetch`` that bring the files, in the order they are tried; none for an
+            embedded set.
         by_hand: what a user can put into the set's folder where nothing can be fetched.
         sha256: of each tensor's bytes, pixels as (N, H, W, C). CIFAR-100's are not known here: its archive is checked
             by torchvision's md5 when it is read, and the tensors against what was noted then.
@@ -127,7 +131,7 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
 
     wanted = source(name)
     path = (root or data_root()) / "prepared" / f"{name}.safetensors"
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, false where the folder may not be looked into
         prepare(name, path)
     try:
         with safe_open(path, "pt") as file:
@@ -144,26 +148,35 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
 
 
 def sha256(array: "np.ndarray") -> str:
-    return hashlib.sha256(array.data.cast("B")).hexdigest()
+    return hashlib.sha256(array.reshape(-1).data).hexdigest()
 
 
 def prepare(name: str, path: Path) -> None:
     """Bring a set's files, decode and verify them, and write the prepared form, whole or not at all."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{name}-*"):  # by a run that was killed; a day, as others may be at it now
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > 86_400:
+                    shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as temporary:
             arrays = obtain(name, path.parent.parent / name, Path(temporary))
             tensors = {key: torch.from_numpy(arrays[key]) for key in SPLITS}
             new = Path(temporary) / path.name
             save_file(tensors, new, metadata={key: sha256(arrays[key]) for key in SPLITS})
+            new.chmod(0o644)  # safetensors' own is for one user alone
             with new.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(new, path)
-    except OSError as error:
-        raise ZooError(f"{name} could not be prepared in {path.parent}: {error}; set data.root or ZOO_DATA") from None
+    except (OSError, SafetensorError) as error:
+        raise ZooError(
+            f"{name} could not be prepared in {path.parent}: {error}; give a folder that can be written to, as "
+            f"data.root= or ZOO_DATA"
+        ) from None
 
 
 def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
@@ -171,31 +184,44 @@ def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
     from zoo.data import fetch
 
     wanted = source(name)
-    read: Callable[[Path], Any] = getattr(fetch, wanted.reader)
     for folder in (own, EMBEDDED / name):
-        if (arrays := read(folder)) is not None:
-            return verified(name, arrays, folder)
+        if (arrays := read(name, folder)) is not None:
+            return arrays
     reasons: list[str] = []
+    if wanted.fetchers:
+        fetch.say(f"{name} is not on this machine yet: fetching it")
     for fetcher in wanted.fetchers:
         folder = temporary / fetcher
         folder.mkdir()
         try:
             getattr(fetch, fetcher)(folder)
+            if (arrays := read(name, folder)) is not None:
+                return arrays
+            reasons.append(f"{fetcher} did not bring the files expected")
         except fetch.Unavailable as error:
             reasons.append(str(error))
-            continue
-        if (arrays := read(folder)) is not None:
-            return verified(name, arrays, folder)
-        reasons.append(f"{fetcher}: its files are not the ones expected")
+        except ZooError:
+            reasons.append(f"{fetcher} brought files that are truncated or altered")
+        fetch.say(reasons[-1])
     tried = f" ({'; '.join(reasons)})" if reasons else ""
     raise ZooError(f"{name} could not be fetched{tried}. Put {wanted.by_hand} into {own} and run again")
 
 
-def verified(name: str, arrays: "dict[str, np.ndarray]", folder: Path) -> "dict[str, np.ndarray]":
-    from zoo.data.fetch import FILES
+def read(name: str, folder: Path) -> "dict[str, np.ndarray] | None":
+    """A set's arrays from the files in a folder, verified; None where they are not there."""
+    from zoo.data import readers
 
-    for key, known in source(name).sha256.items():
+    wanted = source(name)
+    reader: Callable[[Path], Any] = getattr(readers, wanted.reader)
+    try:
+        arrays = reader(folder)
+    except (OSError, ValueError) as error:
+        raise ZooError(
+            f"{folder} has files that are missing or altered ({error}); replace them and run again"
+        ) from None
+    for key, known in wanted.sha256.items() if arrays else ():
         if sha256(arrays[key]) != known:
-            file = folder / FILES[key] if source(name).reader == "read_idx" else f"{key} in {folder}"
+            file = folder / f"{key.split('_')[0]}.png" if wanted.reader == "read_sheets" else f"{key} in {folder}"
+            file = readers.idx_file(folder, key) if wanted.reader == "read_idx" else file
             raise ZooError(f"{file} is truncated or altered (its sha256 is not {name}'s); replace it and run again")
     return arrays
