@@ -183,6 +183,33 @@ def test_goes_on_after_any_batch(taken):
     assert seen == expected
 
 
+def test_shortened_epochs():
+    """A limit ends the epoch: the next one is a new order from its start, or the same with ``repeat``."""
+    images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10)
+    loader = BatchLoader(images, labels, 2, shuffle=True, limit=2)
+    epochs = [torch.cat([y for _, y in loader]).tolist() for _ in range(3)]
+    assert [len(epoch) for epoch in epochs] == [4, 4, 4]
+    assert epochs[0] != epochs[1]
+    assert loader.state_dict() == {"epoch": 3, "batch": 0}
+    loader = BatchLoader(images, labels, 2, shuffle=True, limit=1, repeat=True)
+    assert [y.tolist() for _, y in loader] == [y.tolist() for _, y in loader]
+
+
+@pytest.mark.parametrize(("setting", "lengths"), [(2, [2, 2, 2]), (0.5, [2, 2, 2]), (1.0, [5, 5, 5])])
+def test_limit_train_batches(toy_data, setting, lengths):
+    """Every epoch of a shortened training is as long as the first."""
+    from types import SimpleNamespace
+
+    data = image_data(val_size=100, batch_size=100)
+    data.setup()
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(
+        world_size=1, global_rank=0, strategy=strategy, overfit_batches=0, limit_train_batches=setting
+    )
+    loader = data.train_dataloader()
+    assert [len(list(loader)) for _ in range(3)] == lengths
+
+
 def test_evaluation_is_in_order():
     assert flat(labels(numbered(23, 5))) == list(range(23))
     loader = numbered(23, 5)

@@ -134,6 +134,11 @@ class ImageData(LightningDataModule):
         if batch_size % world_size:
             raise ZooError(f"data.batch_size={batch_size} is not valid: give a multiple of the {world_size} processes")
         self._train_loader = self._loader("train", batch_size, shuffle=True)
+        if self.trainer:
+            self._train_loader.repeat = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+            # Lightning stops there too, but only a loader that knows of it ends its epoch
+            limit, batches = self.trainer.limit_train_batches, len(self._train_loader)
+            self._train_loader.limit = int(limit * batches) if isinstance(limit, float) else limit
         if self._position is not None:
             self._train_loader.load_state_dict(self._position)
             self._position = None

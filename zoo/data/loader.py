@@ -19,6 +19,8 @@ class BatchLoader:
         shuffle: a new order each epoch, or always the order of the tensors.
         seed: of the order.
         rank, world_size: this process among all.
+        limit: batches an epoch where it is to end early; None takes all.
+        repeat: every epoch in the order of the first, so that a few batches can be learned by heart.
 
     Attributes:
         before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
@@ -34,11 +36,14 @@ class BatchLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        limit: int | None = None,
+        repeat: bool = False,
     ):
         self.images, self.labels = images, labels
         self.batch_size = batch_size
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
+        self.limit, self.repeat = limit, repeat
         self.before_batch: Callable[[], None] | None = None
         self.epoch = 0
         self.batch = 0  # batches of this epoch that were handed out
@@ -53,7 +58,7 @@ class BatchLoader:
         """The indices of this epoch's examples, shape (total,)."""
         if not self.shuffle:
             return torch.arange(self.total)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + (0 if self.repeat else self.epoch))
         return torch.randperm(len(self.labels), generator=generator)[: self.total]
 
     def state_dict(self) -> dict[str, int]:
@@ -66,7 +71,7 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order().to(self.labels.device)
-        n = len(self)
+        n = len(self) if self.limit is None else min(len(self), self.limit)
         for i in range(self.batch, n):
             if i and self.before_batch is not None:
                 self.before_batch()
