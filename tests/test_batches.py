@@ -5,6 +5,8 @@ import struct
 import sys
 import warnings
 import zlib
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,16 +108,13 @@ def test_batch_larger_than_the_split(toy_data):
 
 
 def test_only_training_batches_are_augmented(toy_data):
-    class Trainer:
-        training = True
-
     data = image_data(augment=Augment(shift=5))
     data.setup()
-    data.trainer = Trainer()  # type: ignore[assignment]
+    data.trainer = trainer(training=True)
     batch = data.splits["train"][0][:50], data.splits["train"][1][:50]
     plain = data.preprocess(batch[0])
     assert not torch.equal(data.on_after_batch_transfer(batch, 0)[0], plain)
-    Trainer.training = False
+    data.trainer = trainer(training=False)
     assert torch.equal(data.on_after_batch_transfer(batch, 0)[0], plain)
 
 
@@ -183,6 +182,13 @@ def test_goes_on_after_any_batch(taken):
     assert seen == expected
 
 
+def trainer(**settings) -> Any:
+    """What a data module asks of a Trainer."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    defaults = {"world_size": 1, "global_rank": 0, "overfit_batches": 0, "limit_train_batches": 1.0}
+    return SimpleNamespace(**{**defaults, "strategy": strategy, **settings})
+
+
 def test_shortened_epochs():
     """A limit ends the epoch: the next one is a new order from its start, or the same with ``repeat``."""
     images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10)
@@ -198,14 +204,9 @@ def test_shortened_epochs():
 @pytest.mark.parametrize(("setting", "lengths"), [(2, [2, 2, 2]), (0.5, [2, 2, 2]), (1.0, [5, 5, 5])])
 def test_limit_train_batches(toy_data, setting, lengths):
     """Every epoch of a shortened training is as long as the first."""
-    from types import SimpleNamespace
-
     data = image_data(val_size=100, batch_size=100)
     data.setup()
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(
-        world_size=1, global_rank=0, strategy=strategy, overfit_batches=0, limit_train_batches=setting
-    )
+    data.trainer = trainer(limit_train_batches=setting)
     loader = data.train_dataloader()
     assert [len(list(loader)) for _ in range(3)] == lengths
 
@@ -242,13 +243,9 @@ def test_processes_evaluate_everything():
 
 
 def test_batch_that_processes_cannot_share(toy_data):
-    class Trainer:
-        world_size, global_rank = 2, 0
-        strategy = type("", (), {"root_device": torch.device("cpu")})
-
     data = image_data(batch_size=25)
     data.setup()
-    data.trainer = Trainer()  # type: ignore[assignment]
+    data.trainer = trainer(world_size=2)
     fails(data.train_dataloader, "data.batch_size=25", "multiple of the 2 processes")
     data.batch_size, data.splits["train"] = "full", tuple(t[:99] for t in data.splits["train"])  # type: ignore[assignment]
     assert [len(batch) for _, batch in data.train_dataloader()] == [49]

@@ -1,10 +1,11 @@
 """Cards: what a shipped weight is, in a file beside it that anyone can read without torch."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
@@ -58,11 +59,38 @@ class Card:
     @classmethod
     def read(cls, path: Path) -> "Card":
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ZooError(f"{path} is not a card: {error}") from None
+        return cls.of(content, str(path))
+
+    @classmethod
+    def of(cls, content: Any, where: str) -> "Card":
+        """A card from the plain values of a file, ``where``.
+
+        Raises:
+            ZooError: a field is missing, of another kind, or not known to this version.
+        """
+        if not isinstance(content, Mapping):
+            raise ZooError(f"{where} is not a card: it holds no fields")
+        known = get_type_hints(cls)
+        if newer := [str(key) for key in content if key not in known]:
+            raise ZooError(f"{where}: its card has {', '.join(newer)}, so a newer zoo wrote it; update reference-zoo")
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [key for key in needed if key not in content]:
+            raise ZooError(f"{where} is not a card: it lacks {', '.join(missing)}")
+        for key, value in content.items():
+            kind = get_origin(known[key]) or known[key]
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise ZooError(f"{where} is not a card: {key} is {value!r}, not of type {kind.__name__}")
+        return cls(**content)
 
 
 def shipped() -> dict[str, Path]:
     """The cards of all shipped weights, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.json"))}
+
+
+def list_weights() -> list[str]:
+    """The names ``load`` knows."""
+    return list(shipped())

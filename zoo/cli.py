@@ -4,6 +4,7 @@ Imports of torch stand inside the commands, so that ``--help``, ``list`` and com
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from zoo.card import Card, shipped
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
+from zoo.registry import list_models
 
 app = typer.Typer(
     help="A reference model zoo: trained models to look at, use and train again.",
@@ -22,37 +23,55 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)  # [head] in a name is no style
 
 
 def complete_name(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
+def complete_any(incomplete: str) -> list[str]:
+    return [name for name in [*shipped(), *list_models()] if name.startswith(incomplete)]
+
+
 Name = Annotated[str, typer.Argument(help="A shipped name (zoo list) or a checkpoint.", autocompletion=complete_name)]
+AnyName = Annotated[
+    str, typer.Argument(help="A shipped name or a model (zoo list), or a checkpoint.", autocompletion=complete_any)
+]
 Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that the checkpoint's model is in.")]
 
 
 @app.command("list")
 def list_() -> None:
     """The models there are, and the weights shipped with them."""
-    models = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
-    console.print(f"models (zoo.create, model=…): {', '.join(models)}")
+    console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     table = Table("weights", "data", "parameters", "test accuracy", "")
     for card in (Card.read(path) for path in shipped().values()):
         accuracy = f"{card.metrics['accuracy']:.2%}" if "accuracy" in card.metrics else ""
-        table.add_row(card.name, card.data["name"], f"{card.parameters:,}", accuracy, card.title)
+        table.add_row(card.name, str(card.data.get("name", "")), f"{card.parameters:,}", accuracy, card.title)
     console.print(table)
 
 
 @app.command()
-def info(name: Name, trust: Trust = None) -> None:
-    """What a weight is: its card, and its layers with their output shapes."""
+def info(name: AnyName, trust: Trust = None) -> None:
+    """What a weight is: its card, and its layers with their output shapes; of a model, its config and layers."""
     from zoo.features import layer_table
-    from zoo.pretrained import load
+    from zoo.pretrained import example, load, model_config
 
+    if name in list_models() and name not in shipped() and not Path(name).exists():
+        table = Table("", "", show_header=False)
+        for key, value in model_config(name).items():
+            table.add_row(key, str(value))
+        console.print(table)
+        console.print(layer_table(*example(name)))
+        return
     model: Any = load(name, trust or ())
-    card: Card = model.card
+    console.print(card_table(model.card))
+    console.print(layer_table(model, model.preprocess.random_input(1)))
+
+
+def card_table(card: Card) -> Table:
+    """A card for people."""
     table = Table("", "", show_header=False)
     for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware", "licence"):
         table.add_row(key, str(getattr(card, key)))
@@ -63,9 +82,8 @@ def info(name: Name, trust: Trust = None) -> None:
         table.add_row("accuracy over seeds", f"{mean:.4f} ± {spread:.4f} ({len(card.runs)} runs)")
     for key in ("model", "task", "data", "preprocess"):
         table.add_row(key, ", ".join(f"{k}={v}" for k, v in getattr(card, key).items()))
-    table.add_row("classes", ", ".join(card.classes))
-    console.print(table)
-    console.print(layer_table(model, model.preprocess.random_input(1)))
+    table.add_row("classes", ", ".join(map(str, card.classes)))
+    return table
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
@@ -87,10 +105,9 @@ def predict(
     trust: Trust = None,
 ) -> None:
     """Classify images: the most probable classes of each. Files that are no images are named, and the rest go on."""
-    from zoo.predict import image_files, predict_files
+    from zoo.predict import predict_files
 
-    files = image_files(images)
-    results, errors = predict_files(name, files, top, invert, trust or ())
+    results, errors = predict_files(name, images, top, invert, trust or ())
     if as_json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     else:
@@ -117,29 +134,26 @@ def evaluate(
 
     if everything == (name is not None):
         raise ZooError("give a name, or --all")
+    sources = list(shipped()) if everything else [str(name)]
+    if not sources:
+        raise ZooError("no weights are shipped here, so there is nothing to evaluate")
     table = Table("weights", "metric", "card", "measured", "")
     bad: list[str] = []
-    for source in list(shipped()) if everything else [str(name)]:
+    for source in sources:
         try:
             card, metrics, off = measure_again(source, root, trust or ())
-        except ZooError as error:
+        except Exception as error:
             if not everything:
                 raise
             bad.append(source)
-            table.add_row(source, "", "", "", str(error), style="red")
+            print(f"error: {one_line(error)}", file=sys.stderr)
             continue
         if off:
             bad.append(source)
-        for metric, value in metrics.items():
+        for metric, value in (metrics | off).items():
             said = f"{card.metrics[metric]:.4f}" if metric in card.metrics else ""
-            table.add_row(
-                card.name,
-                metric,
-                said,
-                f"{value:.4f}",
-                "differs" if metric in off else "",
-                style="red" if metric in off else None,
-            )
+            verdict, style = ("differs", "red") if metric in off else ("", None)
+            table.add_row(card.name, metric, said, f"{value:.4f}", verdict, style=style)
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
@@ -174,20 +188,37 @@ def publish(
 @app.command()
 def results(
     write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
+    readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
 ) -> None:
     """The table of all results, made from the cards: RESULTS.md."""
-    from zoo.publish import results_table
+    from zoo.publish import readme_with_table, results_table
 
-    if write:
+    if readme:
+        page = Path("README.md")
+        page.write_text(readme_with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+    elif write:
         write.write_text(results_table(), encoding="utf-8")
     else:
         print(results_table())
 
 
+def one_line(error: Exception) -> str:
+    """What went wrong; for an error that nobody foresaw also how to see where it came from."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    from zoo.explain import message
+
+    line, foreseen = message(error)
+    return line if foreseen else f"{line} (the traceback: ZOO_TRACEBACK=1 zoo …)"
+
+
 def main() -> None:
     """Run a command; an error is one line on stderr and exit code 1."""
+    sys.path.append(os.getcwd())  # the user's own modules; last, so that no file lying here stands in for a library
     try:
         app()
-    except ZooError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from lightning import Trainer
 from torch import nn
 
+from zoo.build import build
 from zoo.card import Card
-from zoo.pretrained import build, load
+from zoo.pretrained import load
 
 # Another CPU or BLAS may turn a few of 10,000 images; losses and calibration errors move by more than such a share.
 TOLERANCE = {"accuracy": 5e-4, "top5": 5e-4, "f1": 5e-4}
@@ -28,7 +30,8 @@ def evaluate(
         trust: as in ``zoo.load``.
 
     Returns:
-        Its card, the metrics now, and those metrics of the card that differ by more than the tolerance.
+        Its card, the metrics now, and those of the card's metrics that differ by more than the tolerance or that are
+        not measured any more (NaN). The card of a run that was not tested has none to compare.
 
     Raises:
         ZooError: as ``load``; data that cannot be had.
@@ -36,10 +39,11 @@ def evaluate(
     model: Any = load(source, trust)
     card: Card = model.card
     metrics = measure(model, card, root, trust)
+    said = {name: value for name, value in card.metrics.items() if "/" not in name}  # val/… is not of the test split
     off = {
-        name: value
-        for name, value in card.metrics.items()
-        if name in metrics and not abs(metrics[name] - value) <= TOLERANCE.get(name, LOOSE)
+        name: metrics.get(name, nan)
+        for name, value in said.items()
+        if not abs(metrics.get(name, nan) - value) <= TOLERANCE.get(name, LOOSE)
     }
     return card, metrics, off
 

@@ -1,6 +1,7 @@
 """Features of any layer by its name (lecture 16.2: hidden layers are representations)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -13,16 +14,31 @@ def features(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Te
     """The outputs of the named layers for the input ``x``; names are those of ``model.named_modules()``.
 
     Raises:
-        ZooError: no layer has that name; the message lists them.
+        ZooError: no layer has that name, and the message lists them; a layer that a forward pass does not use.
     """
+    check_names(model, layers)
+    found = outputs(model, x, layers)
+    if unused := [name for name in layers if name not in found]:
+        raise ZooError(
+            f"the model does not call {', '.join(unused)} in its forward pass, so there are no features of it"
+        )
+    return {name: found[name] for name in layers}
+
+
+def check_names(model: nn.Module, layers: Sequence[str]) -> None:
+    """Raise a ``ZooError`` that lists the layers where one has no such name."""
     modules = dict(model.named_modules())
     for name in layers:
         if name not in modules:
-            valid = ", ".join(n for n in modules if n)
-            raise ZooError(f"no layer is named {name!r}; valid: {valid}")
-    found: dict[str, Tensor] = {}
+            raise ZooError(f"no layer is named {name!r}; valid: {', '.join(n for n in modules if n)}")
 
-    def keep(name: str, output: Tensor) -> None:
+
+def outputs(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Any]:
+    """What those of the layers gave that the forward pass of ``x`` called; the last, where one is called again."""
+    modules = dict(model.named_modules())
+    found: dict[str, Any] = {}
+
+    def keep(name: str, output: Any) -> None:
         found[name] = output
 
     hooks = [modules[name].register_forward_hook(lambda _m, _i, out, name=name: keep(name, out)) for name in layers]
@@ -31,13 +47,17 @@ def features(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Te
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: found[name] for name in layers}
+    return found
 
 
 def default_layers(model: nn.Module) -> list[str]:
     """The layers with parameters of their own, in order, without the head."""
-    own = [name for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))]
-    return [name for name in own if name != "head"]
+    return [name for name, m in model.named_modules() if own_parameters(m) and name.partition(".")[0] != "head"]
+
+
+def own_parameters(module: nn.Module) -> int:
+    """The number of a module's parameters without those of the modules in it."""
+    return sum(p.numel() for p in module.parameters(recurse=False))
 
 
 class FeatureExtractor(nn.Module):
@@ -51,25 +71,31 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.model = model
         self.layers = list(layers if layers is not None else default_layers(model))
-        modules = dict(model.named_modules())
-        for name in self.layers:
-            if name not in modules:
-                raise ZooError(f"no layer is named {name!r}; valid: {', '.join(n for n in modules if n)}")
+        check_names(model, self.layers)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(features(self.model, x, self.layers).values())
 
 
-def layer_table(model: nn.Module, x: Tensor) -> Table:
-    """For people: each layer that computes something, the shape of its output for one example of the batch ``x``, and
-    its parameters."""
-    leaves = [name for name, m in model.named_modules() if name and not any(True for _ in m.children())]
+def layer_table(model: nn.Module, x: Tensor | None) -> Table:
+    """For people: each layer that computes something, the shape of its output for one example of the batch ``x``
+    (None: no shapes), and its parameters; the last row is the model's."""
+    shown = {name: m for name, m in model.named_modules() if own_parameters(m) or not any(True for _ in m.children())}
     with torch.no_grad():
-        outputs = features(model, x, leaves)
-    modules = dict(model.named_modules())
-    table = Table("layer", "", "output", "parameters")
-    for name, output in outputs.items():
-        count = sum(p.numel() for p in modules[name].parameters())
-        if not isinstance(modules[name], nn.Identity):
-            table.add_row(name, str(modules[name]), "×".join(map(str, output.shape[1:])), f"{count:,}" if count else "")
+        found = dict.fromkeys(shown) if x is None else outputs(model, x, list(shown))
+    table = Table("layer", "", "output", "parameters", show_footer=True)
+    table.columns[0].footer, table.columns[3].footer = "all", f"{sum(p.numel() for p in model.parameters()):,}"
+    for name, module in shown.items():
+        if not isinstance(module, nn.Identity) and name in found:
+            what = str(module) if not any(True for _ in module.children()) else type(module).__name__
+            count = own_parameters(module)
+            table.add_row(name or "(itself)", what, shape(found[name]), f"{count:,}" if count else "")
     return table
+
+
+def shape(output: Any) -> str:
+    """The sizes of a layer's output without the batch: "6×28×28", and of several tensors each."""
+    if torch.is_tensor(output):
+        return "×".join(map(str, output.shape[1:]))
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else []
+    return ", ".join(shape(part) for part in parts)

@@ -13,38 +13,42 @@ from zoo.pretrained import load
 BATCH = 256
 
 
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files given, and for a folder all images directly in it, by name.
-
-    Raises:
-        ZooError: a folder without images.
-    """
-    known = Image.registered_extensions()
+def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files given, and for a folder all images directly in it, by name; and a message for each folder without."""
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     files: list[Path] = []
+    errors: list[str] = []
     for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in known)
-            if not found:
-                raise ZooError(f"{path}: the folder has no images in it")
-            files += found
-        else:
+        if not path.is_dir():
             files.append(path)
-    return files
+            continue
+        try:
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in readable and not p.name.startswith("."))
+        except OSError as error:
+            errors.append(f"{path}: the folder cannot be read: {error.strerror}")
+            continue
+        if not inside:
+            errors.append(f"{path}: the folder has no images in it")
+        files += inside
+    return files, errors
 
 
 @torch.inference_mode()
 def predict_files(
-    source: str | Path, files: Sequence[Path], top: int = 3, invert: bool = False, trust: Sequence[str] = ()
+    source: str | Path, paths: Sequence[Path], top: int = 3, invert: bool = False, trust: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Classify image files.
+    """Classify image files, and the images in folders.
 
     Returns:
         For each image that could be read its file and the ``top`` classes with their probabilities; and a message for
-        each file that could not.
+        each file or folder that could not.
+
+    Raises:
+        ZooError: as ``zoo.load``; a model that does not give a number a class.
     """
     model: Any = load(source, trust)
+    files, errors = image_files(paths)
     read: list[tuple[Path, torch.Tensor]] = []
-    errors: list[str] = []
     for file in files:
         try:
             read.append((file, model.preprocess.read(file, invert=invert)))
@@ -53,8 +57,11 @@ def predict_files(
     results: list[dict[str, Any]] = []
     for start in range(0, len(read), BATCH):
         part = read[start : start + BATCH]
-        probabilities = model(model.preprocess(torch.cat([image for _, image in part]))).softmax(1)
-        values, indices = probabilities.topk(min(top, len(model.classes)))
+        logits = model(model.preprocess(torch.cat([image for _, image in part])))
+        if logits.shape != (len(part), len(model.classes)):
+            many = f"{tuple(logits.shape[1:])} numbers an image"
+            raise ZooError(f"{source} gives {many}, but its card names {len(model.classes)} classes")
+        values, indices = logits.softmax(1).topk(min(top, len(model.classes)))
         for (file, _), row, classes in zip(part, values.tolist(), indices.tolist(), strict=True):
             predictions = [
                 {"class": model.classes[c], "probability": round(p, 6)} for p, c in zip(row, classes, strict=True)

@@ -1,45 +1,25 @@
-"""Create a model by its config's name; load a trained one, from a shipped name or a checkpoint file."""
+"""Create a model by its config's name; load a trained one, from a shipped name or a file, and run nothing in it."""
 
-import difflib
 import hashlib
 import inspect
 import pickle
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from zoo.card import Card, shipped
+from zoo.build import build
+from zoo.card import Card, list_weights, shipped
+from zoo.config import locate
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
-from zoo.paths import CONFIGS
-from zoo.transfer import copy_weights
+from zoo.registry import list_models, model_config, suggest
+from zoo.transfer import FINE, Mismatch, copy_weights
 
-
-def list_models() -> list[str]:
-    """The names ``create`` knows."""
-    return sorted({path.stem for folder in model_folders() for path in folder.glob("*.yaml")})
-
-
-def list_weights() -> list[str]:
-    """The names ``load`` knows."""
-    return list(shipped())
-
-
-def model_folders() -> list[Path]:
-    """The zoo's model configs, then the user's own in ./configs/model."""
-    return [CONFIGS / "model", Path("configs/model")]
-
-
-def suggest(name: str, valid: Sequence[str], what: str) -> ZooError:
-    """The error for a name that is none of the valid ones."""
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ";"
-    return ZooError(f"no {what} is named {name!r}{hint} valid: {', '.join(valid)}")
+__all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
 
 
 def create(
@@ -48,7 +28,7 @@ def create(
     """Build a model by the name of its config.
 
     Args:
-        name: a file of ``configs/model/``.
+        name: a file of ``configs/model/``, the zoo's or your own.
         weights: fill it from a shipped name or a file; a head of another size keeps its initial value.
         features_only: a module that returns features instead of logits: a list of the outputs of the named layers,
             or, for True, of all layers with parameters but the head.
@@ -57,95 +37,50 @@ def create(
     Raises:
         ZooError: unknown name or argument, weights that do not fit.
     """
-    path = next((p for folder in model_folders() if (p := folder / f"{name}.yaml").exists()), None)
-    if path is None:
-        raise suggest(name, list_models(), "model")
-    config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    assert isinstance(config, dict)
     # sizes that a data set would give keep the class's own default here
-    config = {str(k): v for k, v in config.items() if not (isinstance(v, str) and "${" in v)}
+    config = {k: v for k, v in model_config(name).items() if not (isinstance(v, str) and "${" in v)}
     model = build(config | arguments, trust=None)
     if weights is not None:
         state = read_weights(weights)
         own = model.state_dict()
         resized = any(k.startswith("head.") and k in state and v.shape != state[k].shape for k, v in own.items())
-        headless = not any(k.startswith("head.") for k in own)
-        copy_weights(model, state, skip=["head"] if resized or headless else [])
+        headless = not any(k.startswith("head.") for k in own) and any(k.startswith("head.") for k in state)
+        fill(model, state, f"{weights} does not fit {name}", skip=["head"] if resized or headless else [])
     if features_only:
         return FeatureExtractor(model, None if features_only is True else list(features_only))
     return model
 
 
-# A config that came with a file may name what is defined here, and nothing else: no function that a module of the zoo
-# merely imported or that touches the machine. Hydra's own block list is no boundary.
-TRUSTED = ("zoo.models", "zoo.tasks", "zoo.data", "torch.nn.modules")
-TRUSTED_FUNCTIONS = ("zoo.models",)  # builders of variants
+def example(name: str) -> tuple[nn.Module, Tensor | None]:
+    """An untrained model by its config's name, in eval mode, and an image of noise that it takes, if it takes images.
 
-
-def build(config: Mapping[str, Any], where: str = "model", trust: Sequence[str] | None = (), **arguments: Any) -> Any:
-    """Instantiate a config of a model, a task or data.
-
-    Args:
-        where: how the command line calls it, for messages.
-        trust: modules of the user's own that a config from a file may name besides the zoo's; None trusts the config
-            altogether (it is the caller's own).
-        arguments: further arguments.
-
-    Raises:
-        ZooError: a target that is not trusted; an argument that its class does not take.
+    Sizes that neither the config nor the class gives are those of MNIST.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    from zoo.config import check_node
-
-    if trust is not None:
-        for target in targets(config):
-            check_trusted(target, trust)
-    check_node(config, where)
+    sizes: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "image_size": 28}
+    config = model_config(name)
+    parameters = inspect.signature(locate(config["_target_"], "model")).parameters
+    for key in sizes:
+        for size in (config.get(key), getattr(parameters.get(key), "default", None)):
+            if isinstance(size, int):
+                sizes[key] = size
+                break
+    model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
+    x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
     try:
-        return instantiate(dict(config), _convert_="all", **arguments)
-    except InstantiationException as error:
-        raise (error.__cause__ if isinstance(error.__cause__, ZooError) else error) from None
-
-
-def check_trusted(target: str, trust: Sequence[str]) -> None:
-    """Raise a ``ZooError`` unless the target is defined in a trusted module; nothing else is even imported."""
-    module, _, name = target.rpartition(".")
-    if within(module, trust):
-        return
-    if within(module, TRUSTED) or module == "torch.nn":
-        try:
-            found = getattr(import_module(module), name, None)
-        except ImportError:
-            found = None
-        home = getattr(found, "__module__", "")
-        if within(home, TRUSTED) and (inspect.isclass(found) or within(home, TRUSTED_FUNCTIONS)):
-            return
-    raise ZooError(
-        f"the file asks for {target}, which is no model of this zoo, so it is not run; if you know the module, say so: "
-        f"--trust {module} (in Python: trust=[...])"
-    )
-
-
-def within(module: str, packages: Sequence[str]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
-
-
-def targets(node: Any) -> list[str]:
-    """All ``_target_`` values anywhere in a config."""
-    if isinstance(node, Mapping):
-        own = [str(node["_target_"])] if "_target_" in node else []
-        return own + [t for value in node.values() for t in targets(value)]
-    return [t for value in node for t in targets(value)] if isinstance(node, (list, tuple)) else []
+        with torch.no_grad():
+            model(x)
+    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes something else
+        return model, None
+    return model, x
 
 
 def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
-    """A trained model in eval mode, from a shipped name or a checkpoint of your own.
+    """A trained model in eval mode, from a shipped name or a file of your own.
 
     Args:
-        source: a name of ``list_weights()`` or the path of a checkpoint that training wrote.
-        trust: modules of your own that the checkpoint's config may name.
+        source: a name of ``list_weights()``; the path of a checkpoint that training wrote; or of a safetensors file
+            that has its card beside it.
+        trust: modules of your own that the file's config may name.
 
     Returns:
         The module, with ``preprocess`` (``model(model.preprocess(model.preprocess.read("digit.png")))`` are logits),
@@ -154,61 +89,109 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     Raises:
         ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
     """
-    card = read_card(source)
+    card_file = card_beside(source)
+    if card_file is not None:
+        card = Card.read(card_file)
+        weights = read_safetensors(card_file.with_suffix(".safetensors"), card)
+    else:
+        content = read_checkpoint(checkpoint_file(source))
+        if not isinstance(content, dict) or "card" not in content:
+            raise ZooError(
+                f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
+                f"weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
+            )
+        card, weights = Card.of(content["card"], str(source)), tensors(content, Path(source))
     model: Any = build(card.model, "model", trust)
-    copy_weights(model, read_weights(source, card))
+    fill(model, weights, f"{source} is damaged: its weights are not of the model that its card names")
     model.preprocess = build(card.preprocess, "preprocess", trust)
     model.classes = card.classes
     model.card = card
     return model.eval()
 
 
-def read_card(source: str | Path) -> Card:
-    """The card of a shipped name, or what a checkpoint says of itself."""
+def fill(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:
+    """Copy weights that must fit; a ``ZooError`` begins with the complaint and names what does not."""
+    try:
+        copy_weights(model, weights, skip)
+    except Mismatch as mismatch:
+        names = [f"{row.name} ({row.status})" for row in mismatch.rows if row.status not in FINE]
+        raise ZooError(f"{complaint}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}") from None
+
+
+# --- reading files ----------------------------------------------------------------------------------------------------
+
+
+def card_beside(source: str | Path) -> Path | None:
+    """The card of a shipped name, or of a safetensors file that has one beside it."""
     cards = shipped()
     if str(source) in cards:
-        return Card.read(cards[str(source)])
-    if not Path(source).exists():
-        if Path(source).suffix or "/" in str(source):
-            raise ZooError(f"{source}: no such file")
-        raise suggest(str(source), list(cards), "shipped weight")
-    content = read_checkpoint(Path(source))
-    if not isinstance(content, dict) or "card" not in content:
+        return cards[str(source)]
+    beside = Path(source).with_suffix(".json") if str(source).endswith(".safetensors") else None
+    return beside if beside and beside.is_file() else None
+
+
+def checkpoint_file(source: str | Path) -> Path:
+    """The path, or a ``ZooError`` where nothing is there."""
+    path = Path(source)
+    if path.is_dir():
+        inside = next((str(p) for name in ("best", "last") for p in sorted(path.glob(f"**/{name}.ckpt"))), None)
+        raise ZooError(f"{path} is a folder; give a checkpoint in it{f': {inside}' if inside else ''}")
+    if path.suffix == ".safetensors" and path.exists():
         raise ZooError(
-            f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
-            f"weights: init.weights={source}"
+            f"{path} has no card beside it ({path.with_suffix('.json').name}), so nothing says which model it is of; "
+            f"to use it as bare weights: init.weights={path}, or zoo.create(…, weights={str(path)!r})"
         )
-    return Card(**content["card"])
+    if path.exists():
+        return path
+    if path.suffix or "/" in str(source):
+        raise ZooError(f"{source}: no such file")
+    if source in list_models():
+        names = ", ".join(list_weights()) or "none"
+        raise ZooError(f"{source} is a model, not trained yet: zoo train model={source}; shipped weights: {names}")
+    raise suggest(str(source), list_weights(), "shipped weight", "the path of a checkpoint")
 
 
-def read_weights(source: str | Path, card: Card | None = None) -> dict[str, Tensor]:
+def read_weights(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a shipped name, a checkpoint, a safetensors file or a saved state_dict, by parameter name.
 
     Raises:
         ZooError: as ``load``; a shipped file that is not what its card says.
     """
+    path = Path(source)
+    if str(source) in shipped():
+        card_file = shipped()[str(source)]
+        return read_safetensors(card_file.with_suffix(".safetensors"), Card.read(card_file))
+    if not path.exists():
+        raise suggest(str(source), list_weights(), "shipped weight or file")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    return tensors(read_checkpoint(checkpoint_file(path)), path)
+
+
+def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; where it has a card, only if it is the file that the card describes."""
     from safetensors.torch import load as load_safetensors
 
-    cards = shipped()
-    if str(source) in cards:
-        card = card or Card.read(cards[str(source)])
-        path = cards[str(source)].with_suffix(".safetensors")
+    try:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != card.sha256:
-            raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
+    except OSError as error:
+        hint = "; it belongs to the card beside it: install the zoo again" if card else ""
+        raise ZooError(f"{path} cannot be read: {error.strerror}{hint}") from None
+    if card and hashlib.sha256(content).hexdigest() != card.sha256:
+        raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
+    try:
         return load_safetensors(content)
-    path = Path(source)
-    if not path.exists():
-        raise suggest(str(source), list(cards), "shipped weight or file")
-    if path.suffix == ".safetensors":
-        try:
-            return load_safetensors(path.read_bytes())
-        except Exception as error:  # safetensors has an exception class of its own in a private module
-            raise ZooError(f"{path} is not a safetensors file: {error}") from None
-    content = read_checkpoint(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    except Exception as error:  # safetensors has an exception class of its own in a private module
+        raise ZooError(f"{path} is not a safetensors file: {error}") from None
+
+
+def tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """The model's tensors in the content of a checkpoint or of a saved state_dict."""
+    content = content if isinstance(content, dict) else {}
+    state = content.get("state_dict", content)
     prefix = "model." if "card" in content else ""
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and torch.is_tensor(v)}
+    found = state.items() if isinstance(state, dict) else ()
+    weights = {k.removeprefix(prefix): v for k, v in found if str(k).startswith(prefix) and torch.is_tensor(v)}
     if not weights:
         raise ZooError(f"{path} holds no weights")
     return weights
@@ -216,15 +199,24 @@ def read_weights(source: str | Path, card: Card | None = None) -> dict[str, Tens
 
 def read_checkpoint(path: Path) -> Any:
     """The content of a file of torch.save, read without running anything that is in it."""
+    damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
+    objects = "holds Python objects that would run code when loaded"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
+    if first not in (b"P", b"\x80"):  # torch's zip, or a pickle as it wrote before; a text is neither
+        raise damaged
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of files that are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
-            raise ZooError(
-                f"{path} holds Python objects that would run code when loaded, so it was not loaded"
-            ) from None
-        raise ZooError(f"{path} is not a checkpoint, or it is damaged") from None
-    except IsADirectoryError:
-        raise ZooError(f"{path} is a folder; give a checkpoint file in it") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError):
-        raise ZooError(f"{path} is not a checkpoint, or it is damaged") from None
+        if "global" in str(error).lower() or "Unsupported class" in str(error):
+            raise ZooError(f"{path} {objects}, so it was not loaded") from None
+        if first == b"\x80":
+            raise ZooError(f"{path} {objects}, or it is damaged; it was not loaded") from None
+        raise damaged from None
+    except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
+        raise damaged from None

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import nn
@@ -14,6 +16,9 @@ from zoo.evaluate import measure
 from zoo.paths import WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
+# What two runs of one result have in common; they differ in seed, in folders, and in what is shown meanwhile.
+SETTINGS = ("model", "task", "data", "optimizer", "scheduler", "init", "select")
+
 
 def publish(name: str, runs: Sequence[Path]) -> Card:
     """Ship the weights of the first run, with the metrics of all.
@@ -21,34 +26,42 @@ def publish(name: str, runs: Sequence[Path]) -> Card:
     The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
 
     Raises:
-        ZooError: a run without test metrics, or runs of different settings.
+        ZooError: a run without test metrics, runs of different settings or of the same seed.
     """
     checkpoints = [tested_checkpoint(run) for run in runs]
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
     for run, config in zip(runs, configs, strict=True):
-        if [config[k] for k in ("model", "task", "optimizer")] != [
-            configs[0][k] for k in ("model", "task", "optimizer")
-        ]:
+        if settings(config) != settings(configs[0]):
             raise ZooError(
                 f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone"
             )
+    seeds = [config["seed"] for config in configs]
+    if len(set(seeds)) < len(seeds):
+        raise ZooError(f"two of the runs have the same seed ({', '.join(map(str, seeds))}); give each seed once")
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
     card.name = name
     card.metrics = measure(model, card)
     card.runs = [
-        {
-            "seed": config["seed"],
-            **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()},
-        }
-        for run, config in zip(runs, configs, strict=True)
+        {"seed": seed, **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}}
+        for run, seed in zip(runs, seeds, strict=True)
     ]
     content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
     card.sha256 = hashlib.sha256(content).hexdigest()
     WEIGHTS.mkdir(exist_ok=True)
-    (WEIGHTS / f"{name}.safetensors").write_bytes(content)
+    part = WEIGHTS / f".{name}.safetensors"
+    part.write_bytes(content)
+    os.replace(part, WEIGHTS / f"{name}.safetensors")
     card.save(WEIGHTS / f"{name}.json")
     return card
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's config makes its result, without the seed."""
+    kept = {key: config.get(key) for key in SETTINGS}
+    kept["data"] = {k: v for k, v in config["data"].items() if k not in ("seed", "root")}
+    kept["length"] = [config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches")]
+    return kept
 
 
 def metrics(run: Path) -> Path:
@@ -90,3 +103,24 @@ def results_table() -> str:
     lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]
     lines += [f"- `{card.command}`: {card.hardware}, torch {card.versions.get('torch', '')}" for card in cards]
     return "\n".join(lines) + "\n"
+
+
+MARKS = ("<!-- shipped", "<!-- /shipped -->")
+
+
+def readme_with_table(page: str) -> str:
+    """README.md with its table of the shipped weights made anew, between its two marks.
+
+    Raises:
+        ZooError: the page has no marks.
+    """
+    before, start, rest = page.partition(MARKS[0])
+    head, line_end, rest = rest.partition("\n")
+    _, end, after = rest.partition(MARKS[1])
+    if not (start and line_end and end):
+        raise ZooError(f"README.md has no lines {MARKS[0]} … --> and {MARKS[1]} for the table to stand between")
+    lines = ["| weights | what it is | parameters | test accuracy | published |", "|---|---|---:|---:|---|"]
+    for card in (Card.read(path) for path in shipped().values()):
+        accuracy = f"{card.metrics['accuracy']:.2%}"
+        lines.append(f"| `{card.name}` | {card.title} | {card.parameters:,} | {accuracy} | {card.published} |")
+    return before + start + head + "\n\n" + "\n".join(lines) + "\n\n" + end + after

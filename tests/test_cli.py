@@ -1,0 +1,402 @@
+"""The command zoo: what it prints, what it returns, and one line for whatever is wrong."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import card as cards
+from zoo import cli, export
+from zoo.card import Card
+
+from .conftest import REPO
+from .test_pretrained import LENET, RunsCode, make_card, make_model, own, ship, write_checkpoint  # noqa: F401
+
+COMMANDS = ("list", "info", "predict", "evaluate", "export", "publish", "results")
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """One small weight is shipped; returns its card's path. The working directory is empty."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return ship(tmp_path / "weights", monkeypatch)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """The command in this process: arguments -> (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return (int(stop.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fails(run):
+    """The command must print one line on stderr, nothing else, and return 1; returns the line."""
+
+    def call(*arguments: object) -> str:
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "")
+        assert re.fullmatch(r"error: [^\n]+\n", err), err
+        return err
+
+    return call
+
+
+@pytest.fixture
+def digits(shipped):
+    """A good image, and a folder of two."""
+    Image.new("L", (40, 30), 9).save("one.png")
+    Path("scans").mkdir()
+    for name in ("b.png", "a.jpg"):
+        Image.new("RGB", (28, 28)).save(Path("scans") / name)
+    Path("scans/notes.txt").write_text("no image")
+    Path("scans/.hidden.png").write_text("a system's own")
+
+
+# --- list, info -------------------------------------------------------------------------------------------------------
+
+
+def test_list(run, shipped, own):  # noqa: F811
+    code, out, _ = run("list")
+    assert code == 0
+    assert "lenet5, lenet5_1998, linear, mine, mlp" in out
+    assert re.search(r"small .*mnist .*48,014 .*50\.00% .*A small net", out)
+
+
+def test_info_of_a_weight(run, shipped):
+    card = make_card(
+        command="python train.py 'init.skip=[head]'", runs=[{"seed": 0, "accuracy": 0.5}, {"seed": 1, "accuracy": 0.7}]
+    )
+    card.sha256 = Card.read(shipped).sha256
+    card.save(shipped)
+    code, out, _ = run("info", "small")
+    assert code == 0
+    for words in ("A small net", "'init.skip=[head]'", "0.6000 ± 0.1414 (2 runs)", "6×28×28", "2,416"):
+        assert words in out
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet5_1998", "linear", "mlp"])
+def test_info_of_a_model(run, shipped, name):
+    code, out, _ = run("info", name)
+    assert code == 0
+    assert "zoo.models." in out
+    assert f"{sum(p.numel() for p in zoo.create(name).parameters()):,}" in out
+
+
+def test_info_of_a_model_that_takes_no_images(run, own):  # noqa: F811
+    """Then there are no shapes, and the rest is there."""
+    (own / "my_module.py").write_text("from torch import nn\n\n\ndef table():\n    return nn.Embedding(7, 3)\n")
+    (own / "configs/model/mine.yaml").write_text("_target_: my_module.table\n")
+    code, out, _ = run("info", "mine")
+    assert code == 0
+    assert "Embedding(7, 3)" in out
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+
+
+def test_predict(run, digits):
+    code, out, err = run("predict", "small", "one.png", "scans", "--top", 2)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["one.png", "scans/a.jpg", "scans/b.png"]
+    assert all(re.fullmatch(r"\S+  \d \d+\.\d%  \d \d+\.\d%", line) for line in lines)
+
+
+def test_predict_json_is_pure_and_right(run, digits):
+    code, out, _ = run("predict", "small", "one.png", "--json", "--top", 99)
+    assert code == 0
+    (result,) = json.loads(out)
+    found = {p["class"]: p["probability"] for p in result["predictions"]}
+    model = zoo.load("small")
+    wanted = model(model.preprocess(model.preprocess.read("one.png"))).softmax(1)[0].tolist()
+    assert found == pytest.approx(dict(zip("0123456789", wanted, strict=True)), abs=1e-5)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_predict_inverted(run, digits):
+    """Ink on paper, inverted, is what light on dark is."""
+    pixels = torch.randint(0, 256, (28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(pixels.numpy()).save("light.png")
+    Image.fromarray((255 - pixels).numpy()).save("ink.png")
+    light = json.loads(run("predict", "small", "light.png", "--json")[1])[0]["predictions"]
+    assert json.loads(run("predict", "small", "ink.png", "--json", "--invert")[1])[0]["predictions"] == light
+
+
+def test_predict_goes_on_after_bad_files(run, digits):
+    Path("text.png").write_text("no image")
+    Path("empty.png").touch()
+    Path("cut.png").write_bytes(Path("one.png").read_bytes()[:60])
+    Path("[red].png").write_bytes(Path("one.png").read_bytes())
+    Path("nothing").mkdir()
+    bad = ["text.png", "empty.png", "cut.png", "missing.png", "nothing"]
+    code, out, err = run("predict", "small", *bad, "[red].png", "one.png", "--json")
+    assert code == 1
+    assert [result["file"] for result in json.loads(out)] == ["[red].png", "one.png"]
+    assert sorted(re.findall(r"^error: ([^:]+): .", err, flags=re.M)) == sorted(bad)
+    assert len(err.splitlines()) == len(bad)
+    code, out, _ = run("predict", "small", "text.png", "[red].png")
+    assert code == 1
+    assert out.startswith("[red].png  ")
+
+
+def test_predict_with_a_card_of_other_classes(fails, shipped, digits):
+    path = write_checkpoint(Path("own.ckpt"), card={**vars(make_card()), "classes": ["a", "b"]})
+    assert "gives (10,) numbers an image, but its card names 2 classes" in fails("predict", path, "one.png")
+
+
+# --- evaluate, publish ------------------------------------------------------------------------------------------------
+
+
+def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
+    """Train, publish, list, evaluate; a card that says something else is found out."""
+    for seed in (0, 1):
+        code, output = run_train("debug=fast", "logger=none", "model=linear", f"seed={seed}", f"name=run{seed}")
+        assert code == 0, output
+    runs = sorted(Path("logs").glob("run*/*"))
+    code, out, err = run("publish", "tiny_linear", *runs)
+    assert code == 0, err
+    assert re.fullmatch(r"tiny_linear: 0\.\d{4}; over 2 seeds 0\.\d{4} ± 0\.\d{4}\n", out)
+    card = Card.read(cards.shipped()["tiny_linear"])
+    assert [r["seed"] for r in card.runs] == [0, 1]
+    assert zoo.load("tiny_linear").card.parameters == 7850
+    assert "tiny_linear" in run("list")[1]
+    assert "| [tiny_linear](zoo/weights/tiny_linear.json) | mnist | 7,850 |" in run("results")[1]
+
+    code, out, err = run("evaluate", "tiny_linear")
+    assert (code, err) == (0, "")
+    assert f"{card.metrics['accuracy']:.4f}" in out
+    card.metrics["accuracy"] += 0.002
+    card.metrics["no_longer_measured"] = 1.0
+    card.save(cards.WEIGHTS / "tiny_linear.json")
+    (cards.WEIGHTS / "small.json").write_text("no card")
+    code, out, err = run("evaluate", "--all")
+    assert code == 1
+    assert re.fullmatch(r"error: .*small\.json is not a card: .*\nerror: not what .* says: small, tiny_linear\n", err)
+    assert len(re.findall("differs", out)) == 2
+
+
+def test_what_cannot_be_published(fails, shipped):
+    for i, (seed, width) in enumerate(((0, 16), (1, 17), (0, 16))):
+        (folder := Path(f"run{i}/checkpoints")).mkdir(parents=True)
+        path = write_checkpoint(folder / "last.ckpt")
+        model = {"hidden": [width]}
+        config = {"seed": seed, "model": model, "data": {"seed": seed}, "trainer": {}}
+        torch.save({**torch.load(path), "config": config}, path)
+        Path(f"run{i}/metrics.json").write_text("{}")
+    assert "other settings than run0" in fails("publish", "x", "run0", "run1")
+    assert "same seed" in fails("publish", "x", "run0", "run2")
+    assert "is not the folder of a run that was tested" in fails("publish", "x", "nowhere")
+    assert not (cards.WEIGHTS / "x.json").exists()
+
+
+def test_evaluate_arguments(fails, shipped):
+    assert "give a name, or --all" in fails("evaluate")
+    assert "give a name, or --all" in fails("evaluate", "small", "--all")
+    shipped.unlink()
+    assert "no weights are shipped here" in fails("evaluate", "--all")
+
+
+def test_results(run, fails, shipped, tmp_path):
+    assert run("results", "--write", "RESULTS.md")[0] == 0
+    assert "| 50.00% | 50.00% | one seed |" in Path("RESULTS.md").read_text()
+    page = "# Zoo\n<!-- shipped: made -->\nold\n<!-- /shipped -->\nrest\n"
+    Path("README.md").write_text(page)
+    assert run("results", "--readme")[0] == 0
+    once = Path("README.md").read_text()
+    assert once.startswith("# Zoo\n<!-- shipped: made -->\n\n| weights |")
+    assert once.endswith("| `small` | A small net | 48,014 | 50.00% |  |\n\n<!-- /shipped -->\nrest\n")
+    run("results", "--readme")
+    assert Path("README.md").read_text() == once
+    Path("README.md").write_text("no marks")
+    assert "has no lines" in fails("results", "--readme")
+    assert "No such file" in fails("results", "--write", "no/such/RESULTS.md")
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_export_onnx(run, shipped):
+    """What another program computes from the file, for batches of any size, is what the model computes."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    code, out, _ = run("export", "small", "--format", "onnx")
+    assert code == 0
+    assert re.search(r"small\.onnx: largest difference of an output \d\.\de-\d\d", out)
+    session = onnxruntime.InferenceSession("small.onnx", providers=["CPUExecutionProvider"])
+    for n in (1, 3):
+        x = torch.randn(n, 1, 28, 28)
+        (logits,) = session.run(["logits"], {"images": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), make_model()(x), rtol=1e-4, atol=1e-5)
+    assert os.listdir() == ["small.onnx"]
+
+
+def test_export_torch(run, shipped):
+    assert run("export", "small", "--format", "torch_export", "--output", "any.name")[0] == 0
+    x = torch.randn(4, 1, 28, 28)
+    Path("any.name").rename("any.pt2")
+    torch.testing.assert_close(torch.export.load("any.pt2").module()(x), make_model()(x))
+    assert os.listdir() == ["any.pt2"]
+
+
+def test_export_errors(fails, shipped, monkeypatch):
+    """An earlier file stays as it was, whatever fails; nothing half-made is left."""
+    Path("earlier").write_text("precious")
+    torch_export = ("export", "small", "--format", "torch_export", "--output")
+    assert "--format onxx is unknown; valid: onnx, torch_export" in fails("export", "small", "--format", "onxx")
+    assert "cannot be written: No such file or directory" in fails(*torch_export, "no/such/folder/x.pt2")
+    assert "cannot be written: Not a directory" in fails(*torch_export, "earlier/x.pt2")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "compare", lambda *_: float("nan"))
+        assert "outputs that differ by nan" in fails(*torch_export, "earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.export, "export", lambda *_, **__: 1 / 0)
+        assert "torch_export cannot express this model: ZeroDivisionError" in fails(*torch_export, "earlier")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        assert "needs an extra: pip install 'reference-zoo[onnx]'" in fails("export", "small", "--output", "earlier")
+    assert Path("earlier").read_text() == "precious"
+    assert os.listdir() == ["earlier"]
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+USES = (("info",), ("predict", "one.png"), ("evaluate",), ("export", "--format", "torch_export"))
+
+
+@pytest.mark.parametrize("use", USES, ids=[use[0] for use in USES])
+def test_bad_checkpoints(fails, digits, tmp_path, use):
+    """One line, exit code 1 and no traceback, whatever is done with the file; what is in it does not run."""
+    marker = tmp_path / "ran"
+    Path("text.ckpt").write_text("a text")
+    torch.save({"card": {}, "more": RunsCode(marker)}, "evil.ckpt")
+    write_checkpoint(Path("cut.ckpt")).write_bytes(Path("cut.ckpt").read_bytes()[:-999])
+    write_checkpoint(Path("target.ckpt"), card={**vars(make_card()), "model": {"_target_": "os.system"}})
+    write_checkpoint(Path("other.ckpt"), zoo.create("linear"))
+    write_checkpoint(Path("huge.ckpt"), card={**vars(make_card()), "model": {**LENET, "hidden": [10**15]}})
+    command, *rest = use
+    for source, message in {
+        "text.ckpt": "is not a checkpoint", "cut.ckpt": "is not a checkpoint", "scans": "is a folder",
+        "evil.ckpt": "would run code when loaded, so it was not loaded", "target.ckpt": "asks for os.system",
+        "other.ckpt": "not of the model that its card names", "none.ckpt": "no such file", "huge.ckpt": "model=",
+        "smal": "did you mean small?",
+    }.items():  # fmt: skip
+        assert message in fails(command, source, *rest)
+    assert not marker.exists()
+
+
+def test_unforeseen_errors_are_one_line_too(fails, monkeypatch, shipped):
+    def broken(*_):
+        raise RuntimeError("first line\n  second line")
+
+    monkeypatch.setattr("zoo.pretrained.load", broken)
+    assert "RuntimeError: first line second line (the traceback: ZOO_TRACEBACK=1" in fails("info", "small")
+    monkeypatch.setenv("ZOO_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["zoo", "info", "small"])
+    with pytest.raises(RuntimeError):
+        cli.main()
+
+
+def test_usage_errors(run):
+    code, out, err = run("lst")
+    assert (code, out) == (2, "")
+    assert "No such command 'lst'. Did you mean 'list'?" in err
+
+
+# --- start-up ---------------------------------------------------------------------------------------------------------
+
+HEAVY = "{'torch', 'lightning', 'torchmetrics', 'matplotlib', 'onnx', 'PIL', 'tensorboard'}"
+SAY = f"import atexit, sys; atexit.register(lambda: print('heavy:', {HEAVY} & set(sys.modules), file=sys.stderr)); "
+MAIN = SAY + "from zoo.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "environment", "shows"),
+    [
+        (SAY + "import zoo; print(zoo.list_models(), zoo.list_weights(), zoo.Card, zoo.ZooError)", [], {}, "lenet5"),
+        (MAIN, ["--help"], {}, "predict"),
+        *[(MAIN, [name, "--help"], {}, f"Usage: zoo {name}") for name in COMMANDS],
+        (MAIN, ["train", "--help"], {}, "lenet5_1998"),
+        (MAIN, ["list"], {}, "lenet5_1998"),
+        (MAIN, [], {"COMP_WORDS": "zoo info le", "COMP_CWORD": "2", "_ZOO_COMPLETE": "complete_bash"}, "lenet5_1998"),
+        (MAIN, [], {"COMP_WORDS": "zoo pre", "COMP_CWORD": "1", "_ZOO_COMPLETE": "complete_bash"}, "predict"),
+    ],
+)  # fmt: skip
+def test_no_torch_where_none_is_needed(command, code, arguments, environment, shows):
+    code = code.replace("main()", "sys.argv[0] = 'zoo'; main()")
+    result = command("-c", code, *arguments, env=os.environ | environment)
+    assert result.returncode == 0, result.stderr
+    assert shows in result.stdout
+    assert result.stderr.endswith("heavy: set()\n")
+
+
+def test_own_module_from_the_installed_command(command, own):  # noqa: F811
+    """A module in the working directory is found, as the console script must look for it itself; no file that lies
+    there by chance stands in for a library; and to predict nothing of what training needs is imported."""
+    (own / "json.py").write_text("raise SystemExit('the wrong json')")
+    card = {**vars(make_card()), "model": {"_target_": "my_module.Mine", "num_classes": 10, "width": 5}}
+    write_checkpoint(own / "mine.ckpt", zoo.create("mine", num_classes=10), card)
+    Image.new("L", (28, 28)).save(own / "one.png")
+    code = "import sys; sys.path.remove(''); " + MAIN.replace("'torch', ", "").replace("'PIL', ", "")
+    result = command("-c", code, "predict", "mine.ckpt", "one.png", "--trust", "my_module", cwd=own)
+    assert (result.returncode, result.stderr) == (0, "heavy: set()\n")
+    assert result.stdout.startswith("one.png  ")
+
+
+# --- slow -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_evaluate_all(command):
+    """Every shipped weight is what its card says, on the real data."""
+    result = command("-m", "zoo", "evaluate", "--all")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel(tmp_path):
+    """Installed from a wheel, outside the clone: configs, weights and embedded data travel along, data go to the
+    user's cache, and no file of the clone is needed."""
+    python, wheels, target = sys.executable, tmp_path / "wheels", tmp_path / "site"
+    subprocess.run([python, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", wheels, REPO], check=True)
+    (wheel,) = wheels.iterdir()
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], check=True)
+    here = tmp_path / "here"
+    here.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k not in ("ZOO_DATA", "PYTHONPATH")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(target)}
+
+    def call(*arguments: str) -> str:
+        result = subprocess.run([python, *arguments], cwd=here, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert call("-c", "import zoo; print(zoo.__file__)").startswith(str(target))
+    listed = call("-m", "zoo", "list")
+    assert "lenet5_1998" in listed
+    assert all(name in listed for name in zoo.list_weights())
+    for data in ("mnist", "cifar10_small"):
+        assert "accuracy" in call("-m", "zoo", "train", "debug=fast", f"data={data}", "name=run")
+    prepared = sorted(path.name for path in (tmp_path / "cache/reference-zoo/prepared").iterdir())
+    assert prepared == ["cifar10_small.safetensors", "mnist.safetensors"]
+    assert not (here / "data").exists()
+    checkpoint = str(next(here.glob("logs/run/*/checkpoints/last.ckpt")))
+    for name in (checkpoint, *zoo.list_weights()):
+        assert "True" in call("-c", f"import zoo; print(zoo.load({name!r}).card.parameters > 0)")
+    example = str(next(here.glob("logs/run/*/example.png")))
+    assert example in call("-m", "zoo", "predict", checkpoint, example)
