@@ -4,18 +4,37 @@ Hydra knows which keys exist; what types they take stands in the signatures of t
 So there is no second schema to keep: a user's own class is checked like the zoo's.
 """
 
+import collections.abc
 import difflib
 import inspect
-import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from math import inf
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from omegaconf import OmegaConf
+
 from zoo.errors import ZooError
+from zoo.paths import CONFIGS
 
 # What a scheduler's argument may say instead of a number; see zoo.tasks.classify.
 PLACEHOLDERS = ("total_steps", "total_epochs")
+
+# What a type does not say: the least and the greatest value of arguments of these names, wherever they stand.
+SHARES = ("dropout", "input_dropout", "label_smoothing", "pct_start", "warmup", "zoom")
+POSITIVE = ("hidden", "channels", "labels_per_class", "eval_batch_size", "accumulate_grad_batches", "step_size", "most")
+FROM_ZERO = (
+    "lr", "max_lr", "min_lr", "eta_min", "weight_decay", "momentum", "l1", "l2", "max_norm", "lr_scale", "shift",
+    "rotate", "gradient_clip_val", "patience", "log_every_n_steps", "refresh_rate",
+)  # fmt: skip
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(SHARES, (0, 1)),
+    **dict.fromkeys(POSITIVE, (1, inf)),
+    **dict.fromkeys(FROM_ZERO, (0, inf)),
+    **dict.fromkeys(("max_epochs", "max_steps"), (-1, inf)),
+    **dict.fromkeys(("seed", "split_seed"), (0, 2**32 - 1)),
+}
 
 
 def check_node(node: Any, where: str) -> None:
@@ -38,7 +57,7 @@ def check_call(node: Mapping[str, Any], where: str) -> None:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [n for n, p in parameters.items() if n != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     try:
-        hints = get_type_hints(function)
+        hints = get_type_hints(function, localns={**vars(collections.abc)})  # torch imports those for checkers alone
     except Exception:  # a foreign class may have hints that do not evaluate; then names alone are checked
         hints = {}
     for key, value in node.items():
@@ -47,6 +66,7 @@ def check_call(node: Mapping[str, Any], where: str) -> None:
         if key not in names and not open_ended:
             raise unknown(f"{where}.{key}", str(key), names, f"{target.__name__} has no such argument", where)
         check_type(value, hints.get(str(key), Any), f"{where}.{key}")
+        check_range(str(key), value, f"{where}.{key}")
 
 
 def locate(path: str, where: str) -> Any:
@@ -73,7 +93,17 @@ def check_type(value: Any, hint: Any, where: str) -> None:
     if value in PLACEHOLDERS and where.startswith("scheduler."):
         return
     if not fits(value, hint):
-        raise ZooError(f"{where}={value} is not valid: {describe(hint)} is expected, not {kind(value)}")
+        raise ZooError(f"{where}={shown(value)} is not valid: {describe(hint)} is expected, not {kind(value)}")
+
+
+def check_range(name: str, value: Any, where: str) -> None:
+    """Raise where a number, or one in a list or mapping, is out of the range of its argument's name."""
+    low, high = RANGES.get(name, (-inf, inf))
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+    for number in values:
+        if isinstance(number, (int, float)) and not low <= number <= high:  # a NaN is in no range
+            words = f"{low:.0f} to {high:.0f}" if high < inf else f"at least {low:.0f}"
+            raise ZooError(f"{where}={shown(value)} is not valid: {words} is expected")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -94,6 +124,9 @@ def fits(value: Any, hint: Any) -> bool:
     if inspect.isclass(container) and container is not Any:
         if issubclass(container, Mapping):
             return isinstance(value, Mapping)
+        if issubclass(container, tuple) and args and Ellipsis not in args:
+            listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(args)
+            return listed and all(map(fits, value, args))
         if issubclass(container, Iterable) and container.__module__ in ("builtins", "collections.abc"):
             inner = args[0] if args else Any
             return isinstance(value, Sequence) and not isinstance(value, str) and all(fits(v, inner) for v in value)
@@ -102,19 +135,33 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
+def shown(value: Any) -> str:
+    """A value as the command line spells it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def kind(value: Any) -> str:
-    return "null" if value is None else f"{value!r} ({type(value).__name__})"
+    if value is None or isinstance(value, (list, tuple, Mapping)):
+        return shown(value)
+    return f"{value!r} ({type(value).__name__})"
 
 
 def describe(hint: Any) -> str:
     """A type hint in words that fit a command line."""
     origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe(arg) for arg in args))
+    if origin in (Union, types.UnionType):  # what can be typed, before classes that cannot
+        plain = [arg for arg in args if arg in (str, int, float, bool, type(None)) or get_origin(arg)]
+        return " or ".join(dict.fromkeys(describe(arg) for arg in plain or args))
     if origin is Literal:
         return " or ".join(map(str, args))
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping"
+    if origin is tuple and args and Ellipsis not in args:
+        return f"a list of {len(args)} values"
     if origin is not None and args:
-        return f"a list of {describe(args[0])}" if origin is not dict else "a mapping"
+        return f"a list: {describe(args[0])} each"
     return {type(None): "null", float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )
@@ -126,51 +173,47 @@ def unknown(key: str, name: str, valid: Iterable[str], reason: str, prefix: str 
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     dotted = f"{prefix}." if prefix else ""
     hint = f"did you mean {dotted}{near[0]}? " if near else ""
-    return ZooError(f"{key}: {reason}; {hint}valid: {', '.join(valid)}")
+    return ZooError(f"{key}: {reason}; {hint}" + (f"valid: {', '.join(valid)}" if valid else f"to add it: +{key}=…"))
+
+
+def choices(group: str) -> list[str]:
+    """The names that GROUP=NAME takes, of the zoo's own."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
 def check_config(cfg: Mapping[str, Any]) -> None:
     """Check a whole resolved training config (``configs/train.yaml``)."""
+    keys = [*map(str, OmegaConf.load(CONFIGS / "train.yaml")), *GROUPS, "init"]  # type: ignore[arg-type]
+    for key in cfg:
+        if key not in keys:
+            raise unknown(key, key, set(keys) - {"defaults", "hydra", "experiment", "debug"}, "no such key")
+    for group in GROUPS:
+        given = cfg.get(group)
+        empty = not given and group in ("scheduler", "logger")
+        if not empty and not (isinstance(given, Mapping) and (group == "callbacks" or "_target_" in given)):
+            raise ZooError(f"{group}={shown(given)} is not valid: it takes a choice: {', '.join(choices(group))}")
+    for name, callback in cfg["callbacks"].items():
+        if callback is not None and not (isinstance(callback, Mapping) and "_target_" in callback):
+            raise ZooError(f"callbacks.{name}={shown(callback)} is not valid: to switch it off, callbacks.{name}=null")
     check_type(cfg["seed"], int, "seed")
+    check_range("seed", cfg["seed"], "seed")
     for switch in ("compile", "test", "channels_last"):
         check_type(cfg[switch], bool, switch)
     check_type(cfg["select"], Literal["best", "last"], "select")
     check_type(cfg["name"], str, "name")
+    if not cfg["name"]:
+        raise ZooError("name= is not valid: a run needs a name, for its folder under logs/")
+    for key in cfg["init"]:
+        if key not in ("weights", "skip", "freeze"):
+            raise unknown(f"init.{key}", key, ("weights", "skip", "freeze"), "no such key", "init")
     check_type(cfg["init"]["weights"], str | None, "init.weights")
     for key in ("skip", "freeze"):
         value = cfg["init"][key]
         if isinstance(value, str):
             raise ZooError(f"init.{key}={value} is not valid: give a list, 'init.{key}=[{value}]'")
         check_type(value, list[str], f"init.{key}")
-    for group in ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
-        check_node(cfg[group], group)
-
-
-def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] | None) -> str:
-    """Hydra's message for a bad command line, in one line, with what is valid.
-
-    Args:
-        overrides: the command line's.
-        keys: the config as it composes without overrides of single values, for the names of its keys.
-    """
-    text = str(error)
-    if found := re.search(r"Could not find '([^']+)'", text):
-        group, _, option = found[1].rpartition("/")
-        options = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
-        return str(unknown(f"{group}={option}", option, options, f"no {group} is named {option}"))
-    if found := re.search(r"Could not override '([^']+)'", text):
-        path = found[1].replace("@", ".").split(".")
-        node: Any = keys or {}
-        for depth, part in enumerate(path):
-            if not isinstance(node, Mapping) or part not in node:
-                prefix = ".".join(path[:depth])
-                where = f"nothing is named {part} in {prefix}" if prefix else "no such key"
-                return str(unknown(found[1], part, map(str, node) if isinstance(node, Mapping) else [], where, prefix))
-            node = node[part]
-    if "Config group override must be" in text:
-        bad = next((o for o in overrides if o.endswith("=null")), " ".join(overrides))
-        return f"{bad}: a group takes the name of a choice; for nothing, {bad.partition('=')[0]}=none"
-    if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
-        bad = next((o for o in overrides if o in text), " ".join(overrides))
-        return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    for group in GROUPS:
+        check_node(cfg.get(group), group)

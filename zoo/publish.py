@@ -35,6 +35,8 @@ def publish(name: str, runs: Sequence[Path]) -> Card:
             raise ZooError(
                 f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone"
             )
+    if configs[0]["trainer"].get("limit_test_batches") is not None:
+        raise ZooError(f"{runs[0]} was tested on a part of the test split; publish runs that were tested on all of it")
     seeds = [config["seed"] for config in configs]
     if len(set(seeds)) < len(seeds):
         raise ZooError(f"two of the runs have the same seed ({', '.join(map(str, seeds))}); give each seed once")
@@ -42,10 +44,9 @@ def publish(name: str, runs: Sequence[Path]) -> Card:
     card: Card = model.card  # type: ignore[assignment]
     card.name = name
     card.metrics = measure(model, card)
-    card.runs = [
-        {"seed": seed, **{k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}}
-        for run, seed in zip(runs, seeds, strict=True)
-    ]
+    for run, seed in zip(runs, seeds, strict=True):
+        tested = {k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}
+        card.runs.append({"seed": seed, **{k: v for k, v in tested.items() if k in card.metrics}})
     content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
     card.sha256 = hashlib.sha256(content).hexdigest()
     WEIGHTS.mkdir(exist_ok=True)
@@ -60,7 +61,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's config makes its result, without the seed."""
     kept = {key: config.get(key) for key in SETTINGS}
     kept["data"] = {k: v for k, v in config["data"].items() if k not in ("seed", "root")}
-    kept["length"] = [config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches")]
+    kept["length"] = [config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")]
     return kept
 
 

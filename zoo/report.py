@@ -11,10 +11,10 @@ from rich.table import Table
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.runs import command
+from zoo.runs import command, is_main_process
 from zoo.transfer import Mismatch, Row
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
 
 
 def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:

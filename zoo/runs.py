@@ -1,18 +1,29 @@
-"""Folders of runs, and the words for going on with one."""
+"""What surrounds a run: its folder, the words for going on with it, its other processes, and quiet."""
 
+import logging
 import os
 import shutil
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, read_write
 
 from zoo.errors import ZooError
 
+if TYPE_CHECKING:
+    from lightning import Trainer
 
-class Interrupted(Exception):
-    """The user stopped the run; a checkpoint was written. The message says how to go on."""
+
+class Interrupted(BaseException):
+    """The user stopped the run; the message says how to go on. No ``Exception``: it ends a sweep too."""
 
 
 def find_resume(resume: str | None) -> Path | None:
@@ -49,6 +60,75 @@ def register_resolvers() -> None:
         use_cache=True,
         replace=True,
     )
+
+
+@contextmanager
+def keeping(trainer: "Trainer") -> Iterator[None]:
+    """Where the logs cannot be written any more, say what is left to go on with."""
+    from zoo.callbacks.checkpoint import written
+
+    try:
+        yield
+    except OSError as error:
+        kept = written(trainer, "last")
+        kept = f"to go on: {command('train')} resume={kept}" if kept else "no checkpoint is left"
+        raise ZooError(f"{os.fsdecode(error.filename or '')}: {error.strerror or error}; {kept}") from error
+
+
+def quiet() -> None:
+    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
+    if threading.excepthook is threading.__excepthook__:  # TensorBoard's thread raises in the main thread too
+        threading.excepthook = lambda error: (
+            None if issubclass(error.exc_type, OSError) else threading.__excepthook__(error)
+        )
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings(
+        "ignore", message=".*in eval mode at the start of training.*"
+    )  # frozen layers are, on purpose
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # data.val_size=0
+    warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # the metrics are synced already
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
+
+
+DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@contextmanager
+def several_processes(run_dir: Path) -> Iterator[None]:
+    """What Lightning needs to start the further processes of ``trainer=ddp``: the command of this run, in this folder.
+
+    It repeats the command line, which for a sweep would be the sweep, and for ``zoo train`` is no file. Afterwards
+    all is as it was, so that the next run of a sweep starts its own.
+    """
+    from torch import distributed
+
+    arguments, main = sys.argv, sys.modules["__main__"]
+    spec: Any = getattr(main, "__spec__", None)
+    config: Any = HydraConfig.get()
+    environment = {key: os.environ.get(key) for key in DISTRIBUTED}
+    folders = [a for a in arguments if a.startswith("--config-dir=")]
+    sys.argv = [arguments[0], *folders, *config.overrides.task]
+    main.__spec__ = find_spec("zoo.train")
+    with read_write(config):
+        config.run.dir = str(run_dir)
+    try:
+        yield
+    finally:
+        sys.argv, main.__spec__ = arguments, spec
+        for key, value in environment.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process of several that speaks."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def command(tool: str) -> str:

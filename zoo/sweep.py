@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,24 +13,28 @@ from omegaconf import DictConfig, OmegaConf
 class SweepTable(Callback):
     """Reads what each run wrote into its folder, so that it works with every launcher, and after a failed run too."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let the sweep's folder be called after the choices of its runs, as theirs are."""
+        HydraConfig.instance().set_config(config)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = [row for path in sorted(folder.glob("*/metrics.json")) if (row := read_run(path.parent))]
+        rows = [read_run(path.parent.parent) for path in sorted(folder.glob("*/.hydra/overrides.yaml"))]
         if rows:
             rows.sort(key=lambda row: int(row["run"]) if row["run"].isdigit() else 0)
             show(rows, folder)
 
 
-def read_run(folder: Path) -> dict[str, str] | None:
-    """A run's overrides and test metrics, as text."""
-    overrides = folder / ".hydra" / "overrides.yaml"
-    if not overrides.exists():
-        return None
+def read_run(folder: Path) -> dict[str, str]:
+    """A run's overrides and test metrics, as text; a run that wrote no metrics has failed."""
     varied: dict[str, str] = {}
-    for override in OmegaConf.load(overrides):
+    for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml"):
         key, _, value = str(override).lstrip("+").partition("=")
         varied[key] = value
-    metrics = json.loads((folder / "metrics.json").read_text())
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text()) if path.exists() else None
+    if metrics is None:
+        return {"run": folder.name, **varied, "": "failed"}
     return {"run": folder.name, **varied, **{k.removeprefix("test/"): f"{v:.4f}" for k, v in metrics.items()}}
 
 

@@ -4,10 +4,9 @@
 the functions: ``--help``, completion and a mistyped key answer without torch.
 """
 
-import logging
 import os
+import signal
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from zoo.config import check_config, explain
+from zoo.config import check_config
 from zoo.errors import ZooError
+from zoo.explain import say
 from zoo.paths import CONFIGS
-from zoo.runs import Interrupted, command, find_resume, register_resolvers
+from zoo.runs import (
+    Interrupted,
+    find_resume,
+    is_main_process,
+    keeping,
+    quiet,
+    register_resolvers,
+    several_processes,
+)
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -31,14 +39,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if resume:
         cfg = resumed_config(cfg, resume)
-    if not cfg.data.val_size:  # nothing to choose the best by: the last weights are the result
-        cfg.callbacks.best, cfg.select = None, "last"
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     check_config(config)
+    settle(config)
+    cfg = DictConfig(config)
 
     import torch
     from hydra.utils import instantiate
     from lightning import seed_everything
+    from lightning.pytorch.callbacks import Checkpoint
 
     from zoo import report
     from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe
@@ -70,23 +79,35 @@ def train(cfg: DictConfig) -> dict[str, float]:
     describe = Describe(config, data, model)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
     logger = build(cfg.logger, _partial_=True)(save_dir=str(run_dir)) if cfg.logger else False
-    trainer = build(cfg.trainer, _partial_=True)(
-        callbacks=[*callbacks, describe], logger=logger, plugins=[AtomicCheckpointIO()]
-    )
+    try:
+        trainer = build(cfg.trainer, _partial_=True)(
+            callbacks=[*callbacks, describe],
+            logger=logger,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=str(run_dir),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        )
+    except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
+        raise ZooError(f"trainer: {error}") from None
     report.start(config, model, data, run_dir)
-    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-    return finish(config, trainer, task, data, describe, run_dir)
+    with several_processes(run_dir):
+        with keeping(trainer):
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+        return finish(config, trainer, task, data, describe, run_dir)
 
 
-def quiet() -> None:
-    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-    warnings.filterwarnings(
-        "ignore", message=".*in eval mode at the start of training.*"
-    )  # frozen layers are, on purpose
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
+def settle(config: dict[str, Any]) -> None:
+    """Choices that follow from others."""
+    callbacks, scheduler = config["callbacks"], config["scheduler"]
+    if not config["data"].get("val_size", 1):  # nothing to choose the best by: the last weights are the result
+        callbacks["best"], config["select"] = None, "last"
+        if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
+            raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
+    if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
+        callbacks["learning_rate"] = None
+    if not config["trainer"].get("enable_progress_bar", True):
+        callbacks["progress"] = None
+    config["trainer"]["enable_progress_bar"] = callbacks.get("progress") is not None
 
 
 def finish(
@@ -102,8 +123,9 @@ def finish(
         load_chosen(task, chosen)
         trainer.test(task, datamodule=data, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    describe.finish(metrics, chosen, run_dir)
-    report.finished(metrics, describe, chosen, data, run_dir)
+    if trainer.is_global_zero:
+        describe.finish(metrics, chosen, run_dir)
+        report.finished(metrics, describe, chosen, data, run_dir)
     return metrics
 
 
@@ -115,11 +137,19 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     if "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
     stored = OmegaConf.create(dict(content["config"]))
+    for callback in stored.callbacks.values():  # the run's folder may have been moved
+        if callback and callback.get("dirpath"):
+            callback.dirpath = str(Path(HydraConfig.get().runtime.output_dir) / "checkpoints")
     OmegaConf.set_struct(stored, True)
     for override in HydraConfig.get().overrides.task:
         key, _, _ = override.lstrip("+").partition("=")
         if key in ("resume", "experiment", "debug"):
             continue
+        if key.partition(".")[0] in ("optimizer", "scheduler"):
+            raise ZooError(
+                f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
+                f"with other ones, start anew from its weights: init.weights={resume}"
+            )
         if OmegaConf.is_config(OmegaConf.select(cfg, key)):
             raise ZooError(
                 f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
@@ -127,6 +157,11 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
     return stored
+
+
+def stop_now(number: int, frame: Any) -> None:
+    """Ctrl-C outside of the training, where there is nothing to save."""
+    raise Interrupted("stopped")
 
 
 failures: list[Exception] = []
@@ -138,7 +173,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
     try:
         return train(cfg)
     except Exception as error:
-        if os.environ.get("ZOO_TRACEBACK") or isinstance(error, Interrupted):
+        if os.environ.get("ZOO_TRACEBACK"):
             raise
         failures.append(error)
         say(error)
@@ -148,7 +183,12 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 def main() -> None:
     """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
     register_resolvers()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop_now)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to us instead of as many lines
+    for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
+        sys.argv.remove(flag)
+        sys.argv.insert(1, flag)
     sys.path.insert(0, os.getcwd())  # the user's own modules, for _target_
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
@@ -156,9 +196,8 @@ def main() -> None:
     try:
         run()
     except Interrupted as stop:
-        print(f"\n{stop}", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
+        if is_main_process():
+            print(f"\n{stop}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,42 +208,6 @@ def main() -> None:
         say(error)
         sys.exit(1)
     sys.exit(1 if failures else 0)
-
-
-def say(error: Exception) -> None:
-    """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
-    foreseen = isinstance(error, ZooError) or type(error).__module__.startswith(("hydra", "omegaconf", "antlr4"))
-    hint = "" if foreseen else f"\n(the traceback: ZOO_TRACEBACK=1 {command('train')} …)"
-    print(f"error: {message(error)}{hint}", file=sys.stderr)
-
-
-def message(error: Exception) -> str:
-    """One line for people."""
-    cause: BaseException | None = error
-    while cause is not None:  # one of ours may be inside Hydra's wrapping
-        if isinstance(cause, ZooError):
-            return str(cause)
-        cause = cause.__cause__
-    if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")) or "Config group override" in str(error):
-        overrides = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-        return explain(error, overrides, base_config(overrides))
-    return f"{type(error).__name__}: {error}"
-
-
-def base_config(overrides: list[str]) -> dict[str, Any] | None:
-    """The config composed with the choices of groups alone, whose keys the message names; None if that fails too."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    GlobalHydra.instance().clear()
-    groups = [o for o in overrides if (CONFIGS / o.partition("=")[0]).is_dir()]
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return OmegaConf.to_container(compose("train", groups), resolve=False)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return None
 
 
 if __name__ == "__main__":

@@ -26,15 +26,15 @@ from zoo.pretrained import read_checkpoint
 def save_atomically(content: dict[str, Any], path: Path) -> None:
     """Write beside the target and move into place: whoever looks sees the old file or the new, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(part, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -101,6 +101,14 @@ class Describe(Callback):
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The folder of a resumed run may have another name by now; the checkpoint callbacks go on in it."""
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if state and isinstance(callback, ModelCheckpoint) and callback.dirpath:
+                old, new = str(state["dirpath"]), str(callback.dirpath)
+                checkpoint["callbacks"][callback.state_key] = renamed(state, old, new)
+
     def finish(self, metrics: dict[str, float], chosen: Path | None, run_dir: Path) -> None:
         """Note the test metrics in the run's folder and in the chosen checkpoint."""
         self.card.metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}
@@ -110,6 +118,13 @@ class Describe(Callback):
                 save_atomically({**read_checkpoint(chosen), "card": asdict(self.card)}, chosen)
         except (OSError, RuntimeError) as error:
             rank_zero_warn(f"the test metrics could not be noted in {run_dir} ({error})")
+
+
+def renamed(node: Any, old: str, new: str) -> Any:
+    """A checkpoint callback's state with the paths under one folder put under another."""
+    if isinstance(node, dict):
+        return {renamed(key, old, new): renamed(value, old, new) for key, value in node.items()}
+    return new + node[len(old) :] if isinstance(node, str) and node.startswith(old) else node
 
 
 def processor() -> str:
@@ -122,11 +137,12 @@ def processor() -> str:
 
 
 def written(trainer: Trainer, name: str) -> Path | None:
-    """The file that the checkpoint callback "best" or "last" wrote, wherever it could be written; None if none was."""
+    """The file that the checkpoint callback "best" or "last" wrote, wherever that was; None if none is there."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
             rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
-            return Path(rescued.get(callback.best_model_path, callback.best_model_path))
+            path = Path(rescued.get(callback.best_model_path, callback.best_model_path))
+            return path if path.exists() else None
     return None
 
 

@@ -28,19 +28,20 @@ class StopAndResume(Callback):
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
         self.random: dict[str, Any] = {}
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self.note)
+        self.speaks = True
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            raise Interrupted(f"stopped at once; to go on from the last checkpoint: {command('train')} resume=last")
         self.signal = number
-        print("\nstopping after this batch (again to stop at once) …", flush=True)
+        if self.speaks:
+            print("\nstopping after this batch (again to stop at once) …", flush=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.speaks = trainer.is_global_zero
+        if threading.current_thread() is threading.main_thread():  # after Lightning has set its own for SIGTERM
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self.note)
         if self.random:
             torch.set_rng_state(self.random["cpu"])
             if self.random["cuda"]:
@@ -52,12 +53,21 @@ class StopAndResume(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # an epoch that has just ended is in last.ckpt already, if every epoch is; else stop after the first batch
         last = written(trainer, "last")
-        if self.signal is not None and last and read_checkpoint(last)["global_step"] == trainer.global_step:
+        if (
+            trainer.world_size == 1
+            and self.signal is not None
+            and last
+            and read_checkpoint(last)["global_step"] == trainer.global_step
+        ):
             self.stop(trainer, last)
 
     def stop_if_asked(self, trainer: Trainer) -> None:
         """Write a checkpoint and raise, where nothing of a batch is half done."""
-        if self.signal is not None:
+        asked = self.signal is not None
+        if trainer.world_size > 1:  # all at the same update, and without asking each other at every one
+            every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+            asked = not trainer.global_step % every and trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
             folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
             path = Path(folder) / "last.ckpt"
             trainer.save_checkpoint(path)
@@ -90,7 +100,7 @@ class StopOnNonFinite(Callback):
     """Stops when the loss is NaN or infinite, before the update: says at which step and in which layer it began.
 
     On a CPU each step is looked at; on a device, where looking is waiting, every ``log_every_n_steps``. The last
-    checkpoint stays as it is.
+    checkpoint stays as it is; none is written of weights that an update has spoilt.
     """
 
     def __init__(self) -> None:
@@ -104,12 +114,17 @@ class StopOnNonFinite(Callback):
             return
         if not loss.isfinite():
             where = first_nonfinite(pl_module.model, self.batch[0])  # type: ignore[arg-type]
-            kept = written(trainer, "last")
-            kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
-            raise ZooError(
-                f"the loss is {loss.item()} at step {trainer.global_step}: {where}; {kept}. Try a lower "
-                "optimizer.lr, or trainer.gradient_clip_val=1"
-            )
+            self.stop(trainer, f"the loss is {loss.item()} at step {trainer.global_step}: {where}")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for name, p in pl_module.model.named_parameters():  # type: ignore[union-attr]
+            if not p.isfinite().all():
+                self.stop(trainer, f"the weights of {name} are not finite after step {trainer.global_step - 1}")
+
+    def stop(self, trainer: Trainer, reason: str) -> None:
+        kept = written(trainer, "last")
+        kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
+        raise ZooError(f"{reason}; {kept}. Try a lower optimizer.lr, or trainer.gradient_clip_val=1")
 
 
 def first_nonfinite(model: nn.Module, x: Tensor) -> str:

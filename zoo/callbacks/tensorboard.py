@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.utils.tensorboard.summary import hparams
 from torchvision.utils import make_grid
 
 
@@ -77,11 +78,10 @@ class Kernels(Callback):
         if writer := writer_of(trainer):
             kernels = first_kernels(pl_module.model, data.in_channels, data.image_size)  # type: ignore[arg-type]
             if kernels is not None:
-                grid = make_grid(
-                    kernels[: self.most], nrow=8, normalize=True, scale_each=True, padding=1, pad_value=0.5
-                )
-                zoom = max(1, 320 // grid.shape[-1])
-                grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
+                kernels = kernels[: self.most]
+                zoom = max(1, 48 // kernels.shape[-1])
+                kernels = kernels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+                grid = make_grid(kernels, nrow=8, normalize=True, scale_each=True, padding=4, pad_value=1.0)
                 writer.add_image("kernels/first_layer", grid, trainer.current_epoch)
 
 
@@ -206,15 +206,37 @@ class Projector(OnTest):
 
 
 class HParams(Callback):
-    """The run's settings beside its test metrics, in the tab HParams."""
+    """The run's settings beside its test metrics (its validation's, where there is no test), in the tab HParams."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.config(trainer)["test"]:
+            self.show(trainer, "val/")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.show(trainer, "test/")
+
+    def config(self, trainer: Trainer) -> dict[str, Any]:
         from zoo.callbacks.checkpoint import Describe
 
-        describe = next((c for c in trainer.callbacks if isinstance(c, Describe)), None)  # type: ignore[attr-defined]
-        if describe and isinstance(trainer.logger, TensorBoardLogger):
+        return next(c.config for c in trainer.callbacks if isinstance(c, Describe))  # type: ignore[attr-defined]
+
+    def show(self, trainer: Trainer, prefix: str) -> None:
+        """Into the run's own event file; the logger's way would log each metric once more, at step 0."""
+        if writer := writer_of(trainer):
             groups = ("data", "model", "task", "optimizer", "scheduler", "trainer", "init")
-            shown = {group: describe.config[group] for group in groups if describe.config[group]}
-            shown |= {"seed": describe.config["seed"]}
-            metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
-            trainer.logger.log_hyperparams(shown, metrics)
+            config = self.config(trainer)
+            settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
+            metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+            for summary in hparams(settings, metrics):
+                writer.file_writer.add_summary(summary)
+
+
+def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as TensorBoard takes it: dotted keys, and numbers or text as values."""
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            values[prefix + key] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return values

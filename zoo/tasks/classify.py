@@ -1,6 +1,7 @@
 """Classification: one label for an input."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -52,12 +53,13 @@ class Classify(LightningModule):
         self.loss = loss or nn.CrossEntropyLoss()
         self.l1, self.l2, self.max_norm = l1, l2, max_norm
         self.lr_scale = dict(lr_scale or {})
+        self.totals_before: dict[str, Any] | None = None  # of a resumed run
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
         self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
         metrics = MetricCollection({"accuracy": MulticlassAccuracy(average="micro", **kwargs)})
         self.val_metrics = metrics.clone(prefix="val/")
-        if num_classes > 5:
+        if num_classes > 20:  # of ten classes, five are nearly always right
             metrics.add_metrics({"top5": MulticlassAccuracy(average="micro", top_k=5, **kwargs)})
         metrics.add_metrics(
             {
@@ -77,6 +79,10 @@ class Classify(LightningModule):
                 f"the model gives {tuple(logits.shape[1:])} numbers an example, but the data have {self.num_classes} "
                 f"classes; set model.num_classes={self.num_classes}, which is the default"
             )
+        try:
+            self.loss(logits, labels)
+        except (RuntimeError, ValueError) as error:
+            raise ZooError(f"task.loss: {str(error).splitlines()[0]}") from None
 
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
@@ -153,6 +159,10 @@ class Classify(LightningModule):
             optimizer = self.make_optimizer(self.parameter_groups())
         except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
             raise ZooError(f"optimizer: {error}") from None
+        if isinstance(optimizer, torch.optim.SparseAdam) and not any(getattr(m, "sparse", 0) for m in self.modules()):
+            raise ZooError(
+                "optimizer=sparseadam is for sparse gradients, and no layer of this model gives any; try adam"
+            )
         scales = [group.pop("lr_scale", 1.0) for group in optimizer.param_groups]
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             group["lr"] *= scale
@@ -191,14 +201,42 @@ class Classify(LightningModule):
     def build_scheduler(self, optimizer: Optimizer, scales: list[float]) -> tuple[LRScheduler, str]:
         """The schedule and its interval, "step" or "epoch"; ``scales`` are the groups' factors of the learning rate."""
         assert self.make_scheduler is not None
-        steps = int(self.trainer.estimated_stepping_batches)
-        totals = {"total_steps": steps, "total_epochs": self.trainer.max_epochs}
         keywords = getattr(self.make_scheduler, "keywords", {})
+        totals = self.totals()
+        if totals["total_steps"] == float("inf") and "total_steps" in keywords.values():
+            raise ZooError("this scheduler needs the run's length: set trainer.max_epochs or trainer.max_steps")
         filled = {key: totals[v] for key, v in keywords.items() if isinstance(v, str) and v in totals}
         if "max_lr" in keywords:  # a schedule that sets its own rates must scale them too
             filled["max_lr"] = [keywords["max_lr"] * scale for scale in scales]
         interval = "step" if "total_steps" in keywords.values() else "epoch"
         return self.make_scheduler(optimizer, **filled), interval  # type: ignore[call-arg]
+
+    def totals(self) -> dict[str, Any]:
+        """The length of the run: what a scheduler's arguments of these names stand for."""
+        return {"total_steps": self.trainer.estimated_stepping_batches, "total_epochs": self.trainer.max_epochs}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["totals"] = self.totals()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.totals_before = checkpoint.get("totals")
+
+    def on_train_start(self) -> None:
+        """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
+        schedule: Any = self.lr_schedulers()
+        if self.totals_before in (None, self.totals()) or not isinstance(schedule, LRScheduler):
+            return
+        if isinstance(schedule, ReduceLROnPlateau):
+            return
+        fresh = self.configure_optimizers()
+        optimizer, scheduler = fresh["optimizer"], fresh["lr_scheduler"]["scheduler"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there is no update between these steps
+            for _ in range(schedule.last_epoch):
+                scheduler.step()
+        schedule.load_state_dict(scheduler.state_dict())
+        for group, new in zip(schedule.optimizer.param_groups, optimizer.param_groups, strict=True):
+            group.update({key: value for key, value in new.items() if key != "params"})
 
 
 def known_layers(model: nn.Module) -> str:

@@ -1,0 +1,61 @@
+"""The progress bar: a line an epoch that fits 80 columns, with loss and accuracy."""
+
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import (
+    BatchesProcessedColumn,
+    CustomBarColumn,
+    RichProgressBarTheme,
+)
+from rich.progress import TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar with short names, which looks a few times a second instead of at every batch.
+
+    Args:
+        every: seconds from one look at the metrics to the next; to look is to wait for the device.
+    """
+
+    def __init__(self, every: float = 0.25):
+        theme = RichProgressBarTheme(metrics="", metrics_text_delimiter="  ")
+        super().__init__(refresh_rate=max(1, round(1 / every)), leave=True, theme=theme)
+        self.every, self.looked = every, 0.0
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        return [
+            TextColumn("{task.description}"),
+            CustomBarColumn(bar_width=20, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
+            BatchesProcessedColumn(style=""),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+        ]
+
+    def _init_progress(self, trainer: Trainer) -> None:
+        super()._init_progress(trainer)
+        if self._metric_component is not None:  # the bar gives way, not the metrics
+            self._metric_component._table_column = Column(no_wrap=True)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs
+        return f"epoch {current_epoch + 1}/{last}" if last and last > 0 else f"epoch {current_epoch + 1}"
+
+    @property
+    def test_description(self) -> str:
+        return "test"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self.looked >= self.every or batch_idx + 1 == self.total_train_batches:
+            self.looked = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """``train/loss`` is shown as loss, ``val/accuracy`` as val acc."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {k.removeprefix("train/").replace("accuracy", "acc").replace("/", " "): v for k, v in metrics.items()}
