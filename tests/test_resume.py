@@ -18,6 +18,7 @@ SETTINGS = (
     "model.hidden=[16]", "model.dropout=0.3", "model.batch_norm=true", "data.augment.shift=2", "data.batch_size=64",
     "trainer.log_every_n_steps=2", "seed=3", "trainer.max_epochs=3",
 )  # fmt: skip
+STOP = "++callbacks.stop._target_=tests.test_resume.StopAt"  # said again to resume: it is no part of the zoo
 STEPS = 24  # 500 training images in batches of 64: 8 an epoch
 
 
@@ -80,13 +81,13 @@ def test_resume_is_exact(run_train, monkeypatch, tmp_path, step):
 
     monkeypatch.chdir(broken)
     StopAt.step = step
-    code, output = run_train(*SETTINGS, "+callbacks.stop._target_=tests.test_resume.StopAt")
+    code, output = run_train(*SETTINGS, STOP)
     assert code == 130
     assert "resume=" in output
     stopped = last(broken)["global_step"]
     assert step < stopped <= step + 2
     StopAt.step = -1
-    code, output = run_train("resume=last")
+    code, output = run_train("resume=last", STOP)
     assert code == 0, output
     assert_same_end(last(whole), last(broken))
 
@@ -101,21 +102,21 @@ def test_resume_after_a_crash_is_exact(run_train, monkeypatch, tmp_path, step):
     assert run_train(*SETTINGS)[0] == 0
     monkeypatch.chdir(broken)
     StopAt.step, StopAt.crash = step, True
-    assert run_train(*SETTINGS, "+callbacks.stop._target_=tests.test_resume.StopAt")[0] == 1
+    assert run_train(*SETTINGS, STOP)[0] == 1
     assert last(broken)["global_step"] == step // 8 * 8
     StopAt.step = -1
-    assert run_train("resume=last")[0] == 0
+    assert run_train("resume=last", STOP)[0] == 0
     assert_same_end(last(whole), last(broken))
 
 
 def test_stop_with_one_batch_an_epoch(run_train, tmp_path):
     """Full-batch gradient descent stops too, between two epochs."""
     StopAt.step = 1
-    settings = (*SETTINGS, "data.batch_size=full", "+callbacks.stop._target_=tests.test_resume.StopAt")
+    settings = (*SETTINGS, "data.batch_size=full", STOP)
     assert run_train(*settings)[0] == 130
     assert last(tmp_path)["global_step"] == 2
     StopAt.step = -1
-    assert run_train("resume=last")[0] == 0
+    assert run_train("resume=last", STOP)[0] == 0
     assert last(tmp_path)["global_step"] == 3
 
 
@@ -128,10 +129,10 @@ def test_metrics_and_curves_continue_in_the_same_run(run_train, monkeypatch, tmp
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         StopAt.step = 11 if name == "broken" else -1
-        run_train(*SETTINGS, "+callbacks.stop._target_=tests.test_resume.StopAt")
+        run_train(*SETTINGS, STOP)
         if name == "broken":
             StopAt.step = -1
-            assert run_train("resume=last")[0] == 0
+            assert run_train("resume=last", STOP)[0] == 0
         (run,) = (tmp_path / name).glob("logs/*/*")
         events = EventAccumulator(str(run)).Reload()
         curves.append(
@@ -216,3 +217,16 @@ def test_resume_errors(run_train, tmp_path):
     code, output = run_train("resume=nowhere.ckpt")
     assert code == 1
     assert "there is no such checkpoint" in output
+
+
+def test_resume_does_not_run_what_a_checkpoint_names(run_train, tmp_path):
+    """The config in a stranger's checkpoint may name the zoo's and Lightning's parts, and nothing else."""
+    assert run_train("debug=fast", "model=linear")[0] == 0
+    (path,) = tmp_path.glob("logs/*/*/checkpoints/last.ckpt")
+    content = read_checkpoint(path)
+    content["config"]["callbacks"]["extra"] = {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}
+    torch.save(content, tmp_path / "foreign.ckpt")
+    code, output = run_train("resume=foreign.ckpt", "trainer.max_epochs=2")
+    assert code == 1
+    assert "the checkpoint asks for os.mkdir" in output
+    assert not (tmp_path / "ran").exists()

@@ -400,7 +400,6 @@ def spoil_events(mishap, trainer, pl_module):
         trainer.logger.experiment.file_writer.event_writer._general_file_writer.write = full
 
 
-@pytest.mark.xfail(reason="ImageData.prepare_data looks for the files again although they are loaded", strict=False)
 def test_data_deleted_mid_run(run_train, tmp_path, monkeypatch):
     """The set is mapped into memory once: the run ends, test included, as if nothing had been."""
     toys = sources.load("mnist")

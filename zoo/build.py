@@ -81,7 +81,7 @@ def check_resumed(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> N
             except ZooError:
                 raise ZooError(
                     f"the checkpoint asks for {value}, which is nothing of this zoo or of ./configs, so it is not run; "
-                    f"if you know it, say so: {key}={value}"
+                    f"if you know it, say so: ++{key}={value}"
                 ) from None
         elif isinstance(value, str) and "${" in value:
             raise ZooError(f"the checkpoint's config has an interpolation, {key}={value}, which is not run")

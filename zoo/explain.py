@@ -106,4 +106,4 @@ def wrong_key(key: str, node: Any) -> str:
             reason = f"nothing is named {part} in {prefix}" if prefix else "no such key"
             return str(unknown(key, part, map(str, node) if isinstance(node, Mapping) else [], reason, prefix))
         node = node[part]
-    return f"{key}: it cannot be set"
+    return f"{key}: it has no entries to change; add one, '+{key}.NAME=VALUE', as in '+task.lr_scale.conv1=0.1'"

@@ -61,7 +61,9 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's config makes its result, without the seed."""
     kept = {key: config.get(key) for key in SETTINGS}
     kept["data"] = {k: v for k, v in config["data"].items() if k not in ("seed", "root")}
-    kept["length"] = [config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")]
+    kept["length"] = [
+        config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
+    ]
     return kept
 
 

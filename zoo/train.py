@@ -131,11 +131,13 @@ def finish(
 
 def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     """The config that the checkpoint was trained with, and this command's overrides of single values on top."""
+    from zoo.build import check_resumed
     from zoo.pretrained import read_checkpoint
 
     content = read_checkpoint(resume)
-    if "config" not in content:
+    if not isinstance(content, dict) or "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
+    check_resumed(content["config"], HydraConfig.get().overrides.task)
     stored = OmegaConf.create(dict(content["config"]))
     for callback in stored.callbacks.values():  # the run's folder may have been moved
         if callback and callback.get("dirpath"):
@@ -189,7 +191,7 @@ def main() -> None:
     for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
         sys.argv.remove(flag)
         sys.argv.insert(1, flag)
-    sys.path.insert(0, os.getcwd())  # the user's own modules, for _target_
+    sys.path.append(os.getcwd())  # the user's own modules, for _target_; last, so that none hides a library's
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")

@@ -23,7 +23,8 @@ class Progress(RichProgressBar):
 
     def __init__(self, every: float = 0.25):
         theme = RichProgressBarTheme(metrics="", metrics_text_delimiter="  ")
-        super().__init__(refresh_rate=max(1, round(1 / every)), leave=True, theme=theme)
+        # Rich's own rate only sets how long an epoch's end waits for its thread; ``every`` is what limits redrawing
+        super().__init__(refresh_rate=50, leave=True, theme=theme)
         self.every, self.looked = every, 0.0
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:

@@ -80,7 +80,8 @@ class ImageData(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch and verify the set, once for all processes."""
-        sources.load(self.name, self.root)
+        if not self.splits:
+            sources.load(self.name, self.root)
 
     def setup(self, stage: str | None = None) -> None:
         """Map the tensors into memory and split them."""

@@ -37,7 +37,7 @@ class LeNet5(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
-        channels: Sequence[int] = (6, 16),
+        channels: tuple[int, int] = (6, 16),
         hidden: Sequence[int] = (120, 84),
         activation: str = "relu",
         pool: str = "max",

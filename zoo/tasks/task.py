@@ -1,0 +1,171 @@
+"""What every objective shares: it owns a model, its regularisers (lecture 16.5), optimizer and schedule (16.4)."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.optimizer import Optimizer
+
+from zoo.errors import ZooError
+from zoo.transfer import matches
+
+
+class Task(LightningModule):
+    """A model and how its weights are updated; a subclass says how a batch becomes a loss and metrics.
+
+    Args:
+        model: any module.
+        optimizer: builds the optimizer from parameter groups, as a ``functools.partial`` of a torch.optim class does.
+        scheduler: builds the schedule from the optimizer, or null. Where it has an argument ``"total_steps"`` that is
+            the number of updates in the whole run, and it advances every update; else it advances every epoch, and
+            ``"total_epochs"`` is their number.
+        l1, l2: λ of the explicit penalties λ Σ|w| and λ Σw², which ``penalty`` gives; biases and norm layers are left
+            out, of the optimizer's own ``weight_decay`` as well. For SGD, l2 = λ is the step of weight_decay = 2λ.
+        max_norm: after an update each unit's incoming weights are scaled back to this length (Srivastava et al. 2014,
+            section 5.1); the head is not constrained. Null is no limit.
+        lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
+    """
+
+    model: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.l1, self.l2, self.max_norm = l1, l2, max_norm
+        self.lr_scale = dict(lr_scale or {})
+        self.totals_before: dict[str, Any] | None = None  # of a resumed run
+
+    def forward(self, x: Any) -> Any:
+        return self.model(x)
+
+    def check_output(self, output: Any, target: Any) -> None:
+        """Raise a ``ZooError`` where the model does not give what the task needs; called once, before training."""
+
+    # --- regularisers ---------------------------------------------------------------------------------------------
+
+    def decayed(self) -> dict[str, nn.Parameter]:
+        """The weights that penalties and weight decay act on: trained matrices and kernels, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad and p.ndim > 1}
+
+    def penalty(self) -> Tensor | float:
+        """λ₁ Σ|w| + λ₂ Σw² over ``decayed()``."""
+        total: Tensor | float = 0.0
+        if self.l1:
+            total = total + self.l1 * sum(w.abs().sum() for w in self.decayed().values())
+        if self.l2:
+            total = total + self.l2 * sum(w.square().sum() for w in self.decayed().values())
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.max_norm is not None:
+            with torch.no_grad():
+                for name, w in self.decayed().items():
+                    if not name.startswith("head."):
+                        w.copy_(w.renorm(p=2, dim=0, maxnorm=self.max_norm))
+
+    # --- optimisation ---------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        try:
+            optimizer = self.make_optimizer(self.parameter_groups())
+        except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
+            raise ZooError(f"optimizer: {error}") from None
+        if isinstance(optimizer, torch.optim.SparseAdam) and not any(getattr(m, "sparse", 0) for m in self.modules()):
+            raise ZooError(
+                "optimizer=sparseadam is for sparse gradients, and no layer of this model gives any; try adam"
+            )
+        scales = [group.pop("lr_scale", 1.0) for group in optimizer.param_groups]
+        for group, scale in zip(optimizer.param_groups, scales, strict=True):
+            group["lr"] *= scale
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler, interval = self.build_scheduler(optimizer, scales)
+        settings = {"scheduler": scheduler, "interval": interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = "val/loss"
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters, grouped by their factor of the learning rate and by whether they decay."""
+        for pattern in self.lr_scale:
+            if not any(matches(name, pattern) for name, _ in self.model.named_parameters()):
+                raise ZooError(f"task.lr_scale: no parameter fits {pattern!r}; {known_layers(self.model)}")
+        decayed = self.decayed()
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, p in self.model.named_parameters():
+            if p.requires_grad:
+                scale = next((s for pattern, s in self.lr_scale.items() if matches(name, pattern)), 1.0)
+                groups.setdefault((scale, name in decayed), []).append(p)
+        if not groups:
+            raise ZooError("nothing is left to train: init.freeze holds every parameter; freeze fewer layers")
+        keywords = getattr(self.make_optimizer, "keywords", {})
+        if not keywords.get("weight_decay"):  # then decayed or not is all the same
+            merged: dict[float, list[nn.Parameter]] = {}
+            for (scale, _), params in groups.items():
+                merged.setdefault(scale, []).extend(params)
+            return [{"params": params, "lr_scale": scale} for scale, params in merged.items()]
+        return [
+            {"params": params, "lr_scale": scale, **({} if decays else {"weight_decay": 0.0})}
+            for (scale, decays), params in groups.items()
+        ]
+
+    def build_scheduler(self, optimizer: Optimizer, scales: list[float]) -> tuple[LRScheduler, str]:
+        """The schedule and its interval, "step" or "epoch"; ``scales`` are the groups' factors of the learning rate."""
+        assert self.make_scheduler is not None
+        keywords = getattr(self.make_scheduler, "keywords", {})
+        totals = self.totals()
+        if totals["total_steps"] == float("inf") and "total_steps" in keywords.values():
+            raise ZooError("this scheduler needs the run's length: set trainer.max_epochs or trainer.max_steps")
+        filled = {key: totals[v] for key, v in keywords.items() if isinstance(v, str) and v in totals}
+        if "max_lr" in keywords:  # a schedule that sets its own rates must scale them too
+            filled["max_lr"] = [keywords["max_lr"] * scale for scale in scales]
+        interval = "step" if "total_steps" in keywords.values() else "epoch"
+        return self.make_scheduler(optimizer, **filled), interval  # type: ignore[call-arg]
+
+    def totals(self) -> dict[str, Any]:
+        """The length of the run: what a scheduler's arguments of these names stand for."""
+        return {"total_steps": self.trainer.estimated_stepping_batches, "total_epochs": self.trainer.max_epochs}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["totals"] = self.totals()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.totals_before = checkpoint.get("totals")
+
+    def on_train_start(self) -> None:
+        """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
+        schedule: Any = self.lr_schedulers()
+        if self.totals_before in (None, self.totals()) or not isinstance(schedule, LRScheduler):
+            return
+        if isinstance(schedule, ReduceLROnPlateau):
+            return
+        fresh = self.configure_optimizers()
+        optimizer, scheduler = fresh["optimizer"], fresh["lr_scheduler"]["scheduler"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there is no update between these steps
+            for _ in range(schedule.last_epoch):
+                scheduler.step()
+        schedule.load_state_dict(scheduler.state_dict())
+        for group, new in zip(schedule.optimizer.param_groups, optimizer.param_groups, strict=True):
+            group.update({key: value for key, value in new.items() if key != "params"})
+
+
+def known_layers(model: nn.Module) -> str:
+    """For messages: the names of the layers that have parameters."""
+    names = dict.fromkeys(re.sub(r"\.[^.]+$", "", name) for name, _ in model.named_parameters())
+    return f"layers with parameters: {', '.join(names)}"
