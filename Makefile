@@ -11,7 +11,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "reference-zoo needs Python 3.10 or newer; say which: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@echo "installing into $(VENV); torch is large, so the first time takes minutes"
+	@$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
 train: install

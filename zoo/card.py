@@ -25,7 +25,8 @@ class Card:
         metrics: of this weight on the official test split.
         runs: the same metrics of every seed's run, with its ``seed``; the weight shipped is the first.
         published: figure and source that it is held against.
-        command, minutes, hardware, versions: what made it; minutes are of training, for one seed.
+        command, minutes, hardware, versions: what made it; minutes are of training, for the weight's own seed.
+        note: what else a reader of those should know, as how busy the machine was.
         parameters: number of trainable parameters.
         sha256: of the safetensors file.
     """
@@ -43,6 +44,7 @@ class Card:
     command: str = ""
     minutes: float = 0.0
     hardware: str = ""
+    note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
     licence: str = "MIT"

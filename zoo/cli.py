@@ -175,12 +175,14 @@ def export(
 
 @app.command()
 def publish(
-    name: str, runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")]
+    name: str,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
+    note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.publish import publish as write
 
-    card = write(name, runs)
+    card = write(name, runs, note)
     mean, spread = card.mean_and_spread("accuracy")
     console.print(f"{name}: {card.metrics['accuracy']:.4f}; over {len(card.runs)} seeds {mean:.4f} ± {spread:.4f}")
 

@@ -20,7 +20,7 @@ from zoo.pretrained import load, read_checkpoint
 SETTINGS = ("model", "task", "data", "optimizer", "scheduler", "init", "select")
 
 
-def publish(name: str, runs: Sequence[Path]) -> Card:
+def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     """Ship the weights of the first run, with the metrics of all.
 
     The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
@@ -42,7 +42,7 @@ def publish(name: str, runs: Sequence[Path]) -> Card:
         raise ZooError(f"two of the runs have the same seed ({', '.join(map(str, seeds))}); give each seed once")
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
-    card.name = name
+    card.name, card.note = name, note
     card.metrics = measure(model, card)
     for run, seed in zip(runs, seeds, strict=True):
         tested = {k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}
@@ -85,9 +85,10 @@ def results_table() -> str:
     lines = [
         "# Results",
         "",
-        "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Accuracy and error are on the "
-        "official test split, in per cent; `zoo evaluate --all` measures the shipped weights again. Mean ± standard "
-        "deviation are over the seeds of the last column; the weights shipped are those of the first seed.",
+        "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Accuracy and error are on the",
+        "official test split; `zoo evaluate --all` measures the shipped weights again. Mean ± standard deviation are over",
+        "the seeds of the last column; the weights shipped, and the minutes of training, are those of the first seed.",
+        "Studies: [transfer from MNIST to Fashion-MNIST](docs/transfer.md), [speed](benchmarks/README.md).",
         "",
         "| weights | data | parameters | accuracy | error | error, mean ± sd | published | minutes | seeds |",
         "|---|---|---:|---:|---:|---:|---|---:|---|",
@@ -104,7 +105,9 @@ def results_table() -> str:
             f"{1 - accuracy:.2%} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
         )
     lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]
-    lines += [f"- `{card.command}`: {card.hardware}, torch {card.versions.get('torch', '')}" for card in cards]
+    for card in cards:
+        note = f" ({card.note})" if card.note else ""
+        lines.append(f"- `{card.command}`: {card.hardware}, torch {card.versions.get('torch', '')}{note}")
     return "\n".join(lines) + "\n"
 
 
