@@ -92,32 +92,40 @@ def test_resume_is_exact(run_train, monkeypatch, tmp_path, step):
     assert_same_end(last(whole), last(broken))
 
 
-@pytest.mark.parametrize("step", [10, 16])
-def test_resume_after_a_crash_is_exact(run_train, monkeypatch, tmp_path, step):
+@pytest.mark.parametrize(("step", "schedule"), [(10, []), (16, ["scheduler=exponential"])])
+def test_resume_after_a_crash_is_exact(run_train, monkeypatch, tmp_path, step, schedule):
     """Whatever ends a run, it goes on from the end of the last whole epoch as if nothing had been."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
     monkeypatch.chdir(whole)
-    assert run_train(*SETTINGS)[0] == 0
+    assert run_train(*SETTINGS, *schedule)[0] == 0
     monkeypatch.chdir(broken)
     StopAt.step, StopAt.crash = step, True
-    assert run_train(*SETTINGS, STOP)[0] == 1
+    assert run_train(*SETTINGS, *schedule, STOP)[0] == 1
     assert last(broken)["global_step"] == step // 8 * 8
     StopAt.step = -1
     assert run_train("resume=last", STOP)[0] == 0
     assert_same_end(last(whole), last(broken))
 
 
-def test_stop_with_one_batch_an_epoch(run_train, tmp_path):
-    """Full-batch gradient descent stops too, between two epochs."""
+@pytest.mark.parametrize("extra", [[], ["callbacks.last=null"], ["scheduler=exponential"]])
+def test_stop_with_one_batch_an_epoch(run_train, monkeypatch, tmp_path, extra):
+    """Full-batch gradient descent stops too, between two epochs, whether or not every epoch writes a checkpoint."""
+    settings = (*SETTINGS, "data.batch_size=full", *extra)
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    code, output = run_train(*settings)
+    assert code == 0, output
+    monkeypatch.chdir(tmp_path)
     StopAt.step = 1
-    settings = (*SETTINGS, "data.batch_size=full", STOP)
-    assert run_train(*settings)[0] == 130
+    assert run_train(*settings, STOP)[0] == 130
     assert last(tmp_path)["global_step"] == 2
     StopAt.step = -1
     assert run_train("resume=last", STOP)[0] == 0
-    assert last(tmp_path)["global_step"] == 3
+    (tested,) = tmp_path.glob("logs/*/*/metrics.json")
+    (expected,) = tmp_path.glob("whole/logs/*/*/metrics.json")
+    assert tested.read_text() == expected.read_text()
 
 
 def test_metrics_and_curves_continue_in_the_same_run(run_train, monkeypatch, tmp_path):

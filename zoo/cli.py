@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from zoo.card import Card, shipped
 from zoo.errors import ZooError
@@ -45,7 +46,8 @@ Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that
 def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
-    table = Table("weights", "data", "parameters", "test accuracy", "")
+    whole = {"no_wrap": True, "overflow": "ignore"}  # names are there to be copied
+    table = Table(Column("weights", **whole), "data", "parameters", "accuracy", "", box=SIMPLE)
     for card in (Card.read(path) for path in shipped().values()):
         accuracy = f"{card.metrics['accuracy']:.2%}" if "accuracy" in card.metrics else ""
         table.add_row(card.name, str(card.data.get("name", "")), f"{card.parameters:,}", accuracy, card.title)
@@ -137,7 +139,7 @@ def evaluate(
     sources = list(shipped()) if everything else [str(name)]
     if not sources:
         raise ZooError("no weights are shipped here, so there is nothing to evaluate")
-    table = Table("weights", "metric", "card", "measured", "")
+    table = Table(Column("weights", no_wrap=True), "metric", "card", "measured", "")
     bad: list[str] = []
     for source in sources:
         try:

@@ -38,11 +38,13 @@ class StopAndResume(Callback):
             print("\nstopping after this batch (again to stop at once) …", flush=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:  # each process draws its own dropout and augmentation
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
         self.speaks = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():  # after Lightning has set its own for SIGTERM
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self.note)
-        if self.random:
+        if self.random and trainer.world_size == 1:  # of several processes one's states are in the checkpoint
             torch.set_rng_state(self.random["cpu"])
             if self.random["cuda"]:
                 torch.cuda.set_rng_state_all(self.random["cuda"])
@@ -52,14 +54,15 @@ class StopAndResume(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # an epoch that has just ended is in last.ckpt already, if every epoch is; else stop after the first batch
-        last = written(trainer, "last")
-        if (
-            trainer.world_size == 1
-            and self.signal is not None
-            and last
-            and read_checkpoint(last)["global_step"] == trainer.global_step
-        ):
-            self.stop(trainer, last)
+        if self.signal is not None and trainer.world_size == 1:
+            last = written(trainer, "last")
+            if last and read_checkpoint(last)["global_step"] == trainer.global_step:
+                self.stop(trainer, last)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # where an epoch is one batch there is no place between two; checkpoint callbacks come after this one
+        if trainer.num_training_batches == 1:
+            self.stop_if_asked(trainer)
 
     def stop_if_asked(self, trainer: Trainer) -> None:
         """Write a checkpoint and raise, where nothing of a batch is half done."""
