@@ -1,4 +1,4 @@
-# make train | test | install | lint | bench | results; each sets .venv up first
+# make install | train | test | test-all | lint | clean; each of the first five sets .venv up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 
-# What a scheduler's argument may say instead of a number; see zoo.tasks.classify.
+# What a scheduler's argument may say instead of a number; see zoo.tasks.task.
 PLACEHOLDERS = ("total_steps", "total_epochs")
 
 # What a type does not say: the least and the greatest value of arguments of these names, wherever they stand.

@@ -5,6 +5,7 @@ the functions: ``--help``, completion and a mistyped key answer without torch.
 """
 
 import os
+import shlex
 import signal
 import sys
 from functools import partial
@@ -97,7 +98,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 def settle(config: dict[str, Any]) -> None:
-    """Choices that follow from others."""
+    """What follows from other choices, and the command that a card is to repeat."""
+    overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
+    before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
+    config["card"]["command"] = " ".join([*before, *map(shlex.quote, overrides)])
     callbacks, scheduler = config["callbacks"], config["scheduler"]
     if not config["data"].get("val_size", 1):  # nothing to choose the best by: the last weights are the result
         callbacks["best"], config["select"] = None, "last"
@@ -145,14 +149,14 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     OmegaConf.set_struct(stored, True)
     for override in HydraConfig.get().overrides.task:
         key, _, _ = override.lstrip("+").partition("=")
-        if key in ("resume", "experiment", "debug"):
+        if key == "resume":
             continue
         if key.partition(".")[0] in ("optimizer", "scheduler"):
             raise ZooError(
                 f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
                 f"with other ones, start anew from its weights: init.weights={resume}"
             )
-        if OmegaConf.is_config(OmegaConf.select(cfg, key)):
+        if key in ("experiment", "debug") or OmegaConf.is_config(OmegaConf.select(cfg, key)):
             raise ZooError(
                 f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
             )

@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import shlex
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -88,8 +86,8 @@ class Describe(Callback):
             **data.card(),
             metrics={},
             published=config["card"]["published"] or "",
-            command=shlex.join(["python", "train.py", *(a for a in sys.argv[1:] if "=" in a and a[0] != "-")]),
-            hardware=f"{os.cpu_count()} × {processor()}",
+            command=config["card"]["command"],
+            hardware=f"{os.cpu_count()} cores of {processor()}",
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
@@ -97,7 +95,9 @@ class Describe(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)  # type: ignore[attr-defined]
         self.card.minutes = round(timer.time_elapsed("train") / 60, 2) if timer else 0.0
-        self.card.metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("train/")}
+        if pl_module.device.type == "cuda":
+            self.card.hardware = f"{trainer.world_size} × {torch.cuda.get_device_name()}"
+        self.card.metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams
@@ -32,10 +33,10 @@ class SharedCharts(Callback):
 
 
 class Norms(Callback):
-    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the norm of all weights."""
+    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the weights' norm."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps or not trainer.logger:  # type: ignore[attr-defined]
+        if not (trainer.logger and trainer._logger_connector.should_update_logs):
             return
         named = [(n, p.detach(), p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
         grads = torch.stack(torch._foreach_norm([grad for _, _, grad in named]))
@@ -57,10 +58,14 @@ class Graph(Callback):
             return
         x = data.sample(1)[0].to(pl_module.device)
         training = model.training  # type: ignore[union-attr]
-        with warnings.catch_warnings(), torch.random.fork_rng():
-            warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant on purpose
-            writer.add_graph(model.eval(), x)  # type: ignore[union-attr]
-        model.train(training)  # type: ignore[union-attr]
+        try:
+            with warnings.catch_warnings(), torch.random.fork_rng():
+                warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant on purpose
+                writer.add_graph(model.eval(), x)  # type: ignore[union-attr]
+        except Exception as error:  # a picture must not end a run; the tracer raises anything
+            rank_zero_warn(f"the model's graph cannot be drawn: {str(error).strip().splitlines()[0]}")
+        finally:
+            model.train(training)  # type: ignore[union-attr]
 
 
 class Kernels(Callback):
@@ -179,7 +184,7 @@ class Mistakes(OnTest):
 
 
 class Projector(OnTest):
-    """Test images in the space of the features that the head reads, for the tab Projector.
+    """Test images in the space of the features that the head reads, for the tab Projector; for models with a ``head``.
 
     Args:
         most: how many images.
@@ -189,10 +194,12 @@ class Projector(OnTest):
         self.most = most
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
-        data = trainer.datamodule
+        data, head = trainer.datamodule, getattr(task.model, "head", None)
+        if not isinstance(head, nn.Module):
+            return
         images = data.splits["test"][0][: self.most]
         read: list[Tensor] = []
-        hook = task.model.head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
+        hook = head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
         with torch.no_grad():
             task.model(data.preprocess(images).to(task.device))
         hook.remove()

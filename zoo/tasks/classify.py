@@ -1,7 +1,7 @@
 """Classification: one label for an input."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -20,22 +20,24 @@ class Classify(Task):
         model: any module from inputs to logits (B, num_classes).
         num_classes: number of classes.
         loss: of (logits, labels); validation and test use the same loss without its label smoothing.
-        optimizer, scheduler, l1, l2, max_norm, lr_scale: see ``Task``.
+        optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Iterable], Optimizer],
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: nn.Module | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         max_norm: float | None = None,
         lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/accuracy",
+        mode: Literal["max", "min"] = "max",
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale)
+        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode)
         self.num_classes = num_classes
         self.loss = loss or nn.CrossEntropyLoss()
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
@@ -74,8 +76,7 @@ class Classify(Task):
         logits = self.model(x)
         loss = self.loss(logits, y) + self.penalty()
         self.train_accuracy.update(logits.detach(), y)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.global_step + 1) % every == 0:  # each self.log costs as much as a small layer
+        if self.trainer._logger_connector.should_update_logs:  # each self.log costs as much as a small layer
             self.log("train/loss", loss.detach(), prog_bar=True)
             self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
         return loss

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -20,7 +20,8 @@ class Task(LightningModule):
 
     Args:
         model: any module.
-        optimizer: builds the optimizer from parameter groups, as a ``functools.partial`` of a torch.optim class does.
+        optimizer: builds the optimizer from parameter groups, as a ``functools.partial`` of a torch.optim class does;
+            null for a task that is only to evaluate.
         scheduler: builds the schedule from the optimizer, or null. Where it has an argument ``"total_steps"`` that is
             the number of updates in the whole run, and it advances every update; else it advances every epoch, and
             ``"total_epochs"`` is their number.
@@ -29,6 +30,8 @@ class Task(LightningModule):
         max_norm: after an update each unit's incoming weights are scaled back to this length (Srivastava et al. 2014,
             section 5.1); the head is not constrained. Null is no limit.
         lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
+        monitor, mode: the logged metric by which the best weights are chosen, and whether more of it is better ("max")
+            or less ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them.
     """
 
     model: nn.Module
@@ -36,18 +39,21 @@ class Task(LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer],
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         max_norm: float | None = None,
         lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/loss",
+        mode: Literal["max", "min"] = "min",
     ):
         super().__init__()
         self.model = model
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.l1, self.l2, self.max_norm = l1, l2, max_norm
         self.lr_scale = dict(lr_scale or {})
+        self.monitor, self.mode = monitor, mode
         self.totals_before: dict[str, Any] | None = None  # of a resumed run
 
     def forward(self, x: Any) -> Any:
@@ -81,6 +87,8 @@ class Task(LightningModule):
     # --- optimisation ---------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            raise ZooError("this task was built without an optimizer, so it can only evaluate")
         try:
             optimizer = self.make_optimizer(self.parameter_groups())
         except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
