@@ -521,3 +521,48 @@ def test_two_processes_train_like_one(command, tmp_path, sweep):
     for name in weights[0]:
         if name.startswith("model."):
             torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def commands(folder: Path) -> list[str]:
+    return sorted(read_checkpoint(path)["card"]["command"] for path in folder.glob("logs/**/last.ckpt"))
+
+
+def test_a_card_says_the_command_of_its_own_run(run_train, tmp_path):
+    """Of one run in a sweep, and of a resumed one, the command makes that run and no other."""
+    common = ["model=linear", "debug=fast", "logger=none", "data.augment={shift:1}", "callbacks.progress=null"]
+    assert run_train("-m", *common, "seed=0,1")[0] == 0
+    made = commands(tmp_path)
+    assert [c.rsplit("seed=")[-1].split()[0] for c in made] == ["0", "1"]
+    assert all(c.startswith("python train.py ") and "'data.augment={shift:1}'" in c for c in made)
+    (path,) = tmp_path.glob("logs/**/0/checkpoints/last.ckpt")
+    assert run_train(f"resume={path}", "trainer.max_epochs=2")[0] == 0
+    assert commands(tmp_path)[0] == f"{made[0]} trainer.max_epochs=2"
+
+
+def test_a_model_without_a_head_or_a_graph(run_train, tmp_path):
+    """What TensorBoard cannot show of a user's model is left out; the run is trained and tested."""
+    (tmp_path / "headless.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.out = torch.nn.Linear(784, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.out(x.flatten(1))\n"
+    )
+    code, output = run_train("model=linear", "~model", "+model._target_=headless.Net", "debug=fast")
+    assert code == 0, output
+    assert "accuracy" in output
+
+
+def test_a_run_leaves_nothing_behind(run_train):
+    """In a sweep of many runs, none keeps its trainer and data alive, through a signal's handler for example."""
+    import gc
+
+    from zoo.data.images import ImageData
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_train(*FAST)[0] == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o) is ImageData]

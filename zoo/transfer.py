@@ -18,12 +18,11 @@ def matches(name: str, pattern: str) -> bool:
 
 @dataclass
 class Row:
-    """What became of one tensor: copied, adapted, skipped, missing, unexpected or wrong shape; and whether frozen."""
+    """What became of one tensor: copied, adapted, skipped, missing, unexpected or wrong shape."""
 
     name: str
     status: str
     detail: str = ""
-    frozen: bool = False
 
 
 FINE = ("copied", "adapted", "skipped")

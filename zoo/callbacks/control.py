@@ -85,8 +85,8 @@ class StopAndResume(Callback):
             signal.signal(number, handler)
         self.previous = {}
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.restore_handlers()
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.restore_handlers()  # before Lightning restores its own, whose handler would keep the trainer alive
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.restore_handlers()

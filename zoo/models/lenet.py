@@ -60,8 +60,6 @@ class LeNet5(nn.Module):
         self.pool2 = make_pool(2)
 
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
-        if side < 1:
-            raise ZooError(f"image_size={image_size} is too small for lenet5; valid: 1 px with padding to 32 and up")
         width = c2 * side**2
         self.fc = nn.Sequential()
         for i, units in enumerate(hidden, 1):
