@@ -6,6 +6,7 @@ python docs/transfer.py logs/mnist_to_fashion/sweep-DATE
 
 import csv
 import shutil
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -46,11 +47,17 @@ def main(
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
     hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
 ) -> None:
-    """Read sweep.csv; write transfer.csv, transfer.png and transfer.md beside this file."""
+    """Read sweep.csv; write transfer.csv, transfer.png and transfer.md beside this file. Failed runs are left out."""
+    failed = 0
     accuracy: dict[tuple[str, int], list[float]] = defaultdict(list)
     with (sweep / "sweep.csv").open() as file:
         for row in csv.DictReader(file):
-            accuracy[row["init"], int(row["data.labels_per_class"])].append(100 * float(row["accuracy"]))
+            if row["accuracy"]:
+                accuracy[row["init"], int(row["data.labels_per_class"])].append(100 * float(row["accuracy"]))
+            else:
+                failed += 1
+    if failed:
+        print(f"{failed} failed runs are left out", file=sys.stderr)
     labels = sorted({n for _, n in accuracy})
     shutil.copy(sweep / "sweep.csv", HERE / "transfer.csv")
 

@@ -1,5 +1,6 @@
 """The command zoo: what it prints, what it returns, and one line for whatever is wrong."""
 
+import importlib
 import json
 import os
 import re
@@ -13,8 +14,8 @@ from PIL import Image
 
 import zoo
 from zoo import card as cards
-from zoo import cli, export
-from zoo.card import Card
+from zoo import cli, export, publish
+from zoo.card import Card, show
 
 from .conftest import REPO
 from .test_pretrained import LENET, RunsCode, make_card, make_model, own, ship, write_checkpoint  # noqa: F401
@@ -86,7 +87,7 @@ def test_info_of_a_weight(run, shipped):
     card.save(shipped)
     code, out, _ = run("info", "small")
     assert code == 0
-    for words in ("A small net", "'init.skip=[head]'", "0.6000 ± 0.1414 (2 runs)", "6×28×28", "2,416"):
+    for words in ("A small net", "'init.skip=[head]'", "60.00% ± 14.14% (2 runs)", "6×28×28", "2,416"):
         assert words in out
 
 
@@ -166,12 +167,13 @@ def test_predict_with_a_card_of_other_classes(fails, shipped, digits):
 def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
     """Train, publish, list, evaluate; a card that says something else is found out."""
     for seed in (0, 1):
-        code, output = run_train("debug=fast", "logger=none", "model=linear", f"seed={seed}", f"name=run{seed}")
+        whole = "trainer.limit_test_batches=null"
+        code, output = run_train("debug=fast", whole, "logger=none", "model=linear", f"seed={seed}", f"name=run{seed}")
         assert code == 0, output
     runs = sorted(Path("logs").glob("run*/*"))
     code, out, err = run("publish", "tiny_linear", *runs)
     assert code == 0, err
-    assert re.fullmatch(r"tiny_linear: 0\.\d{4}; over 2 seeds 0\.\d{4} ± 0\.\d{4}\n", out)
+    assert re.fullmatch(r"tiny_linear: \d+\.\d\d%; over 2 seeds \d+\.\d\d% ± \d+\.\d\d%\n", out)
     card = Card.read(cards.shipped()["tiny_linear"])
     assert [r["seed"] for r in card.runs] == [0, 1]
     assert zoo.load("tiny_linear").card.parameters == 7850
@@ -180,7 +182,7 @@ def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
 
     code, out, err = run("evaluate", "tiny_linear")
     assert (code, err) == (0, "")
-    assert f"{card.metrics['accuracy']:.4f}" in out
+    assert f"{card.metrics['accuracy']:.2%}" in out
     card.metrics["accuracy"] += 0.002
     card.metrics["no_longer_measured"] = 1.0
     card.save(cards.WEIGHTS / "tiny_linear.json")
@@ -191,18 +193,103 @@ def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
     assert len(re.findall("differs", out)) == 2
 
 
-def test_what_cannot_be_published(fails, shipped):
-    for i, (seed, width) in enumerate(((0, 16), (1, 17), (0, 16))):
-        (folder := Path(f"run{i}/checkpoints")).mkdir(parents=True)
-        path = write_checkpoint(folder / "last.ckpt")
-        model = {"hidden": [width]}
-        config = {"seed": seed, "model": model, "data": {"seed": seed}, "trainer": {}}
+def write_run(run: str, seed: int = 0, select: str = "last", **changes: dict) -> Path:
+    """The folder of a tested run; returns the checkpoint that was tested."""
+    folder = Path(run, "checkpoints")
+    folder.mkdir(parents=True)
+    callbacks = {"last": {"dirpath": str(folder)}, "progress": {"_target_": run}}
+    config = {"seed": seed, "name": run, "select": select, "data": {"seed": seed}, "callbacks": callbacks}
+    config["trainer"] = {"limit_test_batches": None}
+    for group, values in changes.items():
+        config[group] = {**config.get(group, {}), **values}
+    for name in {"last", select}:
+        card = vars(make_card(metrics={"accuracy": 0.5} if name == select else {"val/accuracy": 0.5}))
+        path = write_checkpoint(folder / f"{name}.ckpt", card=card)
         torch.save({**torch.load(path), "config": config}, path)
-        Path(f"run{i}/metrics.json").write_text("{}")
-    assert "other settings than run0" in fails("publish", "x", "run0", "run1")
-    assert "same seed" in fails("publish", "x", "run0", "run2")
-    assert "is not the folder of a run that was tested" in fails("publish", "x", "nowhere")
+    Path(run, "metrics.json").write_text('{"test/accuracy": 0.5, "test/top5": 1.0}')
+    return folder / f"{select}.ckpt"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What publishing measures, without data: this dictionary."""
+    found = {"accuracy": 0.5}
+    monkeypatch.setattr("zoo.publish.measure", lambda *_: dict(found))
+    return found
+
+
+def test_runs_that_differ_in_seed_alone(run, fails, shipped, measured):
+    """Folders, names and progress bars are no matter; all that makes a result is, and is named."""
+    write_run("run0")
+    write_run("run1", 1)
+    assert run("publish", "x", "run0", "run1") == (0, "x: 50.00%; over 2 seeds 50.00% ± 0.00%\n", "")
+    for name, changes in {
+        "callbacks.ema.decay": {"callbacks": {"ema": {"decay": 0.99}}},
+        "callbacks.early_stopping.patience": {"callbacks": {"early_stopping": {"patience": 5}}},
+        "trainer.precision": {"trainer": {"precision": "bf16-mixed"}},
+        "data.batch_size": {"data": {"batch_size": 1}},
+        "model.hidden": {"model": {"hidden": [17]}},
+    }.items():
+        write_run(name, 2, **changes)
+        assert f"{name} was trained with other settings than run0 ({name})" in fails("publish", "x", "run0", name)
+    write_run("again")
+    assert "same seed" in fails("publish", "x", "run0", "again")
+
+
+def test_the_tested_checkpoint(fails, run, shipped, measured):
+    """It is the selected one, and still in the state that was tested."""
+    write_run("best", select="best")
+    assert publish.tested_checkpoint(Path("best")).name == "best.ckpt"
+    path = write_run("run", select="last")
+    write_checkpoint(path.with_name("best.ckpt"))
+    assert publish.tested_checkpoint(Path("run")) == path
+    content = torch.load(path)
+    for noted in ({"accuracy": 0.6}, {"val/accuracy": 0.5}):  # tested again elsewhere; trained on
+        torch.save({**content, "card": vars(make_card(metrics=noted))}, path)
+        assert "metrics.json was not measured on last.ckpt as it is now" in fails("publish", "x", "run")
+    Path("run/metrics.json").write_text("{}")
+    for untested in ("run", "nowhere"):
+        assert "is not the folder of a run that was tested" in fails("publish", "x", untested)
+    measured.clear()
+    measured["loss"] = 0.1
+    assert "the card shows accuracy first, but its task measures loss" in fails("publish", "x", "best")
     assert not (cards.WEIGHTS / "x.json").exists()
+
+
+def test_a_card_without_accuracy(run, shipped):
+    """Of a language model, say: no classes, and perplexity is never in per cent."""
+    runs = [{"seed": 0, "perplexity": 4.0, "loss": 1.4}, {"seed": 1, "perplexity": 5.0, "loss": 1.6}]
+    card = make_card(metric="perplexity", metrics={"loss": 1.4, "perplexity": 4.0}, classes=[], runs=runs)
+    card.sha256 = Card.read(shipped).sha256
+    card.save(shipped)
+    assert "perplexity 4.0000" in run("list")[1]
+    assert re.search(r"perplexity over seeds .*4\.5000 ± 0\.7071 \(2 runs\)", run("info", "small")[1])
+    assert "| perplexity 4.0000 |  |  |  | 0.0 | 0, 1 |" in run("results")[1]
+    Path("README.md").write_text("<!-- shipped -->\n<!-- /shipped -->\n")
+    assert run("results", "--readme")[0] == 0
+    assert "| perplexity 4.0000 |" in Path("README.md").read_text()
+
+
+def test_what_evaluate_lets_pass(shipped, monkeypatch):
+    """Rates may move by a few images, losses by a share of themselves."""
+    module = importlib.import_module("zoo.evaluate")
+    make_card(
+        metrics={"accuracy": 0.5, "calibration_error": 0.01, "loss": 0.02, "perplexity": 100.0},
+        sha256=Card.read(shipped).sha256,
+    ).save(shipped)
+    near = {"accuracy": 0.5004, "calibration_error": 0.0145, "loss": 0.0203, "perplexity": 101.0}
+    monkeypatch.setattr(module, "measure", lambda *_: near)
+    assert module.evaluate("small")[2] == {}
+    far = {"accuracy": 0.5006, "calibration_error": 0.0155, "loss": 0.0205, "perplexity": 97.0}
+    monkeypatch.setattr(module, "measure", lambda *_: far)
+    assert module.evaluate("small")[2] == far
+
+
+def test_metrics_for_people():
+    shown = {name: show(name, 0.0123) for name in ("test/accuracy", "top5", "f1", "calibration_error", "error")}
+    assert set(shown.values()) == {"1.23%"}
+    assert show("val/loss", 0.019) == "0.0190"
+    assert show("perplexity", 3.5) == "3.5000"
 
 
 def test_evaluate_arguments(fails, shipped):

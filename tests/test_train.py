@@ -223,7 +223,7 @@ def test_max_time_ends_a_run(run_train, tmp_path):
 @pytest.mark.slow
 def test_compile_is_one_switch(run_train, tmp_path):
     """Compiled or, where no compiler is found, warned and not."""
-    code, output = run_train(*FAST, "compile=true")
+    code, output = run_train("model=linear", "data.batch_size=100", "debug=fast", "compile=true")  # with all pictures
     assert code == 0, output
     assert "model.head.weight" in checkpoint(tmp_path)["state_dict"]
 

@@ -10,6 +10,13 @@ from typing import Any, get_origin, get_type_hints
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
 
+RATES = ("accuracy", "top5", "f1", "calibration_error", "error")
+
+
+def show(name: str, value: float) -> str:
+    """A metric for people: rates in per cent, others with four digits. A prefix as of ``test/loss`` is no matter."""
+    return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
+
 
 @dataclass
 class Card:
@@ -21,8 +28,9 @@ class Card:
         model, task, data: the configs of the model, of its objective and of the data it was trained and measured on:
             ``_target_`` and its arguments, without interpolations.
         preprocess: from a raw input to the model's, as a config: see ``zoo.data.preprocess``.
-        classes: class names in the order of the outputs.
+        classes: class names in the order of the outputs; none where the outputs are no classes.
         metrics: of this weight on the official test split.
+        metric: the one of them that a reader looks at first.
         runs: the same metrics of every seed's run, with its ``seed``; the weight shipped is the first.
         published: figure and source that it is held against.
         command, minutes, hardware, versions: what made it; minutes are of training, for the weight's own seed.
@@ -37,8 +45,9 @@ class Card:
     task: dict[str, Any]
     data: dict[str, Any]
     preprocess: dict[str, Any]
-    classes: list[str]
-    metrics: dict[str, float]
+    classes: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    metric: str = "accuracy"
     runs: list[dict[str, float]] = field(default_factory=list)
     published: str = ""
     command: str = ""
@@ -49,6 +58,13 @@ class Card:
     parameters: int = 0
     licence: str = "MIT"
     sha256: str = ""
+
+    def headline(self) -> str:
+        """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured."""
+        if self.metric not in self.metrics:
+            return ""
+        shown = show(self.metric, self.metrics[self.metric])
+        return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
 
     def mean_and_spread(self, metric: str) -> tuple[float, float]:
         """Mean and standard deviation of a metric over the seeds; of one run, that and 0."""

@@ -14,7 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from zoo.card import Card, shipped
+from zoo.card import Card, shipped, show
 from zoo.errors import ZooError
 from zoo.registry import list_models
 
@@ -47,10 +47,10 @@ def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     whole = {"no_wrap": True, "overflow": "ignore"}  # names are there to be copied
-    table = Table(Column("weights", **whole), "data", "parameters", "accuracy", "", box=SIMPLE)
+    table = Table(Column("weights", **whole), "data", "parameters", "test", "", box=SIMPLE)
     for card in (Card.read(path) for path in shipped().values()):
-        accuracy = f"{card.metrics['accuracy']:.2%}" if "accuracy" in card.metrics else ""
-        table.add_row(card.name, str(card.data.get("name", "")), f"{card.parameters:,}", accuracy, card.title)
+        data = str(card.data.get("name", ""))
+        table.add_row(card.name, data, f"{card.parameters:,}", card.headline(), card.title)
     console.print(table)
 
 
@@ -78,13 +78,14 @@ def card_table(card: Card) -> Table:
     for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware", "licence"):
         table.add_row(key, str(getattr(card, key)))
     for key, value in card.metrics.items():
-        table.add_row(key, f"{value:.4f}")
+        table.add_row(key, show(key, value))
     if len(card.runs) > 1:
-        mean, spread = card.mean_and_spread("accuracy")
-        table.add_row("accuracy over seeds", f"{mean:.4f} ± {spread:.4f} ({len(card.runs)} runs)")
+        mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
+        table.add_row(f"{card.metric} over seeds", f"{mean} ± {spread} ({len(card.runs)} runs)")
     for key in ("model", "task", "data", "preprocess"):
         table.add_row(key, ", ".join(f"{k}={v}" for k, v in getattr(card, key).items()))
-    table.add_row("classes", ", ".join(map(str, card.classes)))
+    if card.classes:
+        table.add_row("classes", ", ".join(map(str, card.classes)))
     return table
 
 
@@ -153,9 +154,9 @@ def evaluate(
         if off:
             bad.append(source)
         for metric, value in (metrics | off).items():
-            said = f"{card.metrics[metric]:.4f}" if metric in card.metrics else ""
+            said = show(metric, card.metrics[metric]) if metric in card.metrics else ""
             verdict, style = ("differs", "red") if metric in off else ("", None)
-            table.add_row(card.name, metric, said, f"{value:.4f}", verdict, style=style)
+            table.add_row(card.name, metric, said, show(metric, value), verdict, style=style)
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
@@ -185,8 +186,8 @@ def publish(
     from zoo.publish import publish as write
 
     card = write(name, runs, note)
-    mean, spread = card.mean_and_spread("accuracy")
-    console.print(f"{name}: {card.metrics['accuracy']:.4f}; over {len(card.runs)} seeds {mean:.4f} ± {spread:.4f}")
+    mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
+    console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")
 
 
 @app.command()

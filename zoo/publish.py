@@ -3,21 +3,28 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 from torch import nn
 
-from zoo.card import Card, shipped
+from zoo.card import Card, shipped, show
 from zoo.errors import ZooError
 from zoo.evaluate import measure
 from zoo.paths import WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
-# What two runs of one result have in common; they differ in seed, in folders, and in what is shown meanwhile.
-SETTINGS = ("model", "task", "data", "optimizer", "scheduler", "init", "select")
+SHOWING = (
+    "progress", "charts", "norms", "graph", "kernels", "confusion", "mistakes", "projector", "hparams",
+    "learning_rate", "timer",
+)  # fmt: skip
+# What runs of one result may differ in: the seed, names and folders, and what is only shown.
+MAY_DIFFER = {
+    "seed", "name", "logger", "resume", "card", "data.seed", "data.root", "trainer.enable_progress_bar",
+    *(f"callbacks.{name}" for name in SHOWING),
+}  # fmt: skip
 
 
 def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
@@ -26,14 +33,18 @@ def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
 
     Raises:
-        ZooError: a run without test metrics, runs of different settings or of the same seed.
+        ZooError: a run without test metrics, runs of different settings or of the same seed, or a task that does not
+            measure what the card shows first.
     """
     checkpoints = [tested_checkpoint(run) for run in runs]
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
+    first = settings(configs[0])
     for run, config in zip(runs, configs, strict=True):
-        if settings(config) != settings(configs[0]):
+        own = settings(config)
+        if others := [key for key in first | own if first.get(key, ...) != own.get(key, ...)]:
             raise ZooError(
-                f"{run} was trained with other settings than {runs[0]}; publish runs that differ in seed alone"
+                f"{run} was trained with other settings than {runs[0]} ({', '.join(others)}); publish runs that "
+                "differ in seed alone"
             )
     if configs[0]["trainer"].get("limit_test_batches") is not None:
         raise ZooError(f"{runs[0]} was tested on a part of the test split; publish runs that were tested on all of it")
@@ -44,9 +55,10 @@ def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     card: Card = model.card  # type: ignore[assignment]
     card.name, card.note = name, note
     card.metrics = measure(model, card)
+    if card.metric not in card.metrics:
+        raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
     for run, seed in zip(runs, seeds, strict=True):
-        tested = {k.removeprefix("test/"): v for k, v in json.loads(metrics(run).read_text()).items()}
-        card.runs.append({"seed": seed, **{k: v for k, v in tested.items() if k in card.metrics}})
+        card.runs.append({"seed": seed, **{k: v for k, v in tested_metrics(run).items() if k in card.metrics}})
     content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
     card.sha256 = hashlib.sha256(content).hexdigest()
     WEIGHTS.mkdir(exist_ok=True)
@@ -57,13 +69,13 @@ def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     return card
 
 
-def settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config makes its result, without the seed."""
-    kept = {key: config.get(key) for key in SETTINGS}
-    kept["data"] = {k: v for k, v in config["data"].items() if k not in ("seed", "root")}
-    kept["length"] = [
-        config["trainer"].get(key) for key in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
-    ]
+def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What of a run's config makes its result, without the seed: single values by their dotted keys."""
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if key not in MAY_DIFFER and name != "dirpath":
+            kept |= settings(value, f"{key}.") if isinstance(value, Mapping) and value else {key: value}
     return kept
 
 
@@ -71,13 +83,27 @@ def metrics(run: Path) -> Path:
     return run / "metrics.json"
 
 
+def tested_metrics(run: Path) -> dict[str, float]:
+    """What a run's test wrote, without the prefix ``test/``."""
+    return {name.removeprefix("test/"): value for name, value in json.loads(metrics(run).read_text()).items()}
+
+
 def tested_checkpoint(run: Path) -> Path:
-    """The checkpoint of a run that its test metrics were measured on."""
-    if metrics(run).exists():
-        for path in (run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt"):
-            if path.exists() and "accuracy" in read_checkpoint(path)["card"]["metrics"]:
-                return path
-    raise ZooError(f"{run} is not the folder of a run that was tested")
+    """The checkpoint of a run that its test metrics were measured on.
+
+    Raises:
+        ZooError: the run was not tested, or its metrics are of another state of the checkpoint.
+    """
+    paths = [path for name in ("last", "best") if (path := run / "checkpoints" / f"{name}.ckpt").exists()]
+    tested = tested_metrics(run) if metrics(run).exists() else {}
+    if not (paths and tested):
+        raise ZooError(f"{run} is not the folder of a run that was tested")
+    select = read_checkpoint(paths[0])["config"]["select"]
+    path = next((path for path in paths if path.stem == select), paths[0])
+    noted = read_checkpoint(path)["card"]["metrics"]
+    if not (both := noted.keys() & tested) or any(noted[name] != tested[name] for name in both):
+        raise ZooError(f"{metrics(run)} was not measured on {path.name} as it is now; finish the run, with its test")
+    return path
 
 
 def results_table() -> str:
@@ -85,24 +111,26 @@ def results_table() -> str:
     lines = [
         "# Results",
         "",
-        "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Accuracy and error are on the",
-        "official test split; `zoo evaluate --all` measures the shipped weights again. Mean ± standard deviation are",
-        "over the seeds of the last column; the weights shipped, and the minutes of training, are the first seed's.",
+        "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Test (accuracy, unless another",
+        "metric is named) and error are on the official test split; `zoo evaluate --all` measures the shipped weights",
+        "again. Mean ± standard deviation are over the seeds of the last column; the weights shipped, and the minutes",
+        "of training, are the first seed's.",
         "Studies: [transfer from MNIST to Fashion-MNIST](docs/transfer.md), [speed](benchmarks/README.md).",
         "",
-        "| weights | data | parameters | accuracy | error | error, mean ± sd | published | minutes | seeds |",
+        "| weights | data | parameters | test | error | error, mean ± sd | published | minutes | seeds |",
         "|---|---|---:|---:|---:|---:|---|---:|---|",
     ]
     cards = [Card.read(path) for path in shipped().values()]
     for card in cards:
-        mean, spread = card.mean_and_spread("accuracy")
-        accuracy = card.metrics["accuracy"]
+        error = many = ""
+        if "accuracy" in card.metrics:
+            mean, spread = card.mean_and_spread("accuracy")
+            error = show("error", 1 - card.metrics["accuracy"])
+            many = f"{show('error', 1 - mean)} ± {show('error', spread)}" if len(card.runs) > 1 else "one seed"
         seeds = ", ".join(str(int(run["seed"])) for run in card.runs)
-        many = f"{1 - mean:.2%} ± {spread:.2%}" if len(card.runs) > 1 else "one seed"
         lines.append(
             f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data['name']} | {card.parameters:,} "
-            f"| {accuracy:.2%} | "
-            f"{1 - accuracy:.2%} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
+            f"| {card.headline()} | {error} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
         )
     lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]
     for card in cards:
@@ -125,8 +153,7 @@ def readme_with_table(page: str) -> str:
     _, end, after = rest.partition(MARKS[1])
     if not (start and line_end and end):
         raise ZooError(f"README.md has no lines {MARKS[0]} … --> and {MARKS[1]} for the table to stand between")
-    lines = ["| weights | what it is | parameters | test accuracy | published |", "|---|---|---:|---:|---|"]
+    lines = ["| weights | what it is | parameters | test | published |", "|---|---|---:|---:|---|"]
     for card in (Card.read(path) for path in shipped().values()):
-        accuracy = f"{card.metrics['accuracy']:.2%}"
-        lines.append(f"| `{card.name}` | {card.title} | {card.parameters:,} | {accuracy} | {card.published} |")
+        lines.append(f"| `{card.name}` | {card.title} | {card.parameters:,} | {card.headline()} | {card.published} |")
     return before + start + head + "\n\n" + "\n".join(lines) + "\n\n" + end + after

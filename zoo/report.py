@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from zoo.card import show
 from zoo.errors import ZooError
 from zoo.runs import command, is_main_process
 from zoo.transfer import Mismatch, Row
@@ -93,9 +94,9 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
     if metrics:
         table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
         for name, value in metrics.items():
-            table.add_row(name.removeprefix("test/"), f"{value:.2%}" if "loss" not in name else f"{value:.4f}")
+            table.add_row(name.removeprefix("test/"), show(name, value))
         if "test/accuracy" in metrics:
-            table.add_row("error", f"{1 - metrics['test/accuracy']:.2%}")
+            table.add_row("error", show("error", 1 - metrics["test/accuracy"]))
         console.print(table)
     console.print(f"trained for {describe.card.minutes * 60:.0f} s")
     if chosen is None:

@@ -142,7 +142,7 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     if not isinstance(content, dict) or "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
     check_resumed(content["config"], HydraConfig.get().overrides.task)
-    stored = OmegaConf.create(dict(content["config"]))
+    stored: Any = OmegaConf.create(dict(content["config"]))
     for callback in stored.callbacks.values():  # the run's folder may have been moved
         if callback and callback.get("dirpath"):
             callback.dirpath = str(Path(HydraConfig.get().runtime.output_dir) / "checkpoints")
@@ -162,6 +162,9 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
             )
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
+    done, epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], stored.trainer.max_epochs
+    if epochs is not None and 0 < epochs <= done:
+        raise ZooError(f"{resume}: this run is finished, after {done} epochs; to go on, set trainer.max_epochs higher")
     return stored
 
 

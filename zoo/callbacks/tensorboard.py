@@ -201,7 +201,8 @@ class Projector(OnTest):
         read: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
         with torch.no_grad():
-            task.model(data.preprocess(images).to(task.device))
+            # not the compiled call, which would pass the hook by
+            task.model.forward(data.preprocess(images).to(task.device))
         hook.remove()
         names = [data.classes[label] for label in labels[: self.most].tolist()]
         sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
