@@ -279,7 +279,7 @@ def test_sigterm_stops_like_ctrl_c(run_train, tmp_path):
     code, output = run_train(*LEAN, "trainer.max_epochs=3", *mishap(kill=signal.SIGTERM))
     assert code == 130
     assert "stopping after this batch (again to stop at once)" in output
-    assert f"resume={run_folder(tmp_path)}/checkpoints/last.ckpt" in output
+    assert f"resume={run_folder(tmp_path).relative_to(tmp_path)}/checkpoints/last.ckpt" in output
     assert 5 <= checkpoint(tmp_path)["global_step"] < 15
 
 
@@ -561,8 +561,11 @@ def test_a_run_leaves_nothing_behind(run_train):
 
     from zoo.data.images import ImageData
 
-    before = signal.getsignal(signal.SIGTERM)
+    def alive() -> set[int]:
+        gc.collect()
+        return {id(o) for o in gc.get_objects() if type(o) is ImageData}
+
+    handler, left_by_others = signal.getsignal(signal.SIGTERM), alive()
     assert run_train(*FAST)[0] == 0
-    assert signal.getsignal(signal.SIGTERM) is before
-    gc.collect()
-    assert not [o for o in gc.get_objects() if type(o) is ImageData]
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert alive() <= left_by_others

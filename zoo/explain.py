@@ -104,6 +104,7 @@ def wrong_key(key: str, node: Any) -> str:
         if not isinstance(node, Mapping) or part not in node:
             prefix = ".".join(path[:depth])
             reason = f"nothing is named {part} in {prefix}" if prefix else "no such key"
-            return str(unknown(key, part, map(str, node) if isinstance(node, Mapping) else [], reason, prefix))
+            valid = [*map(str, node)] if isinstance(node, Mapping) else []
+            return str(unknown(key, part, valid if prefix else [*valid, "experiment", "debug"], reason, prefix))
         node = node[part]
     return f"{key}: it has no entries to change; add one, '+{key}.NAME=VALUE', as in '+task.lr_scale.conv1=0.1'"

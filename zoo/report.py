@@ -106,8 +106,11 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
     chosen, run_dir = relative(chosen), relative(run_dir)
     example = data.save_example(run_dir)
     console.print(f"checkpoint   {chosen}")
-    console.print(f"watch        {command('tensorboard')} --logdir logs")
-    console.print(f"predict      {command('zoo')} predict {chosen} {example}")
+    if describe.config["logger"]:
+        console.print(f"watch        {command('tensorboard')} --logdir logs")
+    module = describe.card.model["_target_"].rpartition(".")[0]
+    trust = "" if module.startswith("zoo.") else f" --trust {module}"
+    console.print(f"predict      {command('zoo')} predict {chosen} {example}{trust}")
 
 
 def relative(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Stopping: by the user, exactly resumable; and by a loss that is no number, before it does harm."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -78,7 +79,8 @@ class StopAndResume(Callback):
 
     def stop(self, trainer: Trainer, path: Path) -> None:
         path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
-        raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={path}")
+        shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
+        raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={shown}")
 
     def restore_handlers(self) -> None:
         for number, handler in self.previous.items():
