@@ -68,6 +68,7 @@ class Bare:
 
 
 def main(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Of our run, as in logger=none 'callbacks=[]'.")] = None,
     net: Annotated[str, typer.Option(help="lenet5, resnet20 or all")] = "all",
     epochs: Annotated[int, typer.Option(min=2, help="Of each; the first is not counted.")] = 6,
     json: Json = None,
@@ -75,9 +76,9 @@ def main(
     """Our epoch against the bare loop's."""
     rows: list[dict[str, Any]] = []
     for name in NETS if net == "all" else [net]:
-        overrides, goal = NETS[name]
+        settings, goal = NETS[name]
         bare = Bare()
-        clock = run([*overrides, f"trainer.max_epochs={epochs}", "test=false"], before_epoch=bare)
+        clock = run([*settings, *(overrides or []), f"trainer.max_epochs={epochs}", "test=false"], before_epoch=bare)
         ours, theirs = clock.seconds[1:], bare.seconds[1:]
         steps = -(-len(bare.arguments[4]) // bare.arguments[5])
         extra = statistics.median(a - b for a, b in zip(ours, theirs, strict=True)) / steps

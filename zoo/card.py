@@ -35,7 +35,7 @@ class Card:
         published: figure and source that it is held against.
         command, minutes, hardware, versions: what made it; minutes are of training, for the weight's own seed.
         note: what else a reader of those should know, as how busy the machine was.
-        parameters: number of trainable parameters.
+        parameters: number of them, frozen ones too.
         sha256: of the safetensors file.
     """
 
