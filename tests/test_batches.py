@@ -130,7 +130,7 @@ def test_example_can_be_read_again(toy_data, tmp_path):
 
 def numbered(n: int, batch_size: int, **arguments) -> BatchLoader:
     """A loader whose labels are the examples' numbers."""
-    return BatchLoader(torch.arange(n).view(n, 1, 1, 1).to(torch.uint8), torch.arange(n), batch_size, **arguments)
+    return BatchLoader((torch.arange(n).view(n, 1, 1, 1).to(torch.uint8), torch.arange(n)), batch_size, **arguments)
 
 
 def labels(loader: BatchLoader) -> list[list[int]]:
@@ -192,12 +192,12 @@ def trainer(**settings) -> Any:
 def test_shortened_epochs():
     """A limit ends the epoch: the next one is a new order from its start, or the same with ``repeat``."""
     images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10)
-    loader = BatchLoader(images, labels, 2, shuffle=True, limit=2)
+    loader = BatchLoader((images, labels), 2, shuffle=True, limit=2)
     epochs = [torch.cat([y for _, y in loader]).tolist() for _ in range(3)]
     assert [len(epoch) for epoch in epochs] == [4, 4, 4]
     assert epochs[0] != epochs[1]
     assert loader.state_dict() == {"epoch": 3, "batch": 0}
-    loader = BatchLoader(images, labels, 2, shuffle=True, limit=1, repeat=True)
+    loader = BatchLoader((images, labels), 2, shuffle=True, limit=1, repeat=True)
     assert [y.tolist() for _, y in loader] == [y.tolist() for _, y in loader]
 
 
@@ -256,8 +256,8 @@ def test_a_batch_costs_the_same_number_of_calls_whatever_its_size():
 
     def calls(n: int) -> int:
         images, classes = toy(10)
-        loader = BatchLoader(images.repeat(410, 1, 1, 1), classes.repeat(410), n, shuffle=True)
-        augment, preprocess = Augment(shift=2, flip=True, rotate=5, zoom=0.1), Preprocess(28, [0.1], [0.3])
+        loader = BatchLoader((images.repeat(410, 1, 1, 1), classes.repeat(410)), n, shuffle=True)
+        augment, preprocess = Augment(shift=2, flip=True, rotate=5, zoom=0.1, colour=0.1), Preprocess(28, [0.1], [0.3])
         count = 0
 
         def profile(frame, event, argument):
@@ -305,7 +305,7 @@ def test_each_image_has_its_own_draw(augment, channels):
 def test_off_is_the_identity():
     images = same(channels=3)
     assert Augment()(images) is images
-    assert torch.equal(shift_and_flip(images, 0, False), images)
+    assert torch.equal(shift_and_flip(images, 0), images)
     assert torch.equal(rotate_and_zoom(images, 0.0, 0.0), images)
 
 

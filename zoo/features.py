@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.transfer import head_names
 
 
 def features(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -51,8 +51,9 @@ def outputs(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Any
 
 
 def default_layers(model: nn.Module) -> list[str]:
-    """The layers with parameters of their own, in order, without the head."""
-    return [name for name, m in model.named_modules() if own_parameters(m) and name.partition(".")[0] != "head"]
+    """The layers with parameters of their own, in order, without the heads and the branches that end in one."""
+    heads = {name.partition(".")[0] for name in head_names(model)}
+    return [name for name, m in model.named_modules() if own_parameters(m) and name.partition(".")[0] not in heads]
 
 
 def own_parameters(module: nn.Module) -> int:
@@ -75,22 +76,6 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(features(self.model, x, self.layers).values())
-
-
-def layer_table(model: nn.Module, x: Tensor | None) -> Table:
-    """For people: each layer that computes something, the shape of its output for one example of the batch ``x``
-    (None: no shapes), and its parameters; the last row is the model's."""
-    shown = {name: m for name, m in model.named_modules() if own_parameters(m) or not any(True for _ in m.children())}
-    with torch.no_grad():
-        found = dict.fromkeys(shown) if x is None else outputs(model, x, list(shown))
-    table = Table("layer", "", "output", "parameters", show_footer=True)
-    table.columns[0].footer, table.columns[3].footer = "all", f"{sum(p.numel() for p in model.parameters()):,}"
-    for name, module in shown.items():
-        if not isinstance(module, nn.Identity) and name in found:
-            what = str(module) if not any(True for _ in module.children()) else type(module).__name__
-            count = own_parameters(module)
-            table.add_row(name or "(itself)", what, shape(found[name]), f"{count:,}" if count else "")
-    return table
 
 
 def shape(output: Any) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
+from zoo.data.preprocess import readable_suffixes
 from zoo.errors import ZooError
 from zoo.pretrained import load
 
@@ -15,7 +15,7 @@ BATCH = 256
 
 def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The files given, and for a folder all images directly in it, by name; and a message for each folder without."""
-    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    readable = readable_suffixes()
     files: list[Path] = []
     errors: list[str] = []
     for path in paths:

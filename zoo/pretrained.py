@@ -5,6 +5,7 @@ import inspect
 import pickle
 import warnings
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
+from zoo.data.fetch import unreachable
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
 from zoo.registry import list_models, model_config, suggest
-from zoo.transfer import FINE, Mismatch, copy_weights
+from zoo.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
 
 __all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
 
@@ -29,9 +31,10 @@ def create(
 
     Args:
         name: a file of ``configs/model/``, the zoo's or your own.
-        weights: fill it from a shipped name or a file; a head of another size keeps its initial value.
+        weights: fill it from a shipped name, a file, or "torchvision:resnet18"; a head of another size keeps its
+            initial value.
         features_only: a module that returns features instead of logits: a list of the outputs of the named layers,
-            or, for True, of all layers with parameters but the head.
+            or, for True, of all layers with parameters but the heads.
         arguments: the model's own: ``num_classes`` (0 for pooled features instead of logits), ``in_channels`` …
 
     Raises:
@@ -42,13 +45,25 @@ def create(
     model = build(config | arguments, trust=None)
     if weights is not None:
         state = read_weights(weights)
-        own = model.state_dict()
-        resized = any(k.startswith("head.") and k in state and v.shape != state[k].shape for k, v in own.items())
-        headless = not any(k.startswith("head.") for k in own) and any(k.startswith("head.") for k in state)
-        fill(model, state, f"{weights} does not fit {name}", skip=["head"] if resized or headless else [])
+        fill(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
     if features_only:
         return FeatureExtractor(model, None if features_only is True else list(features_only))
     return model
+
+
+def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """The heads that weights have in another size than a model, and those that it has not, with their branches."""
+    own = {name: p.shape for name, p in model.state_dict().items()}
+    theirs = {new: weights[old].shape for old, new in new_names(model, weights).items()}
+    found: list[str] = []
+    for head in head_names(model):
+        branch = head.partition(".")[0]  # an auxiliary head stands at the end of one
+        if not any(under(name, branch) for name in own):
+            head = branch
+        given = {name: shape for name, shape in theirs.items() if under(name, head)}
+        if given and given != {name: shape for name, shape in own.items() if under(name, head)}:
+            found.append(head)
+    return list(dict.fromkeys(found))
 
 
 def example(name: str) -> tuple[nn.Module, Tensor | None]:
@@ -65,6 +80,7 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
                 sizes[key] = size
                 break
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
+    sizes["image_size"] = getattr(model, "image_size", sizes["image_size"])  # what it is made for, if it takes any
     x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
     try:
         with torch.no_grad():
@@ -154,18 +170,45 @@ def checkpoint_file(source: str | Path) -> Path:
 def read_weights(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a shipped name, a checkpoint, a safetensors file or a saved state_dict, by parameter name.
 
+    ``torchvision:NAME`` is torchvision's own weights of that model of its, for ImageNet; ``copy_weights`` knows what
+    the zoo's models call them.
+
     Raises:
-        ZooError: as ``load``; a shipped file that is not what its card says.
+        ZooError: as ``load``; a shipped file that is not what its card says; weights that cannot be fetched.
     """
+    if str(source).startswith("torchvision:"):
+        return fetch_torchvision(str(source).partition(":")[2])
     path = Path(source)
     if str(source) in shipped():
         card_file = shipped()[str(source)]
         return read_safetensors(card_file.with_suffix(".safetensors"), Card.read(card_file))
     if not path.exists():
-        raise suggest(str(source), list_weights(), "shipped weight or file")
+        raise suggest(str(source), list_weights(), "shipped weight or file", "torchvision:MODEL")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     return tensors(read_checkpoint(checkpoint_file(path)), path)
+
+
+def fetch_torchvision(name: str) -> dict[str, Tensor]:
+    """Torchvision's best weights of a model for ImageNet, from torch's cache, or downloaded there and verified."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise suggest(name, known, "model of torchvision's")
+    known_weights: Any = models.get_model_weights(name)
+    weights = known_weights.DEFAULT
+    file = weights.url.rpartition("/")[2]
+    reason = None if (Path(torch.hub.get_dir()) / "checkpoints" / file).exists() else unreachable(weights.url)
+    if reason is None:
+        try:
+            return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+        except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:  # RuntimeError: another hash
+            reason = str(error)
+    raise ZooError(
+        f"torchvision:{name}: {weights.url} could not be had ({reason}). Where you can reach it, download it, and give "
+        f"the file: init.weights=PATH/{file}"
+    )
 
 
 def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Transfer learning (lecture 16.7): copy the weights learned for task A to a network for task B, and freeze layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -36,14 +36,60 @@ class Mismatch(ZooError):
         self.rows = rows
 
 
-def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str] = ()) -> list[Row]:
-    """Fill a model from weights of the same names, in place; nothing is copied unless everything is explained.
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """The layers that are sized by the number of classes: ``head``, or what the model's class says in ``heads``."""
+    return tuple(getattr(type(model), "heads", ("head",)))
 
-    A first convolution may change between grey and colour input: it is adapted so that a grey image, repeated over
-    the channels, gives the same output.
+
+def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What tensors of other people's files are called in a model, by their names in the file.
+
+    A tensor that the model has keeps its name. Others go by the longest layer's name that fits: in ``rename``, from
+    theirs to ours, or in what torchvision calls the model's layers, which the model's class says in
+    ``torchvision_names``.
+
+    A prefix goes with ``{"module": ""}``.
+
+    Raises:
+        ZooError: a name in ``rename`` that nothing in the file has; two tensors that would have the same name.
+    """
+    own, weights = set(model.state_dict()), list(weights)
+    for old in rename or {}:
+        if not any(under(name, old) for name in weights):
+            raise ZooError(f"init.rename: nothing is named {old} in the weights; tensors: {', '.join(weights)}")
+    known: dict[str, str] = {**getattr(type(model), "torchvision_names", {}), **(rename or {})}
+    names: dict[str, str] = {}
+    for name in weights:
+        asked = name not in own or any(under(name, old) for old in rename or {})
+        fitting = [old for old in known if asked and under(name, old)]
+        old = max(fitting, key=len, default="")
+        names[name] = (known[old] + name[len(old) :]).lstrip(".") if fitting else name
+    if len(set(names.values())) < len(names):
+        twice = next(new for new in names.values() if list(names.values()).count(new) > 1)
+        raise ZooError(f"the weights: {' and '.join(o for o, n in names.items() if n == twice)} would all be {twice}")
+    return names
+
+
+def under(name: str, layer: str) -> bool:
+    """Whether a dotted name is a layer's, or that of something in it."""
+    return name == layer or name.startswith(f"{layer}.")
+
+
+def copy_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    skip: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Fill a model from weights by their names, in place; nothing is copied unless everything is explained.
+
+    Torchvision's names and those in ``rename`` are understood (see ``new_names``). A first convolution may change
+    between grey and colour input: it is adapted so that a grey image, repeated over the channels, gives the same
+    output.
 
     Args:
         skip: patterns (see ``matches``) of tensors that keep their initial value, or are not wanted of ``weights``.
+        rename: layers by their names in ``weights``, and what the model calls them.
 
     Returns:
         A row a tensor.
@@ -53,16 +99,21 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence
         ZooError: a pattern fits nothing.
     """
     target = model.state_dict()
+    renamed = {new: old for old, new in new_names(model, weights, rename).items()}
+    weights = {new: weights[old] for new, old in renamed.items()}
     names = list(dict.fromkeys([*target, *weights]))
     for pattern in skip:
         if not any(matches(name, pattern) for name in names):
             raise ZooError(f"init.skip: nothing fits {pattern!r}; tensors: {', '.join(names)}")
-    first = next((n for n, p in model.named_parameters() if p.ndim == 4), None)
+    kernels = [(name, p.shape[1]) for name, p in model.named_parameters() if p.ndim == 4]
+    first = {name for name, channels in kernels if channels == kernels[0][1]}  # several, where towers share the image
     rows: list[Row] = []
     new: dict[str, Tensor] = {}
     for name in names:
         if any(matches(name, pattern) for pattern in skip):
             rows.append(Row(name, "skipped"))
+        elif name not in weights and name.endswith(".num_batches_tracked"):
+            rows.append(Row(name, "skipped", "not in the weights, as in files of old; nothing is computed from it"))
         elif name not in weights:
             rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
         elif name not in target:
@@ -70,12 +121,15 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence
         elif weights[name].shape == target[name].shape:
             new[name] = weights[name]
             rows.append(Row(name, "copied", str(tuple(target[name].shape))))
-        elif name == first and (adapted := adapt_channels(weights[name], target[name].shape)) is not None:
+        elif name in first and (adapted := adapt_channels(weights[name], target[name].shape)) is not None:
             new[name] = adapted
             rows.append(Row(name, "adapted", f"{tuple(weights[name].shape)} to {tuple(adapted.shape)}"))
         else:
             shapes = f"{tuple(weights[name].shape)} in the weights, {tuple(target[name].shape)} in the model"
             rows.append(Row(name, "wrong shape", shapes))
+    for row in rows:
+        if renamed.get(row.name, row.name) != row.name:
+            row.detail = ", ".join(filter(None, [row.detail, f"from {renamed[row.name]}"]))
     bad = [row for row in rows if row.status not in FINE]
     if bad:
         names = ", ".join(f"{row.name} ({row.status})" for row in bad[:6]) + (", …" if len(bad) > 6 else "")

@@ -1,6 +1,7 @@
-"""Augmentation of whole batches of raw images, each image with its own random draw, on the device it is on."""
+"""Augmentation of whole batches, each image with its own random draw, on the device it is on."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,48 +12,96 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes that keep the class; each is off at its default.
+    """Random changes of training images; each is off at its default.
 
     Args:
-        shift: pixels, each image is moved by up to that many in x and y; what comes in is zero.
-        flip: mirror each image left to right with probability 1/2.
+        shift: pixels, each image is moved by up to that many in x and y (He et al. 2016: 4).
+        flip: mirror each image left to right with probability 1/2; "alternate" mirrors a fixed random half of them in
+            even epochs and the other half in odd ones, so that two epochs show both (Jordan 2024, section 3.6).
         rotate: degrees, each image is turned by up to that many.
         zoom: each image is scaled by a factor in [1 − zoom, 1 + zoom].
+        colour: brightness, contrast and saturation are each scaled by a factor in [1 − colour, 1 + colour].
+        cutout: pixels, the side of a square with its centre anywhere in the image that is set to the data's mean
+            (DeVries & Taylor 2017).
+        mixup: α of Beta(α, α): each image and its label are a mean of two, weighted by a draw from it (Zhang et al.
+            2018).
+        cutmix: α of Beta(α, α): a rectangle of each image comes from another one, and so does that share of its label
+            (Yun et al. 2019). With mixup too, each batch takes one of the two.
+        border: what a shift brings in, "zero" or the image's own reflection, "reflect".
     """
 
     shift: int = 0
-    flip: bool = False
+    flip: bool | Literal["alternate"] = False
     rotate: float = 0.0
     zoom: float = 0.0
+    colour: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    border: Literal["zero", "reflect"] = "zero"
 
     def __post_init__(self):
-        if self.shift < 0 or self.rotate < 0:
-            raise ZooError(f"data.augment: shift={self.shift}, rotate={self.rotate} are not valid: give 0 or more")
-        if not 0 <= self.zoom < 1:
-            raise ZooError(f"data.augment.zoom={self.zoom} is not valid: give 0 or more and less than 1")
+        for name in ("shift", "rotate", "cutout", "mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ZooError(f"data.augment: {name}={getattr(self, name)} is not valid: give 0 or more")
+        for name in ("zoom", "colour"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ZooError(
+                    f"data.augment: {name}={getattr(self, name)} is not valid: give 0 or more and less than 1"
+                )
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Raw images, uint8 (B, H, W, C), to the same shape and type."""
-        if self.shift or self.flip:
-            images = shift_and_flip(images, self.shift, self.flip)
+    def __call__(self, images: Tensor, mirrored: Tensor | None = None) -> Tensor:
+        """Raw images, uint8 (B, H, W, C), to the same shape and type.
+
+        Args:
+            mirrored: which images to mirror, bool (B,); None draws them, if any are to be.
+        """
+        if self.flip and mirrored is None:
+            mirrored = torch.rand(len(images), device=images.device) < 0.5
+        if self.shift or mirrored is not None:
+            images = shift_and_flip(images, self.shift, mirrored, self.border)
         if self.rotate or self.zoom:
             images = rotate_and_zoom(images, self.rotate, self.zoom)
+        if self.colour:
+            images = jitter_colour(images, self.colour)
         return images
 
+    def mix(self, x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """What acts on the model's input: cutout, mixup and cutmix.
 
-def shift_and_flip(images: Tensor, shift: int, flip: bool) -> Tensor:
-    """Shift each image by up to ``shift`` pixels and mirror it or not, in one gather: (B, H, W, C) -> same."""
-    b, h, w, _ = images.shape
+        Args:
+            x: float (B, C, H, W), normalised: the data's mean is 0.
+            labels: int64 (B,).
+
+        Returns:
+            x, and the labels: as they were, or with mixup or cutmix as probabilities float (B, num_classes).
+        """
+        if self.cutout:
+            x = cutout(x, self.cutout)
+        if self.mixup or self.cutmix:
+            targets = F.one_hot(labels, num_classes).to(x.dtype)
+            if self.mixup and not (self.cutmix and torch.rand(()) < 0.5):
+                return mixup(x, targets, self.mixup)
+            return cutmix(x, targets, self.cutmix)
+        return x, labels
+
+
+def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, border: str = "zero") -> Tensor:
+    """Shift each image by up to ``shift`` pixels and mirror some, in one gather: (B, H, W, C) -> same."""
+    b, h, w, c = images.shape
     device = images.device
-    padded = F.pad(images, (0, 0, shift, shift, shift, shift))  # (B, H+2s, W+2s, C)
-    top, left = torch.randint(0, 2 * shift + 1, (2, b, 1), device=device)
-    rows = torch.arange(h, device=device) + top  # (B, H)
-    columns = torch.arange(w, device=device).expand(b, w)
-    if flip:
-        columns = torch.where(torch.rand(b, 1, device=device) < 0.5, w - 1 - columns, columns)
-    columns = columns + left  # (B, W)
-    batch = torch.arange(b, device=device)
-    return padded[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+    if border == "zero" and shift:
+        images = F.pad(images, (0, 0, shift, shift, shift, shift))
+    padding = shift if border == "zero" else 0
+    top, left = torch.randint(-shift, shift + 1, (2, b, 1), device=device) + padding
+    rows, columns = torch.arange(h, device=device) + top, torch.arange(w, device=device) + left  # (B, H), (B, W)
+    if border == "reflect":  # 3 2 1 | 0 1 2 3 … : the edge itself is not repeated
+        rows, columns = (n - 1 - (n - 1 - i.abs()).abs() for n, i in ((h, rows), (w, columns)))
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    height, width = h + 2 * padding, w + 2 * padding
+    rows = rows + torch.arange(b, device=device)[:, None] * height
+    return images.view(-1, c)[(rows * width)[:, :, None] + columns[:, None, :]]
 
 
 def rotate_and_zoom(images: Tensor, degrees: float, zoom: float) -> Tensor:
@@ -65,3 +114,61 @@ def rotate_and_zoom(images: Tensor, degrees: float, zoom: float) -> Tensor:
     x = images.permute(0, 3, 1, 2).float()  # (B, C, H, W)
     x = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
     return x.round_().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def jitter_colour(images: Tensor, amount: float) -> Tensor:
+    """Scale brightness, contrast (about the image's mean grey) and saturation (about each pixel's grey) by 1 ± amount.
+
+    (B, H, W, C) -> same; a grey image has no saturation.
+    """
+    brightness, contrast, saturation = 1 + (torch.rand(3, len(images), 1, 1, 1, device=images.device) * 2 - 1) * amount
+    x = images.float() * brightness
+    grey = luminance(x)
+    x = (x - grey) * saturation + grey  # which leaves each pixel's grey as it is
+    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+    return ((x - mean) * contrast + mean).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def luminance(x: Tensor) -> Tensor:
+    """The grey of each pixel, (B, H, W, C) -> (B, H, W, 1); weights of ITU-R BT.601."""
+    if x.shape[-1] != 3:
+        return x.mean(-1, keepdim=True)
+    return (x * torch.tensor([0.299, 0.587, 0.114], device=x.device)).sum(-1, keepdim=True)
+
+
+def inside(size: int, start: Tensor, length: Tensor | int) -> Tensor:
+    """Which of ``size`` positions lie in [start, start + length), for each of B: bool (B, size)."""
+    i = torch.arange(size, device=start.device)
+    return (i >= start[:, None]) & (i < (start + length)[:, None])
+
+
+def cutout(x: Tensor, side: int) -> Tensor:
+    """Set a square of each image to 0, its centre anywhere in the image: (B, C, H, W) -> same."""
+    b, _, h, w = x.shape
+    top = torch.randint(0, h, (b,), device=x.device) - side // 2
+    left = torch.randint(0, w, (b,), device=x.device) - side // 2
+    hole = inside(h, top, side)[:, None, :, None] & inside(w, left, side)[:, None, None, :]  # (B, 1, H, W)
+    return x.masked_fill(hole, 0.0)
+
+
+def mixup(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """λ of each image and 1 − λ of another one of the batch, λ ~ Beta(α, α): (B, C, H, W), (B, classes) -> same."""
+    weight = torch.distributions.Beta(alpha, alpha).sample((len(x),)).to(x.device)
+    other = torch.randperm(len(x), device=x.device)
+    return x.lerp(x[other], 1 - weight[:, None, None, None]), targets.lerp(targets[other], 1 - weight[:, None])
+
+
+def cutmix(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """A rectangle of 1 − λ of the area from another image of the batch, λ ~ Beta(α, α), cut off at the border.
+
+    (B, C, H, W), (B, classes) -> same; the labels are mixed by the pixels that are really another's.
+    """
+    b, _, h, w = x.shape
+    share = (1 - torch.distributions.Beta(alpha, alpha).sample((b,)).to(x.device)).sqrt()  # of each side
+    height, width = (share * h).round().long(), (share * w).round().long()
+    top = torch.randint(0, h, (b,), device=x.device) - height // 2
+    left = torch.randint(0, w, (b,), device=x.device) - width // 2
+    patch = inside(h, top, height)[:, None, :, None] & inside(w, left, width)[:, None, None, :]  # (B, 1, H, W)
+    other = torch.randperm(b, device=x.device)
+    weight = patch.float().mean(dim=(2, 3))  # (B, 1)
+    return torch.where(patch, x[other], x), targets.lerp(targets[other], weight)

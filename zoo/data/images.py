@@ -30,6 +30,7 @@ class ImageData(LightningDataModule):
         eval_batch_size: examples a batch in validation and test.
         val_size: images held out for validation; 0 trains on all of them.
         labels_per_class: train on so many images of each class only (drawn with ``seed``); null takes all.
+        keep: take only the classes of these numbers, and number them anew in this order; null takes all.
         augment: changes to training images.
         seed: of the order of the batches and of ``labels_per_class``.
         split_seed: of the validation split.
@@ -48,6 +49,7 @@ class ImageData(LightningDataModule):
         eval_batch_size: int = 1024,
         val_size: int = 5000,
         labels_per_class: int | None = None,
+        keep: Sequence[int] | None = None,
         augment: Augment | None = None,
         seed: int = 0,
         split_seed: int = 0,
@@ -73,10 +75,23 @@ class ImageData(LightningDataModule):
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root).expanduser() if root else None
         self.preprocess = Preprocess(image_size, list(mean), list(std))
-        self.classes = sources.classes(name)
+        self.classes = self.class_names()
+        self.keep = None if keep is None else list(keep)
+        if self.keep is not None:
+            if len(set(self.keep)) != len(self.keep) or not set(self.keep) <= set(range(len(self.classes))):
+                raise ZooError(
+                    f"data.keep={self.keep} is not valid: give different numbers, 0 to {len(self.classes) - 1}"
+                )
+            if num_classes != len(self.keep):
+                raise ZooError(f"data.keep names {len(self.keep)} classes: set data.num_classes={len(self.keep)} too")
+            self.classes = [self.classes[i] for i in self.keep]
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
         self._train_loader: BatchLoader | None = None
         self._position: dict[str, int] | None = None
+
+    def class_names(self) -> Sequence[str]:
+        """All that the set has, in the order of the labels."""
+        return sources.classes(self.name)
 
     def prepare_data(self) -> None:
         """Fetch and verify the set, once for all processes."""
@@ -88,6 +103,8 @@ class ImageData(LightningDataModule):
         if self.splits:
             return
         data = sources.load(self.name, self.root)
+        if self.keep is not None:
+            data = {**data, **kept(data, "train", self.keep), **kept(data, "test", self.keep)}
         images, labels = data["train_images"], data["train_labels"]
         held = (len(self.classes), *images.shape[1:])
         if held != (self.num_classes, self.image_size, self.image_size, self.in_channels):
@@ -120,12 +137,15 @@ class ImageData(LightningDataModule):
         return torch.cat(few).sort().values
 
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> BatchLoader:
-        images, labels = self.splits[split]
+        tensors: tuple[Tensor, ...] = self.splits[split]
+        if split == "train" and self.augment and self.augment.flip == "alternate":
+            half = torch.rand(len(tensors[0]), generator=torch.Generator().manual_seed(self.seed)) < 0.5
+            tensors = *tensors, half
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.trainer and self.trainer.strategy.root_device.type == "cuda":
             # small sets live on the device: no copy a batch
-            images, labels = images.to(self.trainer.strategy.root_device), labels.to(self.trainer.strategy.root_device)
-        return BatchLoader(images, labels, batch_size, shuffle, self.seed, rank, world_size)
+            tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
+        return BatchLoader(tensors, batch_size, shuffle, self.seed, rank, world_size)
 
     def train_dataloader(self) -> BatchLoader:
         """The training split in a new order each epoch; a resumed run goes on where it stopped."""
@@ -153,12 +173,16 @@ class ImageData(LightningDataModule):
         """The official test split, in order."""
         return self._loader("test", self.eval_batch_size)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Raw images uint8 (B, H, W, C) to the model's input float32 (B, C, H, W), augmented in training only."""
-        images, labels = batch
-        if self.augment is not None and self.trainer and self.trainer.training:
-            images = self.augment(images)
-        return self.preprocess(images), labels
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Raw images uint8 (B, H, W, C) to the model's input float32 (B, C, H, W), augmented in training only.
+
+        Labels are int64 (B,), or with mixup and cutmix probabilities float (B, num_classes).
+        """
+        images, labels, *half = batch
+        if self.augment is None or not (self.trainer and self.trainer.training):
+            return self.preprocess(images), labels
+        mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
+        return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)
 
     # --- what a run says of its data --------------------------------------------------------------------------------
 
@@ -191,3 +215,12 @@ class ImageData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self._position = state_dict or None
+
+
+def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, Tensor]:
+    """The images and labels of a split that are of these classes, which are then 0, 1, 2 …"""
+    images, labels = data[f"{split}_images"], data[f"{split}_labels"]
+    new = torch.full((int(labels.max()) + 1,), -1)
+    new[classes] = torch.arange(len(classes))
+    some = new[labels] >= 0
+    return {f"{split}_images": images[some], f"{split}_labels": new[labels[some]]}

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class BatchLoader:
-    """Iterates over (images, labels) in batches; what a ``DataLoader`` would give, at a fraction of its cost.
+    """Iterates over tensors of examples in batches; what a ``DataLoader`` would give, at a fraction of its cost.
 
     The order of an epoch depends on (seed, epoch) alone, so a run that stops after any batch can go on with the next:
     ``epoch`` and ``batch`` say where it is. Under several processes each takes its share of every batch, so that the
     global batch and its order are those of one process.
 
     Args:
-        images, labels: tensors whose first dimension is the example.
+        tensors: of the same first dimension, the example; a batch is a tuple of as many.
         batch_size: examples a (global) batch; the last one of an epoch may be smaller.
         shuffle: a new order each epoch, or always the order of the tensors.
         seed: of the order.
@@ -29,8 +29,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor,
+        tensors: tuple[Tensor, ...],
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
@@ -39,7 +38,7 @@ class BatchLoader:
         limit: int | None = None,
         repeat: bool = False,
     ):
-        self.images, self.labels = images, labels
+        self.tensors = tensors
         self.batch_size = batch_size
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
@@ -47,7 +46,7 @@ class BatchLoader:
         self.before_batch: Callable[[], None] | None = None
         self.epoch = 0
         self.batch = 0  # batches of this epoch that were handed out
-        self.total = len(labels)
+        self.total = len(tensors[0])
         if shuffle:  # equal shares, so that averaging over processes is averaging over examples
             self.total -= (self.total % batch_size) % world_size
 
@@ -59,7 +58,7 @@ class BatchLoader:
         if not self.shuffle:
             return torch.arange(self.total)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + (0 if self.repeat else self.epoch))
-        return torch.randperm(len(self.labels), generator=generator)[: self.total]
+        return torch.randperm(len(self.tensors[0]), generator=generator)[: self.total]
 
     def state_dict(self) -> dict[str, int]:
         """Where it is: the next batch to hand out."""
@@ -69,8 +68,8 @@ class BatchLoader:
         """Go on where another loader was."""
         self.epoch, self.batch = state["epoch"], state["batch"]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.order().to(self.labels.device)
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        order = self.order().to(self.tensors[0].device)
         n = len(self) if self.limit is None else min(len(self), self.limit)
         for i in range(self.batch, n):
             if i and self.before_batch is not None:
@@ -81,4 +80,4 @@ class BatchLoader:
                 index = index[self.rank :: self.world_size] if len(index) >= self.world_size else index
             # before handing it out: nobody asks for the batch after the last
             self.epoch, self.batch = (self.epoch + 1, 0) if i + 1 == n else (self.epoch, i + 1)
-            yield self.images[index], self.labels[index]
+            yield tuple(tensor[index] for tensor in self.tensors)

@@ -16,11 +16,17 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a model's input is: its size in pixels and the mean and standard deviation of each channel in [0, 1]."""
+    """What a model's input is: its size in pixels and the mean and standard deviation of each channel in [0, 1].
+
+    Args:
+        resize: pixels that a picture's short side is scaled to before the central square of ``image_size`` is cut out,
+            bilinear, as torchvision's weights expect it; None scales to ``image_size`` whatever the aspect.
+    """
 
     image_size: int
     mean: list[float]
     std: list[float]
+    resize: int | None = None
 
     @property
     def channels(self) -> int:
@@ -38,7 +44,7 @@ class Preprocess:
         """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
         A photograph is turned upright as its EXIF data say; transparent pixels become white; the image is scaled to
-        ``image_size`` whatever its aspect.
+        ``image_size`` whatever its aspect, or scaled and cut where there is a ``resize``.
 
         Args:
             invert: swap dark and light, for ink on paper where the model learned light on dark (MNIST).
@@ -61,7 +67,9 @@ class Preprocess:
             raise ZooError(f"{image}: not an image that can be read; give a PNG, a JPEG or the like") from None
         except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
             raise ZooError(f"{image}: not an image that can be read ({error})") from None
-        if picture.size != (self.image_size, self.image_size):
+        if self.resize is not None:
+            picture = central_square(picture, self.resize, self.image_size)
+        elif picture.size != (self.image_size, self.image_size):
             picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(picture)).view(1, self.image_size, self.image_size, self.channels)
         return 255 - pixels if invert else pixels
@@ -75,6 +83,19 @@ class Preprocess:
     def config(self) -> dict[str, Any]:
         """Plain values for a card, from which ``zoo.build.build`` makes it again."""
         return {"_target_": "zoo.data.preprocess.Preprocess", **asdict(self)}
+
+
+def central_square(picture: Image.Image, short: int, size: int) -> Image.Image:
+    """The picture with its short side scaled to ``short`` pixels, and of that the central ``size``×``size``."""
+    width, height = (int(short * side / min(picture.size)) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def readable_suffixes() -> set[str]:
+    """What the names of image files that can be read end in: ".jpg", ".png" …"""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 @lru_cache

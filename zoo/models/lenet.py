@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
 from zoo.layers import ScaledTanh, head
 from zoo.layers import activation as make_activation
+from zoo.layers import pool as make_pool
 
 
 class LeNet5(nn.Module):
@@ -27,7 +27,7 @@ class LeNet5(nn.Module):
         channels: feature maps of the two convolutions.
         hidden: widths of the fully connected layers.
         activation: a name from ``zoo.layers.ACTIVATIONS``.
-        pool: "max" or "avg".
+        pool: a name from ``zoo.layers.POOLS``.
         dropout: probability in [0, 1) that an input of a fully connected layer is set to zero.
         batch_norm: normalise after each convolution.
     """
@@ -45,19 +45,16 @@ class LeNet5(nn.Module):
         batch_norm: bool = False,
     ):
         super().__init__()
-        if pool not in ("max", "avg"):
-            raise ZooError(f"pool={pool} is unknown; valid: max, avg")
-        make_pool = nn.MaxPool2d if pool == "max" else nn.AvgPool2d
         padding = max(0, (32 - image_size + 1) // 2)
         c1, c2 = channels
         self.conv1 = nn.Conv2d(in_channels, c1, 5, padding=padding, bias=not batch_norm)
         self.norm1 = nn.BatchNorm2d(c1) if batch_norm else nn.Identity()
         self.act1 = make_activation(activation)
-        self.pool1 = make_pool(2)
+        self.pool1 = make_pool(pool, 2)
         self.conv2 = nn.Conv2d(c1, c2, 5, bias=not batch_norm)
         self.norm2 = nn.BatchNorm2d(c2) if batch_norm else nn.Identity()
         self.act2 = make_activation(activation)
-        self.pool2 = make_pool(2)
+        self.pool2 = make_pool(pool, 2)
 
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
         width = c2 * side**2

@@ -1,0 +1,424 @@
+"""A folder of the user's own images: its layouts, what is read, carved and kept, and fine-tuning from torchvision."""
+
+import os
+import re
+import shlex
+import shutil
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+import zoo
+from zoo import pretrained
+from zoo.data import folder
+from zoo.data.folder import FolderData, class_names, decode
+from zoo.data.preprocess import Preprocess
+from zoo.evaluate import evaluate
+from zoo.predict import predict_files
+
+from .conftest import REPO
+from .data_helpers import fails
+
+COLOURS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
+QUIET = ("logger=none", "callbacks.progress=null", "trainer.accelerator=cpu")
+SMALL = ("data=image_folder", "data.root=my_photos", "data.image_size=32", "data.val_size=0.25")  # of the fixture's own
+DOCS = (REPO / "docs" / "own_images.md").read_text(encoding="utf-8")
+
+
+def make(root: Path, n: int = 8, seed: int = 0, classes=COLOURS) -> None:
+    """Pictures of one colour and some noise in each class's folder, of several shapes and formats."""
+    generator = np.random.default_rng(seed)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            noise = generator.integers(-30, 30, (40 + i, 60 - 3 * i, 3))
+            suffix = ("jpg", "PNG", "jpeg", "bmp")[i % 4]
+            Image.fromarray((noise + COLOURS[name]).astype(np.uint8)).save(root / name / f"{i}.{suffix}")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "my_photos")
+    return Path("my_photos")
+
+
+def data_of(root: Path | str = "my_photos", **arguments) -> FolderData:
+    data = FolderData(str(root), **{"num_classes": 3, "image_size": 32, **arguments})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def rows(data: FolderData, split: str) -> set[bytes]:
+    return {image.numpy().tobytes() for image in data.splits[split][0]}
+
+
+# --- from the command line to a prediction --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def weight_file(tmp_path_factory) -> Path:
+    """As torchvision's file is, with random values."""
+    path = tmp_path_factory.mktemp("hub") / "resnet18-f37072fd.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    return path
+
+
+def test_fine_tune_and_predict(run_train, photos, weight_file, tmp_path):
+    code, output = run_train(
+        "model=resnet18", *SMALL, *QUIET, f"init.weights={weight_file}", "init.skip=[head]",
+        "init.freeze=[conv1,bn1,layer1]", "trainer.max_epochs=2", "data.batch_size=6",
+    )  # fmt: skip
+    assert code == 0, output
+    assert re.search(r"head\.weight\W+skipped\W+from fc\.weight", output)
+    assert (
+        "12 training, 6 validation, 6 test images of 3 classes in my_photos (validation and test carved" not in output
+    )
+    assert "15 training, 6 validation, 3 test images of 3 classes in my_photos (validation and test carved" in output
+    (checkpoint,) = tmp_path.glob("logs/resnet18_image_folder/*/checkpoints/best.ckpt")
+    (example,) = tmp_path.glob("logs/resnet18_image_folder/*/example.*")
+    model = zoo.load(checkpoint)
+    theirs = torch.load(weight_file, weights_only=True)
+    assert torch.equal(model.conv1.weight, theirs["conv1.weight"])
+    assert not torch.equal(model.layer4[0].conv1.weight, theirs["layer4.0.conv1.weight"])
+    assert model.classes == ["blue", "green", "red"]
+    again = data_of(val_size=0.25)
+    assert torch.equal(model.preprocess.read(example), again.splits["test"][0][:1])  # what the test saw
+    shutil.rmtree(photos)  # the checkpoint is enough
+    Image.new("RGB", (300, 200), COLOURS["red"]).save("photo.jpg")
+    (result,), errors = predict_files(checkpoint, [Path("photo.jpg")])
+    assert not errors
+    assert {p["class"] for p in result["predictions"]} == set(COLOURS)
+
+
+def test_learns_the_classes(run_train, photos, tmp_path):
+    code, output = run_train(
+        "model=linear",
+        *SMALL,
+        *QUIET,
+        "trainer.max_epochs=10",
+        "optimizer=adam",
+        "scheduler=none",
+        "optimizer.lr=0.001",
+    )
+    assert code == 0, output
+    (checkpoint,) = tmp_path.glob("logs/linear_image_folder/*/checkpoints/best.ckpt")
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (50, 90), colour).save("photo.png")
+        (result,), _ = predict_files(checkpoint, [Path("photo.png")], top=1)
+        assert result["predictions"][0]["class"] == name
+    card, metrics, off = evaluate(checkpoint, root="my_photos")
+    assert metrics["accuracy"] == card.metrics["accuracy"] == 1.0
+    assert not off
+    fails(lambda: evaluate(checkpoint), "--root my_photos")
+
+
+def test_resumes(run_train, photos, tmp_path):
+    lean = ("model=linear", *SMALL, *QUIET, "test=false")
+    assert run_train(*lean, "trainer.max_epochs=1")[0] == 0
+    code, output = run_train("resume=last", "trainer.max_epochs=2")
+    assert code == 0, output
+    (last,) = tmp_path.glob("logs/*/*/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("line", [line for line in DOCS.splitlines() if line.startswith("python train.py")])
+def test_commands_of_the_page(run_train, photos, weight_file, monkeypatch, line):
+    monkeypatch.setenv("TORCH_HOME", str(weight_file.parent / "home"))
+    cache = weight_file.parent / "home" / "hub" / "checkpoints"
+    cache.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weight_file, cache)
+    shutil.copy(weight_file, ".")
+    names = {"fc.weight": "classifier.weight", "fc.bias": "classifier.bias"}
+    theirs = torch.load(weight_file, weights_only=True)
+    torch.save({f"module.{names.get(name, name)}": tensor for name, tensor in theirs.items()}, "theirs.pth")
+    code, output = run_train(
+        "data.val_size=0.15",
+        *shlex.split(line)[2:],
+        "debug=fast",
+        *QUIET[:2],
+        "data.image_size=32",
+        "data.batch_size=8",
+    )
+    assert code == 0, output
+
+
+# --- layouts and splits ---------------------------------------------------------------------------------------------
+
+
+def test_carved_parts_are_fixed_disjoint_and_whole(photos):
+    first, again, other = data_of(), data_of(seed=7), data_of(split_seed=1)
+    everything = {row for split in ("train", "val", "test") for row in rows(first, split)}
+    assert len(everything) == 24
+    assert [len(first.splits[split][1]) for split in ("train", "val", "test")] == [18, 3, 3]
+    for split, n in (("train", 6), ("val", 1), ("test", 1)):
+        assert rows(first, split) == rows(again, split)
+        assert first.splits[split][1].bincount().tolist() == [n, n, n]
+    assert rows(first, "test") != rows(other, "test")
+
+
+def test_labels_are_those_of_the_folders(photos):
+    """Blue is 0, green 1, red 2: the channel that is brightest says which."""
+    for images, labels in data_of().splits.values():
+        assert torch.equal(2 - images.float().mean((1, 2)).argmax(1), labels)
+
+
+def test_an_image_more_leaves_the_others_where_they_are(photos):
+    before = data_of(val_size=0.25, test_size=0.25)
+    Image.new("RGB", (50, 50), COLOURS["red"]).save(photos / "red" / "new.png")
+    after = data_of(val_size=0.25, test_size=0.25)
+    moved = sum(len(rows(before, split) - rows(after, split)) for split in ("train", "val", "test"))
+    assert moved <= 2
+
+
+def test_folders_of_splits(tmp_path):
+    """Each is taken as it is; what is not there is carved from the training images alone."""
+    for seed, split in enumerate(("train", "validation", "test")):
+        make(tmp_path / split, n=4, seed=seed)
+    folders = {"train": "train", "val": "validation", "test": "test"}
+    own = {split: decode_all(tmp_path / name) for split, name in folders.items()}
+    data = data_of(tmp_path)
+    assert {split: rows(data, split) for split in own} == own
+    assert "carved" not in data.summary()
+    data = data_of(tmp_path, val_size=0)
+    assert rows(data, "train") == own["train"] | own["val"]
+    assert rows(data, "test") == own["test"]
+    assert data.val_dataloader() == []
+    shutil.rmtree(tmp_path / "validation")
+    data = data_of(tmp_path)
+    assert rows(data, "test") == own["test"]
+    assert rows(data, "train") | rows(data, "val") == own["train"]
+    assert len(rows(data, "val")) == 3
+    assert "(validation carved" in data.summary()
+
+
+def decode_all(part: Path) -> set[bytes]:
+    preprocess = Preprocess(32, [0.5] * 3, [0.5] * 3, 37)
+    return {image.numpy().tobytes() for image in decode([p for p in part.rglob("*") if p.is_file()], preprocess)}
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("car", "train"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "1.png")
+    assert class_names(tmp_path) == ["car", "train"]
+
+
+def test_labels_per_class(photos):
+    assert data_of(labels_per_class=2).splits["train"][1].bincount().tolist() == [2, 2, 2]
+    fails(lambda: data_of(labels_per_class=9), "data.labels_per_class=9", "6 training images")
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(300, 451), (640, 333), (257, 256), (31, 40), (224, 224)])
+def test_scaled_and_cut_as_torchvision_does(size):
+    from torchvision.transforms import v2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    expected = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])(Image.fromarray(pixels))
+    read = Preprocess(224, [0.5] * 3, [0.5] * 3, 256).read(Image.fromarray(pixels))
+    assert np.array_equal(read[0].numpy(), np.asarray(expected))
+
+
+def test_any_mode_and_upright(tmp_path):
+    """Grey, transparent, 16-bit and turned images come out as 3 channels, upright; other files are left aside."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    for i, mode in enumerate(("L", "RGBA", "P", "CMYK", "1")):
+        Image.new("RGB", (40, 40), (200, 30, 30)).convert(mode).save(tmp_path / "a" / f"{i}.tiff")
+    turned = Image.new("RGB", (40, 40), "black")
+    turned.paste("white", (0, 0, 20, 40))  # left, which is above when it is turned clockwise
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(5):
+        turned.save(tmp_path / "b" / f"{i}.jpg", exif=exif, quality=100)
+    (tmp_path / "b" / "notes.txt").write_text("no image")
+    (tmp_path / "b" / "._0.jpg").write_text("what macOS leaves")
+    data = data_of(tmp_path, num_classes=2, resize=32)
+    images = torch.cat([data.splits[split][0][data.splits[split][1] == 1] for split in data.splits]).float()
+    assert images.shape == (5, 32, 32, 3)
+    assert images[:, :14].mean() > 250
+    assert images[:, 18:].mean() < 5
+    grey = data_of(tmp_path, num_classes=2, in_channels=1, mean=[0.5], std=[0.5])
+    assert grey.splits["train"][0].shape[1:] == (32, 32, 1)
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def test_second_run_reads_no_image(photos, monkeypatch):
+    first = data_of()
+    reads: list[int] = []
+    monkeypatch.setattr(
+        folder, "decode", lambda files, preprocess: reads.append(len(files)) or decode(files, preprocess)
+    )
+    again = data_of(split_seed=0)
+    assert reads == []
+    assert all(torch.equal(first.splits[s][0], again.splits[s][0]) for s in first.splits)
+    data_of(image_size=16)
+    assert reads == [24]  # another size is another tensor
+    data_of()
+    assert reads == [24]
+    picture = photos / "red" / "0.jpg"
+    Image.new("RGB", (50, 50), "white").save(picture)
+    os.utime(picture, ns=(1, 1))
+    changed = data_of()
+    assert reads == [24, 24]
+    assert any((images == 255).all((1, 2, 3)).any() for images, _ in changed.splits.values())
+    (photos / "red" / "1.PNG").unlink()
+    assert sum(len(labels) for _, labels in data_of().splits.values()) == 23
+
+
+def test_a_damaged_or_impossible_cache_is_no_harm(photos):
+    first = data_of()
+    (kept,) = (photos / ".zoo").glob("*.safetensors")
+    assert not [p for p in (photos / ".zoo").iterdir() if p != kept]
+    kept.write_bytes(kept.read_bytes()[:1000])
+    again = data_of()
+    assert torch.equal(first.splits["train"][0], again.splits["train"][0])
+    shutil.rmtree(photos / ".zoo")
+    (photos / ".zoo").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="the next run reads the images again"):
+        again = data_of()
+    assert torch.equal(first.splits["train"][0], again.splits["train"][0])
+
+
+def test_too_large_for_the_memory(photos, monkeypatch):
+    monkeypatch.setattr(folder, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
+    data_of()
+    monkeypatch.setattr(folder, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
+    fails(data_of, "24 images of 32×32×3", "half of this machine's memory", "data.image_size")
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def loose(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+    Image.new("RGB", (9, 9)).save(root / "1.png")
+
+
+def only_one(root: Path) -> None:
+    shutil.rmtree(root / "red")
+    shutil.rmtree(root / "blue")
+
+
+def damaged(root: Path) -> None:
+    content = (root / "red" / "0.jpg").read_bytes()
+    (root / "red" / "0.jpg").write_bytes(content[: len(content) // 2])
+    (root / "blue" / "4.jpg").write_text("no image")
+
+
+def few(root: Path) -> None:
+    for file in list((root / "red").iterdir())[2:]:
+        file.unlink()
+
+
+def with_test(root: Path) -> None:
+    """Folders of splits, where the test has a class that training has not."""
+    (root / "train").mkdir()
+    for name in COLOURS:
+        (root / name).rename(root / "train" / name)
+    shutil.copytree(root / "train" / "red", root / "test" / "reds")
+
+
+def train_and_more(root: Path) -> None:
+    with_test(root)
+    (root / "extra").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (loose, ("my_photos has no folders in it", "my_photos/cat/1.jpg")),
+        (only_one, ("one class only, green",)),
+        (lambda root: (root / "empty").mkdir(), ("my_photos/empty has no images in it", "or remove the folder")),
+        (damaged, ("my_photos/blue/4.jpg: not an image", "1 more: my_photos/red/0.jpg", "take it out of the folder")),
+        (few, ("class red has too few images (2)", "test and val", "data.val_size")),
+        (with_test, ("my_photos/test has classes that the training images have not: reds",)),
+        (train_and_more, ("my_photos has extra beside test, train", "valid: train, val, test")),
+        (shutil.rmtree, ("data.root=my_photos: there is no such folder",)),
+    ],
+)
+def test_wrong_folders(photos, change, words):
+    change(photos)
+    fails(lambda: data_of(num_classes=len(class_names(photos))), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_classes": 5}, ("data.num_classes=5, but my_photos has 3 classes (blue, green, red)",)),
+        ({"in_channels": 4, "mean": [0.5] * 4, "std": [0.5] * 4}, ("data.in_channels=4",)),
+        ({"val_size": 100}, ("data.val_size=100", "a share of each class")),
+        ({"test_size": 0}, ("data.test_size=0",)),
+        ({"resize": 16}, ("data.resize=16", "data.image_size=32 or more")),
+        ({"image_size": 0}, ("data.image_size=0",)),
+    ],
+)
+def test_wrong_settings(photos, arguments, words):
+    fails(lambda: data_of(**arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((), "error: which images? give their folder"),
+        (("data.root=nowhere",), "error: data.root=nowhere: there is no such folder"),
+        (("data.root=my_photos", "data.keep=[1]"), "nothing is named keep in data"),
+    ],
+)
+def test_errors_on_the_command_line(run_train, photos, overrides, expected):
+    code, output = run_train("data=image_folder", *overrides)
+    assert code == 1
+    assert expected in output
+    assert len(output.splitlines()) == 1, output
+
+
+# --- torchvision's weights ------------------------------------------------------------------------------------------
+
+
+def test_torchvision_from_its_cache(weight_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    shutil.copy(weight_file, tmp_path / "hub" / "checkpoints")
+    theirs = torch.load(weight_file, weights_only=True)
+    whole = zoo.create("resnet18", weights="torchvision:resnet18")
+    assert torch.equal(whole.head.weight, theirs["fc.weight"])
+    three = zoo.create("resnet18", weights="torchvision:resnet18", num_classes=3)
+    assert three.head.weight.shape == (3, 512)
+    assert torch.equal(three.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("no route"), RuntimeError("invalid hash value"), TimeoutError("timed out")]
+)
+def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
+    """What was tried, why it failed, and that a downloaded file will do."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    told = ("https://download.pytorch.org/models/resnet18-f37072fd.pth", "init.weights=PATH/resnet18-f37072fd.pth")
+    monkeypatch.setattr(pretrained, "unreachable", lambda url: f"no answer from {url}")
+    fails(lambda: pretrained.read_weights("torchvision:resnet18"), "no answer", *told)
+    monkeypatch.setattr(pretrained, "unreachable", lambda url: None)
+
+    def get_state_dict(self, **arguments):
+        assert arguments["check_hash"]
+        assert arguments["weights_only"]
+        raise error
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
+    words = str(getattr(error, "reason", error))
+    fails(lambda: pretrained.read_weights("torchvision:resnet18"), words, *told)
+
+
+def test_torchvision_does_not_know_it():
+    fails(lambda: pretrained.read_weights("torchvision:resnet19"), "did you mean resnet18?", "resnet152")

@@ -1,0 +1,243 @@
+"""AlexNet: ``AlexNet`` in one tower, ``AlexNet2012`` in two as published, and ``CifarAlexNet`` for 32 px.
+
+Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012 (below:
+2012), and Krizhevsky: "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997, 2014 (2014).
+
+``AlexNet`` is 2014's net as torchvision has it, whose weights fit: no response normalisation, 256 maps in conv4 where
+2012 has 384, dropout before fc6 and fc7 in place of after. ``AlexNet2012`` is the paper's; the padding of conv1, which
+the paper does not give, is the one that makes its 55×55 maps of 224 px, and the images are the zoo's, of deviation 1,
+where the paper's are pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours, keeps five convolutions, overlapping
+pooling and three fully connected layers, and adds batch norm; its kernels are 3×3.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.layers import ResponseNorm, head
+
+
+def last_side(image_size: int) -> int:
+    """Height and width after conv1 and the three overlapping poolings: 6 for 224 px.
+
+    Raises:
+        ZooError: nothing would be left of an image that small.
+    """
+    side = (image_size + 2 * 2 - 11) // 4 + 1
+    for _ in range(3):
+        side = (side - 3) // 2 + 1
+    if side < 1:
+        raise ZooError(f"image_size={image_size} is too small; valid: 63 or more; for 32 px: model=alexnet_cifar")
+    return side
+
+
+class AlexNet(nn.Module):
+    """2014's net: eight layers with weights in one tower.
+
+    Args:
+        num_classes: size of the output; 0 gives the last hidden layer's features.
+        in_channels: 1 for grey images, 3 for colour.
+        image_size: height and width in pixels, 63 or more; maps that are not 6×6 before fc6 are averaged to that.
+        dropout: probability in [0, 1) that an input of fc6 and fc7 is set to zero.
+
+    Raises:
+        ZooError: an image_size that is too small.
+    """
+
+    torchvision_names: ClassVar[dict[str, str]] = {
+        "features.0": "conv1", "features.3": "conv2", "features.6": "conv3", "features.8": "conv4",
+        "features.10": "conv5", "classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "head",
+    }  # fmt: skip
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: float = 0.5):
+        super().__init__()
+        last_side(image_size)  # large enough?
+        self.conv1 = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
+        self.conv2 = nn.Conv2d(64, 192, 5, padding=2)
+        self.conv3 = nn.Conv2d(192, 384, 3, padding=1)
+        self.conv4 = nn.Conv2d(384, 256, 3, padding=1)
+        self.conv5 = nn.Conv2d(256, 256, 3, padding=1)
+        self.pool = nn.MaxPool2d(3, stride=2)
+        self.dropout = nn.Dropout(dropout)
+        self.fc6 = nn.Linear(256 * 6 * 6, 4096)
+        self.fc7 = nn.Linear(4096, 4096)
+        self.head = head(4096, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px: (B, 3, 224, 224)
+        x = self.pool(F.relu(self.conv1(x)))  # (B, 64, 27, 27)
+        x = self.pool(F.relu(self.conv2(x)))  # (B, 192, 13, 13)
+        x = F.relu(self.conv3(x))  # (B, 384, 13, 13)
+        x = F.relu(self.conv4(x))  # (B, 256, 13, 13)
+        x = self.pool(F.relu(self.conv5(x)))  # (B, 256, 6, 6)
+        x = F.adaptive_avg_pool2d(x, 6).flatten(1)  # (B, 9216)
+        x = F.relu(self.fc6(self.dropout(x)))  # (B, 4096)
+        x = F.relu(self.fc7(self.dropout(x)))  # (B, 4096)
+        return self.head(x)  # (B, num_classes)
+
+
+class Tower(nn.Module):
+    """What one of the two GPUs holds (2012, figure 2): half of the maps or units of every layer but the head.
+
+    ``both`` are the halves of the two towers, one after the other. Response normalisation is over the tower's own maps.
+
+    Args:
+        in_channels: of the image.
+        side: height and width of the maps before fc6.
+        dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
+    """
+
+    def __init__(self, in_channels: int, side: int, dropout: float):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 48, 11, stride=4, padding=2)
+        self.conv2 = nn.Conv2d(48, 128, 5, padding=2)
+        self.conv3 = nn.Conv2d(2 * 128, 192, 3, padding=1)
+        self.conv4 = nn.Conv2d(192, 192, 3, padding=1)
+        self.conv5 = nn.Conv2d(192, 128, 3, padding=1)
+        self.norm = ResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0)
+        self.pool = nn.MaxPool2d(3, stride=2)
+        self.fc6 = nn.Linear(2 * 128 * side**2, 2048)
+        self.fc7 = nn.Linear(2 * 2048, 2048)
+        self.dropout = nn.Dropout(dropout)
+
+    def conv12(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
+        x = self.pool(self.norm(F.relu(self.conv1(x))))  # (B, 48, 27, 27)
+        return self.pool(self.norm(F.relu(self.conv2(x))))  # (B, 128, 13, 13)
+
+    def conv345(self, both: Tensor) -> Tensor:  # (B, 2·128, 13, 13)
+        x = F.relu(self.conv3(both))  # (B, 192, 13, 13)
+        x = F.relu(self.conv4(x))  # (B, 192, 13, 13)
+        return self.pool(F.relu(self.conv5(x)))  # (B, 128, 6, 6)
+
+    def full6(self, both: Tensor) -> Tensor:  # (B, 2·128, 6, 6) -> (B, 2048)
+        return self.dropout(F.relu(self.fc6(both.flatten(1))))
+
+    def full7(self, both: Tensor) -> Tensor:  # (B, 2·2048) -> (B, 2048)
+        return self.dropout(F.relu(self.fc7(both)))
+
+
+class AlexNet2012(nn.Module):
+    """2012's net: two towers, which see each other's outputs in conv3, fc6, fc7 and the head only (section 3.2).
+
+    A convolution with two groups is two convolutions, one a tower. ``place(a, b)`` puts the towers on two devices.
+
+    Args:
+        num_classes: size of the output; 0 gives the last hidden layer's features.
+        in_channels: 1 for grey images, 3 for colour.
+        image_size: height and width in pixels, 63 or more; 224 in the paper.
+        dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
+
+    Raises:
+        ZooError: an image_size that is too small.
+    """
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: float = 0.5):
+        super().__init__()
+        side = last_side(image_size)
+        self.tower1 = Tower(in_channels, side, dropout)
+        self.tower2 = Tower(in_channels, side, dropout)
+        self.head = head(2 * 2048, num_classes)
+        for name, module in self.named_modules():  # section 5
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.normal_(module.weight, std=0.01)
+                ones = name.endswith(("conv2", "conv4", "conv5", "fc6", "fc7"))
+                nn.init.constant_(module.bias, 1.0 if ones else 0.0)  # type: ignore[arg-type]
+
+    def place(self, a: torch.device | str, b: torch.device | str) -> "AlexNet2012":
+        """Move the first tower and the head to device ``a``, the second tower to ``b``; the output comes from ``a``.
+
+        Make the optimizer afterwards. ``model.to(device)`` brings all to one device again.
+        """
+        self.tower1.to(a)
+        self.head.to(a)
+        self.tower2.to(b)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px: (B, 3, 224, 224)
+        one, two = self.tower1, self.tower2
+        a, b = one.conv1.weight.device, two.conv1.weight.device
+        halves = one.conv12(x.to(a)), two.conv12(x.to(b))  # twice (B, 128, 13, 13)
+        halves = one.conv345(exchange(halves, a)), two.conv345(exchange(halves, b))  # twice (B, 128, 6, 6)
+        halves = one.full6(exchange(halves, a)), two.full6(exchange(halves, b))  # twice (B, 2048)
+        halves = one.full7(exchange(halves, a)), two.full7(exchange(halves, b))  # twice (B, 2048)
+        return self.head(exchange(halves, a))  # (B, num_classes)
+
+
+def exchange(halves: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
+    """Both towers' outputs on one device: twice (B, C, …) -> (B, 2 C, …)."""
+    return torch.cat([half.to(device) for half in halves], 1)
+
+
+class Conv(nn.Module):
+    """A 3×3 convolution and ReLU; batch norm between the two, or a bias: (B, inputs, H, W) -> (B, outputs, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
+        self.bn = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class CifarAlexNet(nn.Module):
+    """AlexNet for small images: the first convolution has stride 1, and the poolings halve the maps.
+
+    Args:
+        num_classes: size of the output; 0 gives the last hidden layer's features.
+        in_channels: 1 for grey images, 3 for colour.
+        image_size: height and width in pixels.
+        channels: feature maps of the five convolutions.
+        hidden: widths of fc6 and fc7.
+        dropout: probability in [0, 1) that an input of fc6 and fc7 is set to zero.
+        batch_norm: normalise after each convolution.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        channels: Sequence[int] = (64, 128, 192, 128, 128),
+        hidden: Sequence[int] = (512, 512),
+        dropout: float = 0.5,
+        batch_norm: bool = True,
+    ):
+        super().__init__()
+        if len(channels) != 5 or len(hidden) != 2:
+            raise ZooError(
+                f"channels={list(channels)}, hidden={list(hidden)}: AlexNet has five convolutions and two hidden fully "
+                "connected layers; valid: five numbers and two"
+            )
+        c1, c2, c3, c4, c5 = channels
+        side = -(-image_size // 8)  # halved three times, rounded up
+        self.conv1 = Conv(in_channels, c1, batch_norm)
+        self.conv2 = Conv(c1, c2, batch_norm)
+        self.conv3 = Conv(c2, c3, batch_norm)
+        self.conv4 = Conv(c3, c4, batch_norm)
+        self.conv5 = Conv(c4, c5, batch_norm)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc6 = nn.Linear(c5 * side**2, hidden[0])
+        self.fc7 = nn.Linear(hidden[0], hidden[1])
+        self.head = head(hidden[1], num_classes)
+        for module in self.modules():  # He et al. 2015, equation 10; the head starts near zero, and with it the logits
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module is self.head:
+                    nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # sizes for 32 px: (B, 3, 32, 32)
+        x = self.pool(self.conv1(x))  # (B, 64, 16, 16)
+        x = self.pool(self.conv2(x))  # (B, 128, 8, 8)
+        x = self.conv3(x)  # (B, 192, 8, 8)
+        x = self.conv4(x)  # (B, 128, 8, 8)
+        x = self.pool(self.conv5(x)).flatten(1)  # (B, 2048)
+        x = F.relu(self.fc6(self.dropout(x)))  # (B, 512)
+        x = F.relu(self.fc7(self.dropout(x)))  # (B, 512)
+        return self.head(x)  # (B, num_classes)
