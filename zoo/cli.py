@@ -56,9 +56,10 @@ def list_() -> None:
 
 @app.command()
 def info(name: AnyName, trust: Trust = None) -> None:
-    """What a weight is: its card, and its layers with their output shapes; of a model, its config and layers."""
-    from zoo.features import layer_table
+    """What a weight is: its card; of a model, its config; and the layers of both: the shapes of their outputs,
+    parameters, multiply-adds, and receptive fields with the pixels from one to the next (jump)."""
     from zoo.pretrained import example, load, model_config
+    from zoo.profile import layer_table
 
     if name in list_models() and name not in shipped() and not Path(name).exists():
         table = Table("", "", show_header=False)

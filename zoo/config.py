@@ -184,6 +184,9 @@ def choices(group: str) -> list[str]:
 GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
+INIT = ("weights", "skip", "rename", "freeze")
+
+
 def check_config(cfg: Mapping[str, Any]) -> None:
     """Check a whole resolved training config (``configs/train.yaml``)."""
     keys = [*map(str, OmegaConf.load(CONFIGS / "train.yaml")), *GROUPS, "init"]  # type: ignore[arg-type]
@@ -207,13 +210,16 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     if not cfg["name"]:
         raise ZooError("name= is not valid: a run needs a name, for its folder under logs/")
     for key in cfg["init"]:
-        if key not in ("weights", "skip", "freeze"):
-            raise unknown(f"init.{key}", key, ("weights", "skip", "freeze"), "no such key", "init")
+        if key not in INIT:
+            raise unknown(f"init.{key}", key, INIT, "no such key", "init")
     check_type(cfg["init"]["weights"], str | None, "init.weights")
     for key in ("skip", "freeze"):
         value = cfg["init"][key]
         if isinstance(value, str):
             raise ZooError(f"init.{key}={value} is not valid: give a list, 'init.{key}=[{value}]'")
         check_type(value, list[str], f"init.{key}")
+    rename = cfg["init"].get("rename")  # runs of before it have none
+    if rename is not None and not (isinstance(rename, Mapping) and all(isinstance(v, str) for v in rename.values())):
+        raise ZooError(f"init.rename={shown(rename)} is not valid: give pairs, 'init.rename={{their.layer:ours}}'")
     for group in GROUPS:
         check_node(cfg.get(group), group)

@@ -26,6 +26,9 @@ class Interrupted(BaseException):
     """The user stopped the run; the message says how to go on. No ``Exception``: it ends a sweep too."""
 
 
+failures: list[Exception] = []  # of the runs of this command
+
+
 def find_resume(resume: str | None) -> Path | None:
     """The checkpoint of ``resume=PATH`` (a file, or a run's folder) or ``resume=last``, the newest under logs/."""
     if not resume:
@@ -48,18 +51,46 @@ def run_dir(resume: str | None, name: str) -> str:
         folder = checkpoint.resolve().parent
         return str(folder.parent if folder.name == "checkpoints" else folder)
     # microseconds, so that two runs that start together do not share a folder
-    return f"logs/{name}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    return f"logs/{name}/{agreed(f'{datetime.now():%Y-%m-%d_%H-%M-%S-%f}')}"
+
+
+def agreed(stamp: str) -> str:
+    """What the main process takes for ``stamp``, where torchrun or srun started the processes of one run."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from torch.distributed import rendezvous
+
+        store, rank, _ = next(rendezvous("env://"))
+        key = f"zoo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+        if rank == 0:
+            store.set(key, stamp)
+        return store.get(key).decode()
+    if "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    return stamp
 
 
 def register_resolvers() -> None:
-    """What ``configs/`` may interpolate: the run's folder, and where Hydra notes the config in it."""
+    """What ``configs/`` may interpolate: a run's folder, where Hydra notes the config in it, a folder's classes."""
     OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "zoo.subdir",
-        lambda resume: f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra",
+        lambda resume: subdir(resume) if is_main_process() else None,
         use_cache=True,
         replace=True,
     )
+    OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
+
+
+def count_classes(root: str | None) -> int:
+    """How many classes a folder of images has, by which models are sized before it is read."""
+    from zoo.data.folder import class_names
+
+    return len(class_names(root))
+
+
+def subdir(resume: str | None) -> str:
+    """Where in the run's folder Hydra notes the config: a place of its own for each time that the run was resumed."""
+    return f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra"
 
 
 @contextmanager
@@ -116,6 +147,9 @@ def several_processes(run_dir: Path) -> Iterator[None]:
         config.run.dir = str(run_dir)
     try:
         yield
+    except Exception as error:
+        vars(error)["first"] = first_to_speak()
+        raise
     finally:
         sys.argv, main.__spec__ = arguments, spec
         for key, value in environment.items():
@@ -126,9 +160,28 @@ def several_processes(run_dir: Path) -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def is_main_process() -> bool:
-    """Whether this is the one process of several that speaks."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+def first_to_speak() -> bool:
+    """Whether no other process of this run has failed before this one: theirs are consequences, or the same again."""
+    from torch.distributed import distributed_c10d, is_available, is_initialized
+
+    if not (is_available() and is_initialized()):
+        return is_main_process(of="machine")
+    try:
+        return distributed_c10d._get_default_store().add("zoo/failed", 1) == 1
+    except RuntimeError:  # the main process, which keeps the store, is gone
+        return False
+
+
+# as torchrun, Lightning's own launcher and srun call them
+RANKS = {
+    "run": ("RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"),
+    "machine": ("LOCAL_RANK", "SLURM_LOCALID"),
+}
+
+
+def is_main_process(of: str = "run") -> bool:
+    """Whether this is the one process of several that speaks, of the "run" or of this "machine"."""
+    return all(os.environ.get(key, "0") == "0" for key in RANKS[of])
 
 
 def command(tool: str) -> str:
@@ -142,3 +195,18 @@ def command(tool: str) -> str:
     if found and Path(found).parent == beside.parent:
         return tool
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
+def fast_precision(accelerator: str) -> str:
+    """What trainer.precision=auto is: bf16-mixed where the device computes in bfloat16 itself, else 32-true.
+
+    A CPU without such instructions emulates them, many times slower than in 32 bits.
+    """
+    import torch
+
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = accelerator in ("cpu", "auto") and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bf16-mixed" if fast else "32-true"

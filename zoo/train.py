@@ -22,6 +22,8 @@ from zoo.explain import say
 from zoo.paths import CONFIGS
 from zoo.runs import (
     Interrupted,
+    failures,
+    fast_precision,
     find_resume,
     is_main_process,
     keeping,
@@ -41,6 +43,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if resume:
         cfg = resumed_config(cfg, resume)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
+    if config["trainer"].get("precision") == "auto":
+        config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
@@ -52,6 +56,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     from zoo import report
     from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe
+    from zoo.parallel import check_batch_norm
     from zoo.pretrained import read_weights
     from zoo.transfer import copy_weights, freeze
 
@@ -68,7 +73,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     report.check_fit(task, data, config)
     rows = []
     if cfg.init.weights and not resume:
-        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), cfg.init.skip))
+        options = cfg.init.skip, cfg.init.get("rename")
+        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options))
+    elif hasattr(model, "init_from_data") and not resume:
+        model.init_from_data(data.sample(5000)[0])
     frozen = freeze(model, cfg.init.freeze)
     if rows or frozen:
         report.transfer(model, rows, frozen)
@@ -90,6 +98,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         )
     except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
         raise ZooError(f"trainer: {error}") from None
+    check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
     report.start(config, model, data, run_dir)
     with several_processes(run_dir):
         with keeping(trainer):
@@ -109,6 +118,8 @@ def settle(config: dict[str, Any]) -> None:
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
         callbacks["learning_rate"] = None
+    if "zoo.parallel" in str(config["trainer"].get("strategy")):  # these look at whole weights in one process
+        callbacks.update(dict.fromkeys(("norms", "graph", "kernels")))
     if not config["trainer"].get("enable_progress_bar", True):
         callbacks["progress"] = None
     config["trainer"]["enable_progress_bar"] = callbacks.get("progress") is not None
@@ -173,9 +184,6 @@ def stop_now(number: int, frame: Any) -> None:
     raise Interrupted("stopped")
 
 
-failures: list[Exception] = []
-
-
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def run(cfg: DictConfig) -> dict[str, float] | None:
     """A run that fails in a sweep is reported, and the sweep goes on."""
@@ -203,6 +211,8 @@ def main() -> None:
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
     try:
+        if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")
         run()
     except Interrupted as stop:
         if is_main_process():

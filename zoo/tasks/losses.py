@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.errors import ZooError
+
 
 class MAPLoss(nn.Module):
     """The discriminative loss of LeNet-5's RBF outputs: LeCun et al. 1998, equation 9.
@@ -21,5 +23,7 @@ class MAPLoss(nn.Module):
         self.j = j
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:  # (B, classes), (B,) -> ()
+        if target.ndim != 1:
+            raise ZooError("task/loss=map takes one label an image: leave data.augment.mixup and cutmix at 0")
         rubbish = output.new_full((len(output), 1), -self.j)
         return F.cross_entropy(torch.cat([output, rubbish], dim=1), target)

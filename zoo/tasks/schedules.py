@@ -16,3 +16,17 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total_steps - rising)))
 
     return LambdaLR(optimizer, factor)
+
+
+def triangle(
+    optimizer: Optimizer, total_steps: int, start: float = 0.2, peak: float = 0.23, end: float = 0.07
+) -> LambdaLR:
+    """Straight from ``start`` × lr up to lr at the share ``peak`` of the steps, and straight down to ``end`` × lr."""
+    top = max(1.0, peak * total_steps)
+
+    def factor(step: int) -> float:
+        if step < top:
+            return start + (1 - start) * step / top
+        return 1 + (end - 1) * min(1.0, (step - top) / max(1.0, total_steps - top))
+
+    return LambdaLR(optimizer, factor)

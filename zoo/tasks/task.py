@@ -80,8 +80,9 @@ class Task(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.max_norm is not None:
             with torch.no_grad():
+                heads = tuple(f"{head}." for head in getattr(self.model, "heads", ("head",)))
                 for name, w in self.decayed().items():
-                    if not name.startswith("head."):
+                    if not name.startswith(heads):
                         w.copy_(w.renorm(p=2, dim=0, maxnorm=self.max_norm))
 
     # --- optimisation ---------------------------------------------------------------------------------------------

@@ -1,0 +1,56 @@
+"""Averages of the weights that training goes on from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class Lookahead(Callback):
+    """Slow weights that follow the trained ones, which are set back to them (Zhang, Lucas, Hinton, Ba 2019).
+
+    Every ``every`` updates slow = d · slow + (1 − d) · weights, and weights = slow; so with the averages of batch norm.
+    d rises as ``decay`` · (step / steps)³, as Jordan 2024 does (section 3.4): the weights move freely at first and are
+    nearly an average over many updates at the end, where they are set to the slow ones.
+
+    Args:
+        every: updates.
+        decay: d at the end, in [0, 1).
+    """
+
+    def __init__(self, every: int = 5, decay: float = 0.95**5):
+        self.every, self.decay = every, decay
+        self.slow: list[Tensor] = []
+
+    @staticmethod
+    def fast(module: LightningModule) -> Iterator[Tensor]:
+        """The numbers that are averaged: parameters that are trained, and buffers that are no counts."""
+        yield from (p.data for p in module.model.parameters() if p.requires_grad)  # type: ignore[union-attr]
+        yield from (b for b in module.model.buffers() if b.is_floating_point())  # type: ignore[union-attr]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fast = list(self.fast(pl_module))
+        if len(self.slow) != len(fast):
+            self.slow = [tensor.clone() for tensor in fast]
+        self.slow = [slow.to(tensor.device) for slow, tensor in zip(self.slow, fast, strict=True)]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, steps = trainer.global_step, trainer.estimated_stepping_batches
+        last = step == steps
+        if step % self.every and not last:
+            return
+        fast = list(self.fast(pl_module))
+        decay = self.decay * (step / steps) ** 3
+        if step % self.every == 0:
+            torch._foreach_lerp_(self.slow, fast, 1 - decay)
+        torch._foreach_copy_(fast, self.slow)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"slow": self.slow}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.slow = state_dict["slow"]
