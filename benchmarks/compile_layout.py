@@ -1,6 +1,6 @@
-"""What ``compile=true`` and ``channels_last=true`` do to our epoch, for LeNet-5 and for a net of ResNet-20's size.
+"""What ``compile=true``, ``channels_last=true`` and bfloat16 do to our epoch, for LeNet-5 and ResNet-20.
 
-Runs of ``python train.py`` with each of the four settings take turns. A run's first epoch, in which torch compiles, is
+Runs of ``python train.py`` with each of the settings take turns. A run's first epoch, in which torch compiles, is
 not counted, but its seconds are shown. Colour images lie channels_last in memory to begin with, and torch's
 convolutions keep that; the switch changes the weights' layout, and the layout of grey images' activations.
 """
@@ -10,15 +10,20 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from resnet20 import RESNET20
 from timing import Clock, Json, ratio, run, show
 
-NETS = {"lenet5": ["data=mnist", "data.batch_size=256"], "resnet20": list(RESNET20)}
+NETS = {
+    "lenet5": ["data=mnist", "data.batch_size=256"],
+    "resnet20": ["model=resnet20", "data=cifar10_small", "data.batch_size=128"],
+}
 SETTINGS = {
     "neither": [],
     "channels_last": ["channels_last=true"],
     "compile": ["compile=true"],
-    "both": ["channels_last=true", "compile=true"],
+    "channels_last, compile": ["channels_last=true", "compile=true"],
+    "bf16": ["trainer.precision=bf16-mixed"],
+    "bf16, channels_last": ["trainer.precision=bf16-mixed", "channels_last=true"],
+    "bf16, channels_last, compile": ["trainer.precision=bf16-mixed", "channels_last=true", "compile=true"],
 }
 
 
@@ -29,7 +34,7 @@ def main(
     images: Annotated[int, typer.Option(min=1, max=400, help="Training images of each class.")] = 256,
     json: Json = None,
 ) -> None:
-    """Epochs with compile and channels_last, ratios to an epoch without."""
+    """Epochs with each of the settings, ratios to an epoch with neither."""
     rows: list[dict[str, Any]] = []
     for name in NETS if net == "all" else [net]:
         shared = [*NETS[name], f"trainer.max_epochs={epochs}", f"data.labels_per_class={images}", "test=false"]
@@ -49,7 +54,7 @@ def main(
                     **ratio(seconds[setting], seconds["neither"]),
                 }
             )
-    show(f"compile and channels_last, epochs of {10 * images} images", rows, json)
+    show(f"compile, channels_last and bfloat16, epochs of {10 * images} images", rows, json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our epoch against a bare PyTorch loop with the same tensors, model, batch, optimizer, schedule and normalisation.
+"""Our epoch against a bare PyTorch loop with the same tensors, model, batch, optimizer, schedule and input.
 
 Ours is ``python train.py`` with all its defaults: Lightning's Trainer, the default callbacks, TensorBoard. Before each
 of its epochs the bare loop trains an epoch of its own copy of the model, so that the two take turns; the first epoch of
@@ -8,19 +8,27 @@ each is not counted. Validation is outside both; logging, images and checkpoints
 import copy
 import statistics
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 import typer
 from lightning import LightningModule, Trainer
-from resnet20 import RESNET20
 from timing import Json, ratio, run, show
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.optimizer import Optimizer
 
-NETS = {"lenet5": (["data=mnist", "data.batch_size=256"], 1.05), "resnet20": (RESNET20, 1.02)}
+NETS = {
+    "lenet5": (["data=mnist", "data.batch_size=256"], 1.05),
+    "resnet20": (["experiment=resnet20_cifar10", "data.labels_per_class=1024"], 1.02),
+    "resnet18": (
+        ["experiment=resnet20_cifar10", "model=resnet18", "model.stem=cifar", "data.labels_per_class=256"],
+        1.02,
+    ),
+    "speednet": (["experiment=speednet_cifar10", "data.labels_per_class=1024"], 1.02),
+}
 
 
 def epoch(
@@ -30,13 +38,16 @@ def epoch(
     images: Tensor,
     labels: Tensor,
     batch_size: int,
-    scale: Tensor,
-    shift: Tensor,
+    augment: Callable[[Tensor], Tensor],
+    preprocess: Callable[[Tensor], Tensor],
+    bf16: bool,
 ) -> None:
     """The bare loop: raw images uint8 (N, H, W, C) in memory, nothing looked at, nothing logged."""
     for index in torch.randperm(len(labels)).split(batch_size):
-        x = images[index].float().mul_(scale).add_(shift).permute(0, 3, 1, 2)  # (B, C, H, W)
-        loss = F.cross_entropy(model(x), labels[index])
+        x = preprocess(augment(images[index]))  # (B, C, H, W)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,13 +74,14 @@ class Bare:
         optimizer = task.make_optimizer(model.parameters())
         steps, lr = int(trainer.estimated_stepping_batches), task.make_optimizer.keywords["lr"]
         scheduler = OneCycleLR(optimizer, lr, total_steps=steps, cycle_momentum=False)
-        mean, std = torch.tensor(data.preprocess.mean), torch.tensor(data.preprocess.std)
-        return model, optimizer, scheduler, *data.splits["train"], data.batch_size, 1 / (255 * std), -mean / std
+        bf16 = trainer.precision == "bf16-mixed"
+        rest = data.batch_size, data.augment, data.preprocess, bf16
+        return model, optimizer, scheduler, *data.splits["train"], *rest
 
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Of our run, as in logger=none 'callbacks=[]'.")] = None,
-    net: Annotated[str, typer.Option(help="lenet5, resnet20 or all")] = "all",
+    net: Annotated[str, typer.Option(help="lenet5, resnet20, resnet18, speednet or all")] = "all",
     epochs: Annotated[int, typer.Option(min=2, help="Of each; the first is not counted.")] = 6,
     json: Json = None,
 ) -> None:
