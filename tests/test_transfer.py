@@ -205,6 +205,23 @@ def test_features_leave_branches_out():
 # --- freezing -------------------------------------------------------------------------------------------------------
 
 
+def test_freeze_all_but():
+    """``!head`` leaves the head alone; dropout and norms before it stand still, a branch that holds a head does not."""
+    model = zoo.create("lenet5", batch_norm=True, dropout=0.5)
+    frozen = freeze(model, ["!head"])
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+    assert len(frozen) == len(list(model.parameters())) - 2
+    model.train()
+    assert model.training
+    assert not any(m.training for n, m in model.named_modules() if n and not n.startswith("head"))
+    branched = zoo.create("googlenet_cifar", num_classes=10)
+    freeze(branched, ["!*head"])
+    assert branched.train().aux1.training
+    assert not branched.aux1.conv.bn.training
+    with pytest.raises(ZooError, match="nothing fits '!stem'"):
+        freeze(model, ["!stem"])
+
+
 def test_freeze_holds_layers_still_in_train_mode():
     model = zoo.create("lenet5", batch_norm=True, dropout=0.5)
     frozen = freeze(model, ["conv*", "norm*", "fc"])

@@ -184,7 +184,7 @@ def choices(group: str) -> list[str]:
 GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
-INIT = ("weights", "skip", "rename", "freeze")
+INIT = ("source", "weights", "skip", "rename", "freeze")
 
 
 def check_config(cfg: Mapping[str, Any]) -> None:

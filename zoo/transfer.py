@@ -157,7 +157,8 @@ def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
 
-    Layers whose parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
+    A pattern after "!" stands for all that does not fit it: ``["!head"]`` trains the head alone. Layers whose
+    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
 
     Returns:
         The names of the frozen parameters.
@@ -168,16 +169,19 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     for pattern in patterns:
-        if not any(matches(name, pattern) for name in [*parameters, *modules] if name):
+        if not any(matches(name, pattern.lstrip("!")) for name in [*parameters, *modules] if name):
             layers = ", ".join(name for name, _ in model.named_children())
             raise ZooError(f"init.freeze: nothing fits {pattern!r}; layers: {layers}")
-    frozen = [name for name in parameters if any(matches(name, pattern) for pattern in patterns)]
+
+    def fits(name: str) -> bool:
+        return any(matches(name, p.lstrip("!")) != p.startswith("!") for p in patterns)
+
+    frozen = [name for name in parameters if fits(name)]
     for name in frozen:
         parameters[name].requires_grad_(False)
     for name, module in modules.items():
         own = list(module.parameters())
-        named = any(matches(name, pattern) for pattern in patterns)
-        if name and (named or (own and all(not p.requires_grad for p in own))):
+        if name and (own or fits(name)) and not any(p.requires_grad for p in own):
             module.eval()
             module.train = partial(stay_in_eval, module)  # type: ignore[method-assign]
     return frozen
