@@ -15,8 +15,9 @@ from PIL import Image
 
 import zoo
 from zoo import pretrained
-from zoo.data import folder
-from zoo.data.folder import FolderData, class_names, decode
+from zoo.data import files
+from zoo.data.files import class_names, decode
+from zoo.data.folder import FolderData
 from zoo.data.preprocess import Preprocess
 from zoo.evaluate import evaluate
 from zoo.predict import predict_files
@@ -292,9 +293,9 @@ def test_a_damaged_or_impossible_cache_is_no_harm(photos):
 
 
 def test_too_large_for_the_memory(photos, monkeypatch):
-    monkeypatch.setattr(folder, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
+    monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
     data_of()
-    monkeypatch.setattr(folder, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
+    monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
     fails(data_of, "24 images of 32×32×3", "half of this machine's memory", "data.image_size")
 
 
