@@ -259,7 +259,7 @@ def test_second_run_reads_no_image(photos, monkeypatch):
     first = data_of()
     reads: list[int] = []
     monkeypatch.setattr(
-        folder, "decode", lambda files, preprocess: reads.append(len(files)) or decode(files, preprocess)
+        files, "decode", lambda listed, preprocess: reads.append(len(listed)) or decode(listed, preprocess)
     )
     again = data_of(split_seed=0)
     assert reads == []

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 import zoo
 from zoo.features import features
 from zoo.models.resnet import Bottleneck
-from zoo.profile import Axis, Layer, layer_table, profile
+from zoo.profile import Layer, layer_table, profile
+from zoo.receptive import Axis
 
 
 def layers(model: nn.Module, *size: int) -> dict[str, Layer]:
