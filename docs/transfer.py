@@ -1,13 +1,14 @@
-"""Makes docs/transfer.md, its plot and its table, from the folder of the sweep ``experiment=mnist_to_fashion``.
+"""Makes a study's page, plot and table from the folder of its sweep, for the experiments in ``STUDIES``.
 
 python train.py -m experiment=mnist_to_fashion
-python docs/transfer.py logs/mnist_to_fashion/sweep-DATE
+python docs/transfer.py mnist_to_fashion logs/mnist_to_fashion/sweep-DATE
 """
 
 import csv
 import shutil
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated
@@ -17,37 +18,93 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 ARMS = {"scratch": "from scratch", "frozen": "frozen features", "finetuned": "fine-tuned"}
-TEXT = """# Transfer from MNIST to Fashion-MNIST
 
-Lecture 16.7: copy the weights learned for task A to a network for task B. LeNet-5 learns Fashion-MNIST from 10, 50 or
-500 labels a class, (a) from scratch, (b) on the features of [`lenet5_mnist`](../zoo/weights/lenet5_mnist.json), held
-still, of which the head alone is trained, (c) from those weights, all of them trained on. Each of the 45 runs makes
-1,000 updates with the same settings, which were not tuned for any of the three, and is measured once, after the last
-update, on the official test split.
+
+@dataclass
+class Study:
+    """What its page says, besides figures."""
+
+    file: str  # name of page, plot and table in docs/
+    title: str
+    net: str
+    task: str  # what the net learns
+    source: str  # the weights copied
+    updates: int
+    found: str
+
+
+STUDIES = {
+    "mnist_to_fashion": Study(
+        "transfer",
+        "MNIST to Fashion-MNIST",
+        "LeNet-5",
+        "Fashion-MNIST",
+        "lenet5_mnist",
+        1000,
+        "Copying gains nothing here: with all weights free, the copied start ends where a random one does, and what\n"
+        "LeNet-5 knows of strokes, held still, does not tell garments apart. Transfer pays where the first task is the\n"
+        "richer one; digits to garments is the other way round.",
+    ),
+    "cifar10_first_to_last": Study(
+        "transfer_first_to_last",
+        "the first five classes of CIFAR-10 to the last five",
+        "ResNet-20",
+        "dog, frog, horse, ship and truck",
+        "resnet20_cifar10_first",
+        500,
+        "",
+    ),
+    "cifar10_last_to_first": Study(
+        "transfer_last_to_first",
+        "the last five classes of CIFAR-10 to the first five",
+        "ResNet-20",
+        "airplane, automobile, bird, cat and deer",
+        "resnet20_cifar10_last",
+        500,
+        "",
+    ),
+    "cifar10_to_fashion": Study(
+        "transfer_cifar10_to_fashion",
+        "CIFAR-10 to Fashion-MNIST",
+        "ResNet-20",
+        "Fashion-MNIST (its first convolution adapted to grey)",
+        "resnet20_cifar10",
+        500,
+        "",
+    ),
+}
+TEXT = """# Transfer from {study.title}
+
+Lecture 16.7: copy the weights learned for task A to a network for task B. {study.net} learns {study.task} from
+{labels} labels a class, (a) from scratch, (b) on the features of
+[`{study.source}`](../zoo/weights/{study.source}.json), held still, of which the head alone
+is trained, (c) from those weights, all of them trained on. Each of the {runs} runs makes {study.updates:,} updates with
+the same settings, which were not tuned for any of the three, and is measured once, after the last update, on the
+official test split.
 
 ```
-python train.py -m experiment=mnist_to_fashion
-python docs/transfer.py logs/mnist_to_fashion/sweep-DATE
+python train.py -m experiment={experiment}
+python docs/transfer.py {experiment} logs/{experiment}/sweep-DATE
 ```
 
 Test accuracy in per cent, mean ± standard deviation over {seeds} seeds (each draws its own labels); every run is a row
-of [transfer.csv](transfer.csv). Hardware: {hardware}.
+of [{study.file}.csv]({study.file}.csv). Hardware: {hardware}.
 
 {table}
 
-Copying gains nothing here: with all weights free, the copied start ends where a random one does, and what LeNet-5 knows
-of strokes, held still, does not tell garments apart. Transfer pays where the first task is the richer one; digits to
-garments is the other way round.
+{study.found}
 
-![Accuracy against labels a class](transfer.png)
+![Accuracy against labels a class]({study.file}.png)
 """
 
 
 def main(
+    experiment: Annotated[str, typer.Argument(help=", ".join(STUDIES))],
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
     hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
 ) -> None:
-    """Read sweep.csv; write transfer.csv, transfer.png and transfer.md beside this file. Failed runs are left out."""
+    """Read sweep.csv; write the table, plot and page beside this file. Failed runs are left out."""
+    study = STUDIES[experiment]
     failed = 0
     accuracy: dict[tuple[str, int], list[float]] = defaultdict(list)
     with (sweep / "sweep.csv").open() as file:
@@ -59,15 +116,24 @@ def main(
     if failed:
         print(f"{failed} failed runs are left out", file=sys.stderr)
     labels = sorted({n for _, n in accuracy})
-    shutil.copy(sweep / "sweep.csv", HERE / "transfer.csv")
+    shutil.copy(sweep / "sweep.csv", HERE / f"{study.file}.csv")
 
     lines = [f"| labels a class | {' | '.join(ARMS.values())} |", "|---:|" + "---:|" * len(ARMS)]
     for n in labels:
         cells = (f"{fmean(accuracy[arm, n]):.1f} ± {stdev(accuracy[arm, n]):.1f}" for arm in ARMS)
         lines.append(f"| {n} | {' | '.join(cells)} |")
     seeds = min(map(len, accuracy.values()))
-    text = TEXT.format(table="\n".join(lines), seeds=seeds, hardware=hardware)
-    (HERE / "transfer.md").write_text(text, encoding="utf-8")
+    *few, most = map(str, labels)
+    text = TEXT.format(
+        study=study,
+        experiment=experiment,
+        labels=f"{', '.join(few)} or {most}",
+        runs=sum(map(len, accuracy.values())),
+        table="\n".join(lines),
+        seeds=seeds,
+        hardware=hardware,
+    )
+    (HERE / f"{study.file}.md").write_text(text, encoding="utf-8")
 
     figure = Figure(figsize=(6, 4), dpi=120, layout="tight")
     axes = figure.subplots()
@@ -75,12 +141,12 @@ def main(
         means = [fmean(accuracy[arm, n]) for n in labels]
         spreads = [stdev(accuracy[arm, n]) for n in labels]
         axes.errorbar(labels, means, spreads, marker="o", capsize=3, label=name)
-    axes.set(xscale="log", xlabel="labels a class", ylabel="test accuracy, %", title="MNIST to Fashion-MNIST, LeNet-5")
+    axes.set(xscale="log", xlabel="labels a class", ylabel="test accuracy, %", title=f"{study.title}, {study.net}")
     axes.set_xticks(labels, map(str, labels))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(HERE / "transfer.png")
+    figure.savefig(HERE / f"{study.file}.png")
     print("\n".join(lines))
 
 

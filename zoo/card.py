@@ -10,7 +10,7 @@ from typing import Any, get_origin, get_type_hints
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
 
-RATES = ("accuracy", "top5", "f1", "calibration_error", "error")
+RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
 
 
 def show(name: str, value: float) -> str:
