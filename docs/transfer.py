@@ -42,8 +42,8 @@ STUDIES = {
         "lenet5_mnist",
         1000,
         "Copying gains nothing here: with all weights free, the copied start ends where a random one does, and what\n"
-        "LeNet-5 knows of strokes, held still, does not tell garments apart. Transfer pays where the first task is the\n"
-        "richer one; digits to garments is the other way round.",
+        "LeNet-5 knows of strokes, held still, does not tell garments apart. Transfer pays where the first task is\n"
+        "the richer one; digits to garments is the other way round.",
     ),
     "cifar10_first_to_last": Study(
         "transfer_first_to_last",
