@@ -2,8 +2,8 @@
 
 The usual way: a PIL image an example through RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor and Normalize, a
 DataLoader with 2 (persistent) workers, and a bare eager loop in 32 bits. Ours: ``python train.py experiment=…`` with
-all its defaults. Both train the same net with the same batch and optimizer on the same images. Runs of either take
-turns; in each the first epoch is not counted; validation and test are outside both.
+all its defaults. Both train the same net with the same batch by SGD with momentum, on as many images. Runs of either
+take turns; in each the first epoch is not counted; validation and test are outside both.
 """
 
 import statistics

@@ -1,8 +1,9 @@
-"""Our epoch against a bare PyTorch loop with the same tensors, model, batch, optimizer, schedule and input.
+"""Our epoch against a bare PyTorch loop with the same tensors, model, batch, loss, optimizer and input.
 
 Ours is ``python train.py`` with all its defaults: Lightning's Trainer, the default callbacks, TensorBoard. Before each
 of its epochs the bare loop trains an epoch of its own copy of the model, so that the two take turns; the first epoch of
-each is not counted. Validation is outside both; logging, images and checkpoints are inside ours.
+each is not counted. Validation is outside both; logging, images, checkpoints and SpeedNet's averaging are inside ours.
+The bare loop's schedule is one-cycle for every net, and its rate and decay are the same for all parameters.
 """
 
 import copy
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 import typer
 from lightning import LightningModule, Trainer
 from timing import Json, ratio, run, show
@@ -41,13 +41,14 @@ def epoch(
     augment: Callable[[Tensor], Tensor],
     preprocess: Callable[[Tensor], Tensor],
     bf16: bool,
+    criterion: nn.Module,
 ) -> None:
     """The bare loop: raw images uint8 (N, H, W, C) in memory, nothing looked at, nothing logged."""
     for index in torch.randperm(len(labels)).split(batch_size):
         x = preprocess(augment(images[index]))  # (B, C, H, W)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = model(x)
-        loss = F.cross_entropy(logits.float(), labels[index])
+        loss = criterion(logits.float(), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -75,7 +76,7 @@ class Bare:
         steps, lr = int(trainer.estimated_stepping_batches), task.make_optimizer.keywords["lr"]
         scheduler = OneCycleLR(optimizer, lr, total_steps=steps, cycle_momentum=False)
         bf16 = trainer.precision == "bf16-mixed"
-        rest = data.batch_size, data.augment, data.preprocess, bf16
+        rest = data.batch_size, data.augment, data.preprocess, bf16, task.loss
         return model, optimizer, scheduler, *data.splits["train"], *rest
 
 

@@ -175,7 +175,7 @@ def in_one_tensor(p: dict[str, Tensor], x: Tensor) -> Tensor:
 def towers() -> tuple[AlexNet2012, Tensor, Tensor, dict[str, Tensor]]:
     """A small-image net in double precision, images, its logits, and the gradient of every parameter."""
     torch.manual_seed(0)
-    model = AlexNet2012(num_classes=10, image_size=96).double().eval()
+    model = AlexNet2012(num_classes=10, image_size=96, pixel_scale=1.0).double().eval()
     x = 30 * torch.randn(3, 3, 96, 96, dtype=torch.float64)
     logits = model(x)
     F.cross_entropy(logits, torch.arange(3)).backward()
@@ -268,7 +268,7 @@ def test_place():
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_towers_on_two_gpus(towers):
     _, x, logits, gradients = towers
-    model = AlexNet2012(num_classes=10, image_size=96).double().eval()
+    model = AlexNet2012(num_classes=10, image_size=96, pixel_scale=1.0).double().eval()
     model.load_state_dict(towers[0].state_dict())
     found = model.place("cuda:0", "cuda:1")(x)
     F.cross_entropy(found, torch.arange(3, device="cuda:0")).backward()
@@ -393,14 +393,14 @@ def test_locally_connected():
     for p in range(16):
         row, column = divmod(p, 4)
         patch = padded[:, :, row : row + 3, column : column + 3]
-        kernel = layer.weight[p].view(3, 2, 3, 3)
+        kernel = layer.weight[3 * p : 3 * p + 3].view(3, 2, 3, 3)
         torch.testing.assert_close(
-            y[:, :, row, column], torch.einsum("bcij,ocij->bo", patch, kernel) + layer.bias[:, p]
+            y[:, :, row, column], torch.einsum("bcij,ocij->bo", patch, kernel) + layer.bias[3 * p : 3 * p + 3]
         )
     shared = nn.Conv2d(2, 3, 3, padding=1)
     with torch.no_grad():
-        layer.weight.copy_(shared.weight.flatten(1).expand(16, -1, -1))
-        layer.bias.copy_(shared.bias[:, None].expand(-1, 16))  # type: ignore[index]
+        layer.weight.copy_(shared.weight.flatten(1).repeat(16, 1))
+        layer.bias.copy_(shared.bias.repeat(16))  # type: ignore[index]
     torch.testing.assert_close(layer(x), shared(x))
 
 

@@ -1,8 +1,11 @@
 """How the vision results are trained: augmentation with labels, test-time views, averages, schedules, precision."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback
 from torch import nn
 
 import zoo
@@ -107,7 +110,10 @@ def test_a_run_with_mixed_labels(run_train, extra):
     assert code == 0, out
 
 
-@pytest.mark.parametrize("arguments", [{"cutout": -1}, {"mixup": -0.1}, {"colour": 1.0}, {"cutmix": -1.0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"cutout": -1}, {"mixup": -0.1}, {"colour": 1.0}, {"cutmix": -1.0}, {"border": "wrap"}, {"flip": "both"}],
+)
 def test_impossible(arguments):
     fails(lambda: Augment(**arguments), "data.augment", "not valid")
 
@@ -150,7 +156,7 @@ def test_views_by_hand():
     assert (weight, none) == (0.5, [])
     assert torch.equal(mirror, x.flip(3))
     others = list(views(x, "mirror_shift"))
-    assert sum(w for w, _ in others) == 0.75  # and a quarter is the image itself
+    assert [w for w, _ in others] == [0.25, 0.125, 0.125, 0.125, 0.125]  # and a quarter is the image itself
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
     assert torch.equal(others[1][1], padded[:, :, :5, :5])
     assert torch.equal(others[4][1], padded[:, :, 2:, 2:].flip(3))
@@ -192,25 +198,32 @@ def test_lookahead_by_hand():
     from types import SimpleNamespace as Names
 
     torch.manual_seed(0)
-    model = nn.Linear(3, 2)
+    model = nn.BatchNorm1d(3)
     model.bias.requires_grad = False
     task, callback = Names(model=model), Lookahead(every=2, decay=0.9)
     run = Names(global_step=0, estimated_stepping_batches=5)
+
+    def numbers() -> torch.Tensor:
+        return torch.stack([model.weight.detach(), model.running_mean, model.running_var])  # type: ignore[list-item]
+
     callback.on_train_start(run, task)  # type: ignore[arg-type]
-    slow, bias = model.weight.detach().clone(), model.bias.clone()
+    slow, bias = numbers(), model.bias.clone()
     for step in range(1, 6):
-        with torch.no_grad():
-            model.weight += step
-        free = model.weight.detach().clone()
+        for tensor in (model.weight.data, model.running_mean, model.running_var):
+            tensor += step  # type: ignore[operator]
+        free = numbers()
         run.global_step = step
-        callback.on_train_batch_end(run, task, None, None, step - 1)  # type: ignore[arg-type]
+        for _ in range(2):  # of accumulated gradients: the second changes nothing
+            callback.on_train_batch_end(run, task, None, None, step - 1)  # type: ignore[arg-type]
         if step % 2:
             expected = slow if step == 5 else free  # at the end the weights are the slow ones
         else:
             slow = slow + (1 - 0.9 * (step / 5) ** 3) * (free - slow)
             expected = slow
-        torch.testing.assert_close(model.weight.detach(), expected)
+        torch.testing.assert_close(numbers(), expected)
     assert torch.equal(model.bias, bias)
+    run.estimated_stepping_batches = float("inf")
+    fails(lambda: callback.on_train_start(run, task), "callbacks=lookahead", "trainer.max_steps")  # type: ignore[arg-type]
 
 
 def test_lookahead_resumes_exactly(run_train, tmp_path, monkeypatch):
@@ -254,6 +267,31 @@ def test_precision_is_what_the_processor_has(monkeypatch, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert fast_precision("auto") == fast_precision("cpu") == expected
+
+
+class Halves(Callback):
+    """Notes what the model computes in, in training and in the test."""
+
+    seen: ClassVar[dict[str, set[torch.dtype]]] = {}
+
+    def on_fit_start(self, trainer, pl_module):
+        Halves.seen = {"train": set(), "test": set()}
+
+        def note(module, inputs, output):
+            if not trainer.validating and not trainer.sanity_checking:
+                Halves.seen["test" if trainer.testing else "train"].add(output.dtype)
+
+        pl_module.model.head.register_forward_hook(note)
+
+
+def test_half_precision_is_for_training_alone(run_train):
+    """A run in bfloat16 is tested in 32 bits, as its weights are used."""
+    extra = "++callbacks.halves._target_=tests.test_recipe.Halves"
+    off = "callbacks.graph=null", "callbacks.projector=null"
+    code, out = run_train("model=linear", "debug=fast", "logger=none", "trainer.precision=bf16-mixed", extra, *off)
+    assert code == 0, out
+    assert Halves.seen["train"] == {torch.bfloat16}
+    assert Halves.seen["test"] == {torch.float32}
 
 
 # --- speednet ---------------------------------------------------------------------------------------------------------
@@ -305,8 +343,13 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_trains(run_train, name):
-    """Two steps of everything; those that start from shipped weights find them."""
+def test_every_experiment_trains(run_train, tmp_path, name):
+    """Two steps of everything. Studies of transfer start from weights of the right shape, not from the real ones."""
+    sources = {"cifar10_first_to_last": 5, "cifar10_last_to_first": 5, "cifar10_to_fashion": 10}
+    source = []
+    if name in sources:
+        torch.save(zoo.create("resnet20", num_classes=sources[name]).state_dict(), tmp_path / "source.pt")
+        source = ["init.source=source.pt"]
     quick = "debug=fast", "logger=none", "data.batch_size=16", "trainer.max_steps=2"
-    code, out = run_train(f"experiment={name}", *quick)
+    code, out = run_train(f"experiment={name}", *quick, *source)
     assert code == 0, out

@@ -64,6 +64,8 @@ class Card:
         if self.metric not in self.metrics:
             return ""
         shown = show(self.metric, self.metrics[self.metric])
+        if (plain := f"{self.metric}_plain") in self.metrics:  # what a single call of the model gives
+            shown += f" with test-time augmentation, {show(plain, self.metrics[plain])} without"
         return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
 
     def mean_and_spread(self, metric: str) -> tuple[float, float]:

@@ -71,12 +71,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     scheduler = build(cfg.scheduler) if cfg.scheduler else None
     task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
     report.check_fit(task, data, config)
+    if hasattr(model, "init_from_data") and not resume:
+        n = max(1, 5000 * 32**2 // data.image_size**2)  # as many pixels whatever their size
+        model.init_from_data(data.sample(n)[0])
     rows = []
     if cfg.init.weights and not resume:
         options = cfg.init.skip, cfg.init.get("rename")
         rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options))
-    elif hasattr(model, "init_from_data") and not resume:
-        model.init_from_data(data.sample(5000)[0])
     frozen = freeze(model, cfg.init.freeze)
     if rows or frozen:
         report.transfer(model, rows, frozen)

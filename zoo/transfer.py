@@ -157,7 +157,7 @@ def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
 
-    A pattern after "!" stands for all that does not fit it: ``["!head"]`` trains the head alone. Layers whose
+    Patterns after "!" stand for all that fits none of them: ``["!head"]`` trains the head alone. Layers whose
     parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
 
     Returns:
@@ -172,9 +172,10 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         if not any(matches(name, pattern.lstrip("!")) for name in [*parameters, *modules] if name):
             layers = ", ".join(name for name, _ in model.named_children())
             raise ZooError(f"init.freeze: nothing fits {pattern!r}; layers: {layers}")
+    but = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
 
     def fits(name: str) -> bool:
-        return any(matches(name, p.lstrip("!")) != p.startswith("!") for p in patterns)
+        return any(matches(name, p) for p in patterns) or (bool(but) and not any(matches(name, p) for p in but))
 
     frozen = [name for name in parameters if fits(name)]
     for name in frozen:

@@ -7,13 +7,16 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from zoo.errors import ZooError
+
 
 class Lookahead(Callback):
     """Slow weights that follow the trained ones, which are set back to them (Zhang, Lucas, Hinton, Ba 2019).
 
     Every ``every`` updates slow = d · slow + (1 − d) · weights, and weights = slow; so with the averages of batch norm.
     d rises as ``decay`` · (step / steps)³, as Jordan 2024 does (section 3.4): the weights move freely at first and are
-    nearly an average over many updates at the end, where they are set to the slow ones.
+    nearly an average over many updates at the end, where they are set to the slow ones. So the run must have a length,
+    and one that is stopped early ends with the weights as they are.
 
     Args:
         every: updates.
@@ -23,6 +26,7 @@ class Lookahead(Callback):
     def __init__(self, every: int = 5, decay: float = 0.95**5):
         self.every, self.decay = every, decay
         self.slow: list[Tensor] = []
+        self.seen = 0  # the update that was looked at last; with accumulated gradients it takes several batches
 
     @staticmethod
     def fast(module: LightningModule) -> Iterator[Tensor]:
@@ -31,6 +35,9 @@ class Lookahead(Callback):
         yield from (b for b in module.model.buffers() if b.is_floating_point())  # type: ignore[union-attr]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.estimated_stepping_batches == float("inf"):
+            raise ZooError("callbacks=lookahead needs the run's length: set trainer.max_epochs or trainer.max_steps")
+        self.seen = trainer.global_step
         fast = list(self.fast(pl_module))
         if len(self.slow) != len(fast):
             self.slow = [tensor.clone() for tensor in fast]
@@ -41,8 +48,9 @@ class Lookahead(Callback):
     ) -> None:
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
         last = step == steps
-        if step % self.every and not last:
+        if step == self.seen or (step % self.every and not last):
             return
+        self.seen = step
         fast = list(self.fast(pl_module))
         decay = self.decay * (step / steps) ** 3
         if step % self.every == 0:

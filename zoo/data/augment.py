@@ -44,6 +44,10 @@ class Augment:
         for name in ("shift", "rotate", "cutout", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ZooError(f"data.augment: {name}={getattr(self, name)} is not valid: give 0 or more")
+        for name, valid in (("border", ("zero", "reflect")), ("flip", (False, True, "alternate"))):
+            if getattr(self, name) not in valid:
+                words = ", ".join(str(v).lower() for v in valid)
+                raise ZooError(f"data.augment: {name}={getattr(self, name)} is not valid: give one of {words}")
         for name in ("zoom", "colour"):
             if not 0 <= getattr(self, name) < 1:
                 raise ZooError(

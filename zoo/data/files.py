@@ -92,7 +92,8 @@ def list_images(root: Path, classes: Sequence[str]) -> dict[str, list[tuple[Path
             raise ZooError(f"{folder} has classes that the training images have not: {', '.join(unknown)}")
         for label, name in enumerate(classes):
             inside = [p for p in (folder / name).rglob("*") if p.suffix.lower() in suffixes and p.is_file()]
-            images = sorted(p for p in inside if not p.name.startswith("."))
+            shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+            images = sorted(shown)
             if not images and (split == "train" or (folder / name).is_dir()):
                 raise ZooError(f"{folder / name} has no images in it: add some (JPEG, PNG …), or remove the folder")
             files[split] += [(path, label) for path in images]

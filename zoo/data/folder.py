@@ -38,7 +38,8 @@ class FolderData(ImageData):
         val_size: the share of each class held out for validation where ROOT/val is not there; 0 trains on all but the
             test images.
         test_size: the same for the test, where ROOT/test is not there.
-        split_seed: of those shares; an image that is added later moves few others from one part to another.
+        split_seed: of those shares; images that are added later move some of the others from one part
+            to another, so that a model trained before must not be tested on them.
 
     Raises:
         ZooError: no such folder, fewer than two classes, a class without images, a file that is no image, images that

@@ -5,9 +5,9 @@ Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional 
 
 ``AlexNet`` is 2014's net as torchvision has it, whose weights fit: no response normalisation, 256 maps in conv4 where
 2012 has 384, dropout before fc6 and fc7 in place of after. ``AlexNet2012`` is the paper's; the padding of conv1, which
-the paper does not give, is the one that makes its 55×55 maps of 224 px, and the images are the zoo's, of deviation 1,
-where the paper's are pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours, keeps five convolutions, overlapping
-pooling and three fully connected layers, and adds batch norm; its kernels are 3×3.
+the paper does not give, is the one that makes its 55×55 maps of 224 px, and ``pixel_scale`` makes of the zoo's images,
+of deviation 1, what its initial weights and norms are for: pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours,
+keeps five convolutions, overlapping pooling and three fully connected layers, and adds batch norm; kernels are 3×3.
 """
 
 from collections.abc import Sequence
@@ -129,14 +129,23 @@ class AlexNet2012(nn.Module):
         in_channels: 1 for grey images, 3 for colour.
         image_size: height and width in pixels, 63 or more; 224 in the paper.
         dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
+        pixel_scale: factor of the images, before the first layer: about the deviation of a photograph's pixels.
 
     Raises:
         ZooError: an image_size that is too small.
     """
 
-    def __init__(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: float = 0.5):
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        image_size: int = 224,
+        dropout: float = 0.5,
+        pixel_scale: float = 64.0,
+    ):
         super().__init__()
         side = last_side(image_size)
+        self.pixel_scale = pixel_scale
         self.tower1 = Tower(in_channels, side, dropout)
         self.tower2 = Tower(in_channels, side, dropout)
         self.head = head(2 * 2048, num_classes)
@@ -159,6 +168,7 @@ class AlexNet2012(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px: (B, 3, 224, 224)
         one, two = self.tower1, self.tower2
         a, b = one.conv1.weight.device, two.conv1.weight.device
+        x = self.pixel_scale * x
         halves = one.conv12(x.to(a)), two.conv12(x.to(b))  # twice (B, 128, 13, 13)
         halves = one.conv345(exchange(halves, a)), two.conv345(exchange(halves, b))  # twice (B, 128, 6, 6)
         halves = one.full6(exchange(halves, a)), two.full6(exchange(halves, b))  # twice (B, 2048)

@@ -63,14 +63,16 @@ class LocallyConnected2d(nn.Module):
     def __init__(self, inputs: int, outputs: int, image_size: int, kernel_size: int = 3, std: float = 0.04):
         super().__init__()
         self.kernel_size, self.image_size = kernel_size, image_size
-        positions = image_size**2
-        self.weight = nn.Parameter(torch.empty(positions, outputs, inputs * kernel_size**2))
-        self.bias = nn.Parameter(torch.empty(outputs, positions))
+        self.outputs = outputs
+        units = image_size**2 * outputs  # position by position; a row of weights and a bias each, as in a linear layer
+        self.weight = nn.Parameter(torch.empty(units, inputs * kernel_size**2))
+        self.bias = nn.Parameter(torch.empty(units))
         gaussian(self, std)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = F.unfold(x, self.kernel_size, padding=self.kernel_size // 2)  # (B, inputs·k², H·W)
-        y = torch.einsum("bkp,pok->bop", patches, self.weight) + self.bias  # (B, outputs, H·W)
+        weight, bias = self.weight.unflatten(0, (-1, self.outputs)), self.bias.view(-1, self.outputs)
+        y = torch.einsum("bkp,pok->bop", patches, weight) + bias.T  # (B, outputs, H·W)
         return y.unflatten(2, (self.image_size, self.image_size))
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.layers import head
+from zoo.layers import ResponseNorm, head
 
 
 class Conv(nn.Module):
@@ -93,7 +93,7 @@ class GoogLeNet(nn.Module):
         aux_dropout: likewise before the auxiliary heads; 0.7 in the paper.
 
     Raises:
-        ZooError: a stem that is unknown.
+        ZooError: a stem that is unknown, a width that is not positive.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head", "aux1.head", "aux2.head")  # the layers sized by num_classes
@@ -114,6 +114,8 @@ class GoogLeNet(nn.Module):
         super().__init__()
         if stem not in ("imagenet", "cifar"):
             raise ZooError(f"stem={stem} is unknown; valid: imagenet, cifar")
+        if width <= 0:
+            raise ZooError(f"width={width} is not valid: give more than 0")
         large = stem == "imagenet"
         self.image_size = 224 if large else 32  # that the stem is made for; others work too
 
@@ -124,7 +126,7 @@ class GoogLeNet(nn.Module):
             return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)  # 112 px -> 56 px
 
         def normalise() -> nn.Module:
-            return nn.Identity() if batch_norm else nn.LocalResponseNorm(5)  # figure 3; sizes as in Caffe's GoogLeNet
+            return nn.Identity() if batch_norm else ResponseNorm(5, 1e-4 / 5, 0.75, 1.0)  # as in Caffe's
 
         def inception(inputs: int, *row: int) -> Inception:  # a row of table 1
             c1, r3, c3, r5, c5, projection = map(scaled, row)

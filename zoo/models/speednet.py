@@ -6,7 +6,8 @@ convolutions start as the identity where they can (3.3), batch norm without a sc
 divided by 9 in place of a temperature. The rest of the method is configs/experiment/speednet_cifar10.yaml: biases learn
 64 times faster (3.4), averages of the weights (Lookahead, 3.4), test-time augmentation (3.5), alternating flip (3.6).
 
-What differs: the whitening layer's bias is trained to the end instead of for 3 epochs.
+What differs: the whitening layer's bias is trained to the end instead of for 3 epochs; biases do not decay; batch norm
+has torch's ε, 1e-5 where the author's code has 1e-12; an epoch's last batch, which is smaller, is trained on too.
 """
 
 import torch

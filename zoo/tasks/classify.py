@@ -49,6 +49,8 @@ class Classify(Task):
         super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode)
         self.num_classes = num_classes
         self.loss = loss or nn.CrossEntropyLoss()
+        if tta not in ("none", "mirror", "mirror_shift"):
+            raise ZooError(f"task.tta={tta} is not valid: give none, mirror or mirror_shift")
         self.aux_weight, self.tta = aux_weight, tta
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
