@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,12 @@ from zoo.runs import command, is_main_process
 
 def say(error: Exception) -> None:
     """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
-    if is_main_process():
+    if getattr(error, "first", is_main_process(of="machine")):  # what is wrong may be wrong on one machine alone
         line, foreseen = message(error)
         hint = "" if foreseen else f"\n(the traceback: ZOO_TRACEBACK=1 {command('train')} …)"
         print(f"error: {line}{hint}", file=sys.stderr)
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(1)  # torchrun ends all with the first that ends: first let the one speak
 
 
 def message(error: Exception) -> tuple[str, bool]:
@@ -42,6 +45,8 @@ def message(error: Exception) -> tuple[str, bool]:
         return explain(error, overrides, base_config(overrides)), True
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True
+    if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
+        return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
     return f"{type(error).__name__}: {one_line(str(error))}", False
 
 
@@ -76,6 +81,8 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = found[1].rpartition("/")
         listed = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
+        if group == "hydra/launcher" and option.startswith("submitit") and "submitit_local" not in listed:
+            return f"{group}={option}: it needs an extra: pip install 'reference-zoo[submitit]'"
         reason = f"no {group.replace('callbacks', 'callback')} is named '{option}'"
         return str(unknown(f"{group}={option}", option, listed or choices(group), reason))
     if found := re.search(r"Could not override '([^']+)'", text):

@@ -120,6 +120,8 @@ def quiet() -> None:
     )  # frozen layers are, on purpose
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # data.val_size=0
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # the metrics are synced already
+    # with one input channel both memory layouts of a kernel are the same, by other strides
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 

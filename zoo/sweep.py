@@ -9,6 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from zoo.errors import ZooError
+from zoo.runs import failures
+
 
 class SweepTable(Callback):
     """Reads what each run wrote into its folder, so that it works with every launcher, and after a failed run too."""
@@ -21,6 +24,8 @@ class SweepTable(Callback):
         folder = Path(config.hydra.sweep.dir)
         rows = [read_run(path.parent.parent) for path in sorted(folder.glob("*/.hydra/overrides.yaml"))]
         if rows:
+            # a launcher may have run them in other processes, so that this one knows of it from here alone
+            failures.extend(ZooError(f"run {row['run']} failed") for row in rows if row.get("") == "failed")
             rows.sort(key=lambda row: int(row["run"]) if row["run"].isdigit() else 0)
             show(rows, folder)
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from zoo.card import Card
 from zoo.errors import ZooError
+from zoo.parallel import load_whole
 from zoo.pretrained import read_checkpoint
 
 
@@ -149,4 +150,4 @@ def written(trainer: Trainer, name: str) -> Path | None:
 def load_chosen(task: LightningModule, chosen: Path | None) -> None:
     """Put the chosen checkpoint's weights (with weight averaging: the average) into the task."""
     if chosen is not None:
-        task.load_state_dict(read_checkpoint(chosen)["state_dict"])
+        load_whole(task, read_checkpoint(chosen)["state_dict"])

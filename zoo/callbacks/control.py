@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.callbacks.checkpoint import written
 from zoo.data.loader import BatchLoader
 from zoo.errors import ZooError
+from zoo.parallel import own_states, set_own_state
 from zoo.pretrained import read_checkpoint
 from zoo.runs import Interrupted, command
 
@@ -21,14 +22,14 @@ from zoo.runs import Interrupted, command
 class StopAndResume(Callback):
     """Ctrl-C (or SIGTERM) finishes the batch, writes ``last.ckpt`` and stops; a second Ctrl-C stops at once.
 
-    Every checkpoint holds the random number generators' states, so that a resumed run draws what an unbroken one
-    would have drawn.
+    Every checkpoint holds the random number generators' states of every process, so that a resumed run draws what an
+    unbroken one would have drawn.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
-        self.random: dict[str, Any] = {}
+        self.random: list[dict[str, Any]] = []  # of each process
         self.speaks = True
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -45,11 +46,8 @@ class StopAndResume(Callback):
         if threading.current_thread() is threading.main_thread():  # after Lightning has set its own for SIGTERM
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self.note)
-        if self.random and trainer.world_size == 1:  # of several processes one's states are in the checkpoint
-            torch.set_rng_state(self.random["cpu"])
-            if self.random["cuda"]:
-                torch.cuda.set_rng_state_all(self.random["cuda"])
-            self.random = {}
+        set_own_state(pl_module, trainer, self.random)
+        self.random = []
         if isinstance(trainer.train_dataloader, BatchLoader):  # a loader of another kind stops between epochs
             trainer.train_dataloader.before_batch = lambda: self.stop_if_asked(trainer)
 
@@ -94,11 +92,11 @@ class StopAndResume(Callback):
         self.restore_handlers()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        checkpoint["random"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        checkpoint["random"] = own_states(pl_module, trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.random = checkpoint.get("random", {})
+        states = checkpoint.get("random", [])
+        self.random = [states] if isinstance(states, dict) else states  # of one process, as written once
 
 
 class StopOnNonFinite(Callback):
