@@ -2,10 +2,9 @@
 
 The plain program is what one writes from the paper (Jordan 2024) with torch alone: the same net, whitening, schedule,
 alternating flip, shifts, label smoothing, fast biases and Lookahead, on tensors in memory, in 32 bits, with torch's
-default memory layout. Ours is ``python train.py`` with all its defaults. Both make as many updates on as
-many images, by the same method; ``--accuracy`` trains the plain one to its end and tests it, to see.
-Epochs of both are timed in runs that take turns, the first of each not counted, and times to 94 % are those of the
-experiment's 12 epochs.
+default memory layout. Ours is ``python train.py`` with all its defaults. Both make as many updates on as many images,
+by the same method; ``--accuracy`` trains the plain one to its end and tests it, to see. Epochs of both are timed in
+runs that take turns, the first of each not counted, and times to 94 % are those of the experiment's 12 epochs.
 """
 
 import statistics

@@ -209,6 +209,7 @@ def fast_precision(accelerator: str) -> str:
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        able = torch.cpu.get_capabilities()
+        tell = getattr(torch.cpu, "get_capabilities", dict)  # older torches do not
+        able = tell()
         fast = accelerator in ("cpu", "auto") and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return "bf16-mixed" if fast else "32-true"
