@@ -65,7 +65,7 @@ class Card:
             return ""
         shown = show(self.metric, self.metrics[self.metric])
         if (plain := f"{self.metric}_plain") in self.metrics:  # what a single call of the model gives
-            shown += f" with test-time augmentation, {show(plain, self.metrics[plain])} without"
+            shown += f" ({show(plain, self.metrics[plain])} without TTA)"
         return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
 
     def mean_and_spread(self, metric: str) -> tuple[float, float]:

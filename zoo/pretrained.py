@@ -193,9 +193,9 @@ def fetch_torchvision(name: str) -> dict[str, Tensor]:
     """Torchvision's best weights of a model for ImageNet, from torch's cache, or downloaded there and verified."""
     from torchvision import models
 
-    known = models.list_models(module=models)
+    known = [model for model in models.list_models(module=models) if model in list_models()]
     if name not in known:
-        raise suggest(name, known, "model of torchvision's")
+        raise suggest(name, known, "model of torchvision's that the zoo has too")
     known_weights: Any = models.get_model_weights(name)
     weights = known_weights.DEFAULT
     file = weights.url.rpartition("/")[2]
