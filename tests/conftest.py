@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,11 @@ def run_train(monkeypatch, tmp_path, toy_data, capfd):
         train.failures.clear()
         quick = [] if any(o.startswith("resume=") for o in overrides) else ["data.val_size=100"]
         monkeypatch.setattr(sys, "argv", ["train.py", *quick, *overrides])
+        level, handlers = logging.root.level, logging.root.handlers[:]
         with pytest.raises(SystemExit) as exit_:
             main()
+        logging.root.setLevel(level)  # Hydra's handlers write to what is captured in this test alone
+        logging.root.handlers[:] = handlers
         out, err = capfd.readouterr()
         return int(exit_.value.code or 0), out + err
 

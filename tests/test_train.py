@@ -124,11 +124,18 @@ def test_same_seed_same_weights(run_train, monkeypatch, tmp_path):
 # --- choices ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", choices("model"))
+# one of each family, in its small size: depth is not what is tested here
+LEARNERS = {
+    "linear": [], "mlp": [], "lenet5": [], "lenet5_1998": ["task/loss=map", "optimizer.lr=0.002"],
+    "alexnet_cifar": [], "cuda_convnet": ["optimizer.lr=0.003"], "cuda_convnet_11pct": ["optimizer.lr=0.003"],
+    "resnet20": [], "resnet18": [], "googlenet_cifar": [], "speednet": ["optimizer.lr=0.5"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", LEARNERS)
 def test_overfit_one_batch(run_train, tmp_path, model):
     """``debug=overfit``: a model that cannot learn one batch by heart has a bug."""
-    extra = ["task/loss=map", "optimizer.lr=0.002"] if model == "lenet5_1998" else []
-    code, output = run_train("debug=overfit", *QUIET, f"model={model}", "data.batch_size=32", *extra)
+    code, output = run_train("debug=overfit", *QUIET, f"model={model}", "data.batch_size=32", *LEARNERS[model])
     assert code == 0, output
     assert checkpoint(tmp_path)["global_step"] == 100
     metrics = checkpoint(tmp_path)["state_dict"]
