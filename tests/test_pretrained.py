@@ -108,8 +108,10 @@ def test_create_with_weights(shipped):
 
 
 def test_create_from_a_headless_file(tmp_path):
-    torch.save(zoo.create("lenet5", num_classes=0).state_dict(), tmp_path / "features.pt")
-    zoo.create("lenet5", num_classes=0, weights=tmp_path / "features.pt")
+    source = zoo.create("lenet5", num_classes=0)
+    torch.save(source.state_dict(), tmp_path / "features.pt")
+    model = zoo.create("lenet5", num_classes=0, weights=tmp_path / "features.pt")
+    assert torch.equal(model.fc.fc2.weight, source.fc.fc2.weight)
 
 
 def test_create_with_weights_that_do_not_fit(shipped):

@@ -35,7 +35,8 @@ class Lookahead(Callback):
         yield from (b for b in module.model.buffers() if b.is_floating_point())  # type: ignore[union-attr]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.estimated_stepping_batches == float("inf"):
+        self.steps = trainer.estimated_stepping_batches  # worked out anew at every look
+        if self.steps == float("inf"):
             raise ZooError("callbacks=lookahead needs the run's length: set trainer.max_epochs or trainer.max_steps")
         self.seen = trainer.global_step
         fast = list(self.fast(pl_module))
@@ -46,13 +47,13 @@ class Lookahead(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step, steps = trainer.global_step, trainer.estimated_stepping_batches
-        last = step == steps
+        step = trainer.global_step
+        last = step == self.steps
         if step == self.seen or (step % self.every and not last):
             return
         self.seen = step
         fast = list(self.fast(pl_module))
-        decay = self.decay * (step / steps) ** 3
+        decay = self.decay * (step / self.steps) ** 3
         if step % self.every == 0:
             torch._foreach_lerp_(self.slow, fast, 1 - decay)
         torch._foreach_copy_(fast, self.slow)

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
 
 from zoo.errors import ZooError
-from zoo.transfer import matches
+from zoo.transfer import head_names, matches
 
 
 class Task(LightningModule):
@@ -80,7 +80,7 @@ class Task(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.max_norm is not None:
             with torch.no_grad():
-                heads = tuple(f"{head}." for head in getattr(self.model, "heads", ("head",)))
+                heads = tuple(f"{head}." for head in head_names(self.model))
                 for name, w in self.decayed().items():
                     if not name.startswith(heads):
                         w.copy_(w.renorm(p=2, dim=0, maxnorm=self.max_norm))
