@@ -115,7 +115,9 @@ def results_table() -> str:
         "metric is named) and error are on the official test split; `zoo evaluate --all` measures the shipped weights",
         "again. Mean ± standard deviation are over the seeds of the last column; the weights shipped, and the minutes",
         "of training, are the first seed's.",
-        "Studies: [transfer from MNIST to Fashion-MNIST](docs/transfer.md), [speed](benchmarks/README.md).",
+        "Studies: transfer [from MNIST to Fashion-MNIST](docs/transfer.md), between the halves of CIFAR-10's classes "
+        "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)); "
+        "[speed](benchmarks/README.md).",
         "",
         "| weights | data | parameters | test | error | error, mean ± sd | published | minutes | seeds |",
         "|---|---|---:|---:|---:|---:|---|---:|---|",
