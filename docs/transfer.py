@@ -52,9 +52,9 @@ STUDIES = {
         "dog, frog, horse, ship and truck",
         "resnet20_cifar10_first",
         500,
-        "Copying pays at every number of labels, most where they are few. Fine-tuning gains 19 points over scratch at 50\n"
-        "labels a class, and at 500 still 11; frozen features gain 13 at 50, and next to nothing at 500, where the\n"
-        "net has labels enough to learn its own.",
+        "Copying pays at every number of labels, most where they are few. Fine-tuning gains 19 points over scratch\n"
+        "at 50 labels a class, and at 500 still 11; frozen features gain 13 at 50, and little at 500, where the net\n"
+        "has labels enough to learn its own.",
     ),
     "cifar10_last_to_first": Study(
         "transfer_last_to_first",
@@ -63,9 +63,9 @@ STUDIES = {
         "airplane, automobile, bird, cat and deer",
         "resnet20_cifar10_last",
         500,
-        "Copying pays in this direction too: fine-tuning gains 18 points over scratch at 50 labels a class, and 16 at 500.\n"
-        "With 10 labels a class it is no better than a new head on frozen features. These five classes (bird, cat, deer\n"
-        "among them) are the harder ones, from any start.",
+        "Copying pays in this direction too: fine-tuning gains 18 points over scratch at 50 labels a class,\n"
+        "and 16 at 500. With 10 it is no better than a new head on frozen features. These five classes (bird, cat,\n"
+        "deer among them) are the harder ones, from any start.",
     ),
     "cifar10_to_fashion": Study(
         "transfer_cifar10_to_fashion",
