@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from tests.data_helpers import idx
-from zoo.data import readers, sources
+from zoo.data import corpora, readers, sources, text
 
 REPO = Path(__file__).parent.parent
+
+
+TOY = "to be or not to be, that is the question"
 
 
 def toy(n: int, size: int = 28, channels: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +33,7 @@ def toy(n: int, size: int = 28, channels: int = 1, seed: int = 0) -> tuple[torch
 
 @pytest.fixture
 def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every data set holds 600 + 200 toy images instead."""
+    """Every data set holds 600 + 200 toy images instead, and every corpus parts of a line."""
 
     def load(name: str, root: Path | None = None) -> dict[str, torch.Tensor]:
         shape = (32, 3) if name.startswith("cifar") else (28, 1)
@@ -38,6 +41,10 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
 
     monkeypatch.setattr(sources, "load", load)
+    words = [TOY[i : i + 9] for i in range(0, len(TOY) - 9)]
+    texts = {"train": "\n".join(words * 40), "val": "\n".join(words * 4), "test": "\n".join(words[::-1] * 4)}
+    monkeypatch.setattr(corpora, "load", lambda name, root=None: dict(texts))
+    text.known_tokenizer.cache_clear()
 
 
 @pytest.fixture

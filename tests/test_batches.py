@@ -192,12 +192,14 @@ def trainer(**settings) -> Any:
 def test_shortened_epochs():
     """A limit ends the epoch: the next one is a new order from its start, or the same with ``repeat``."""
     images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10)
-    loader = BatchLoader((images, labels), 2, shuffle=True, limit=2)
+    loader = BatchLoader((images, labels), 2, shuffle=True)
+    loader.limit = 2
     epochs = [torch.cat([y for _, y in loader]).tolist() for _ in range(3)]
     assert [len(epoch) for epoch in epochs] == [4, 4, 4]
     assert epochs[0] != epochs[1]
     assert loader.state_dict() == {"epoch": 3, "batch": 0}
-    loader = BatchLoader((images, labels), 2, shuffle=True, limit=1, repeat=True)
+    loader = BatchLoader((images, labels), 2, shuffle=True)
+    loader.limit, loader.repeat = 1, True
     assert [y.tolist() for _, y in loader] == [y.tolist() for _, y in loader]
 
 

@@ -136,19 +136,31 @@ def test_unwritable_folder(run_train):
     assert "error: /proc/nope: No such file or directory" in output
 
 
+def names(group: str) -> list[str]:
+    return [f"{group}={file.stem}" for file in sorted((CONFIGS / group).glob("*.yaml"))]
+
+
 def rounds() -> list[list[str]]:
-    """Every choice of every group, as many together as go together: the nth of each."""
-    groups = [path for path in CONFIGS.glob("*/**") if path.is_dir() and path.name not in ("experiment", "callbacks")]
-    names = [[f"{group.relative_to(CONFIGS)}={file.stem}" for file in sorted(group.glob("*.yaml"))] for group in groups]
-    return [[choice for choice in together if choice] for together in zip_longest(*names)]
+    """Every choice of every group, as many together as go together: the nth of each; models with data they read."""
+    apart = ("experiment", "callbacks", "model", "data", "task", "loss")
+    groups = [path for path in CONFIGS.glob("*/**") if path.is_dir() and path.name not in apart]
+    zipped = zip_longest(*(names(str(group.relative_to(CONFIGS))) for group in groups))
+    together = [[choice for choice in choices_ if choice] for choices_ in zipped]
+    sequences = {f"model={name}" for name in ("rnn", "gru", "lstm")}
+    together += [[model, "data=adding" if model in sequences else "data=cifar10"] for model in names("model")]
+    images = ("data=cifar", "data=mnist", "data=fashion", "data=image")
+    together += [[data, "model=mlp" if data.startswith(images) else "model=gru"] for data in names("data")]
+    return [*together, *([choice] for choice in [*names("task"), *names("task/loss")])]
 
 
 @pytest.mark.parametrize("together", [*rounds(), ["callbacks=[default,early_stopping,ema,lookahead]"]], ids=" ".join)
-def test_every_config_composes(together, tmp_path):
+def test_every_config_composes(together, tmp_path, toy_data):
     """Each group's files give configs whose targets exist and take those arguments."""
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-    together = [*together, *([f"data.root={tmp_path}"] if "data=image_folder" in together else [])]
+    (tmp_path / "mine.txt").write_text("a text of my own\n" * 9)
+    needs = {"data=image_folder": f"data.root={tmp_path}", "data=text_file": f"data.file={tmp_path}/mine.txt"}
+    together = [*together, *(needs[choice] for choice in together if choice in needs)]
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

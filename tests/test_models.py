@@ -22,7 +22,7 @@ PARAMETERS = {
     "resnet20": 269722, "resnet32": 464154, "resnet44": 658586, "resnet56": 853018, "resnet110": 1727962,
     "plain20": 269722, "plain56": 853018, "resnet18": 11689512, "resnet34": 21797672, "resnet50": 25557032,
     "resnet101": 44549160, "resnet152": 60192808, "googlenet": 7005832 + 6379984, "googlenet_cifar": 1614886,
-    "speednet": 1971352,
+    "speednet": 1971352, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
 }  # fmt: skip
 
 
@@ -33,15 +33,15 @@ LARGE = {
 }
 
 
-def model_and_images(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
-    """An untrained model and noise that it takes."""
+def model_and_examples(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
+    """An untrained model and noise, or tokens, that it takes."""
     if name in LARGE:
         return zoo.create(name), torch.randn(n, 3, LARGE[name], LARGE[name])
     if name == "googlenet_cifar":
         return zoo.create(name, num_classes=10), torch.randn(n, 3, 32, 32)
-    model, image = example(name)
-    assert image is not None
-    return model, torch.randn(n, *image.shape[1:])
+    model, x = example(name)
+    assert x is not None
+    return model, torch.randn(n, *x.shape[1:]) if x.is_floating_point() else torch.randint(65, (n, *x.shape[1:]))
 
 
 def test_every_config_has_a_known_size():
@@ -52,14 +52,17 @@ def test_every_config_has_a_known_size():
 def test_model(name):
     """Published parameter count, shape, finite output, a gradient for every parameter, loss ≈ log(classes)."""
     torch.manual_seed(0)
-    model, x = model_and_images(name, 8)
+    model, x = model_and_examples(name, 8)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == PARAMETERS[name]
-    classes = 1000 if name in LARGE else 10
+    classes = 1000 if name in LARGE else 10 if x.is_floating_point() else 65
     logits = model.train()(x)
-    assert logits.shape == (8, classes)
+    assert logits.shape == ((8, classes) if x.is_floating_point() else (8, 32, classes))
     assert logits.isfinite().all()
     with_aux = getattr(model, "forward_with_aux", None)
-    losses = [F.cross_entropy(z, torch.arange(8) % classes) for z in (with_aux(x) if with_aux else [logits])]
+    losses = [
+        F.cross_entropy(z.flatten(0, -2), torch.arange(z[..., 0].numel()) % classes)
+        for z in (with_aux(x) if with_aux else [logits])
+    ]
     sum(losses).backward()
     for parameter_name, p in model.named_parameters():
         if p.requires_grad:
@@ -71,7 +74,7 @@ def test_model(name):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_output_does_not_depend_on_the_batch(name):
-    model, x = model_and_images(name, 3)
+    model, x = model_and_examples(name, 3)
     with torch.no_grad():
         together, alone = model.eval()(x)[1:2], model(x[1:2])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4 * max(1.0, together.abs().max().item()))
@@ -95,7 +98,9 @@ def test_arguments(name, arguments, shape):
 
 
 def test_create_errors():
-    with pytest.raises(ZooError, match=r"'lenet6'; did you mean lenet5\?.*lenet5, lenet5_1998, linear, mlp, plain20"):
+    with pytest.raises(
+        ZooError, match=r"'lenet6'; did you mean lenet5\?.*lenet5, lenet5_1998, linear, lstm, mlp, plain20"
+    ):
         zoo.create("lenet6")
     with pytest.raises(ZooError, match=r"model\.num_clases: .* did you mean model\.num_classes\?"):
         zoo.create("lenet5", num_clases=5)

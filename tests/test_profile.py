@@ -294,3 +294,14 @@ def test_table_of_layers():
         ["3×5", "7×7", "11×9", "15×17"],
         ["2×1", "4×2", "4×2", ""],
     ]
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+def test_recurrent_multiply_adds(cell, gates, backend):
+    """A step of a layer is gates · hidden · (in + hidden), of torch's kernels, which its counter passes over, too."""
+    model = zoo.create(cell, num_classes=65, vocab_size=65, hidden=16, embedding=8, backend=backend).eval()
+    layers = {layer.name: layer for layer in profile(model, torch.randint(65, (1, 10)))}
+    expected = 10 * gates * 16 * (8 + 16)
+    assert layers["layers.0.0"].multiply_adds == expected
+    assert layers[""].multiply_adds == expected + 10 * 16 * 65

@@ -1,4 +1,4 @@
-"""The command ``zoo``: list, info, train, predict, evaluate, export, publish, results.
+"""The command ``zoo``: list, info, train, predict, sample, evaluate, export, publish, results.
 
 Imports of torch stand inside the commands, so that ``--help``, ``list`` and completion answer at once.
 """
@@ -125,19 +125,64 @@ def predict(
 
 
 @app.command()
+def sample(
+    name: Annotated[
+        str, typer.Argument(help="A language model: shipped, or a checkpoint.", autocompletion=complete_name)
+    ] = "lstm_shakespeare",
+    prompt: Annotated[str, typer.Option(help="What it goes on with.")] = "",
+    length: Annotated[int, typer.Option(min=1, help="Tokens to draw.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the most probable token always; 1: as expected.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw among so many of the most probable.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among those that together have this probability.")] = None,
+    seed: Annotated[int, typer.Option(help="The same one gives the same text.")] = 0,
+    trust: Trust = None,
+) -> None:
+    """Write a text with a language model, as it comes."""
+    from zoo.pretrained import load
+    from zoo.sample import encoded_prompt, text_of
+    from zoo.sample import sample as draw
+
+    model: Any = load(name, trust or ())
+    tokenizer = model.preprocess
+    if not hasattr(tokenizer, "encode"):
+        raise ZooError(f"{name} is no language model, so there is nothing to sample")
+    unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
+    tokens = draw(
+        model, encoded_prompt(tokenizer, prompt), length, temperature, top_k, top_p, forbidden=unknown, seed=seed
+    )
+    print(prompt, end="", flush=True)
+    for part in text_of(tokenizer, tokens):
+        print(part, end="", flush=True)
+    print()
+
+
+@app.command()
 def evaluate(
     name: Annotated[
         str | None, typer.Argument(help="A shipped name or a checkpoint.", autocompletion=complete_name)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All shipped weights.")] = False,
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Measure a language model on this file instead.")] = None,
     trust: Trust = None,
 ) -> None:
     """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
     from zoo.evaluate import evaluate as measure_again
+    from zoo.evaluate import measure_text
 
     if everything == (name is not None):
         raise ZooError("give a name, or --all")
+    if text is not None:
+        if everything:
+            raise ZooError("--text is for one model; give its name")
+        from zoo.pretrained import load
+
+        model: Any = load(str(name), trust or ())
+        table = Table("metric", str(text))
+        for metric, value in measure_text(model, model.card, text, trust or ()).items():
+            table.add_row(metric, show(metric, value))
+        console.print(table)
+        return
     sources = list(shipped()) if everything else [str(name)]
     if not sources:
         raise ZooError("no weights are shipped here, so there is nothing to evaluate")

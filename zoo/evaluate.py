@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.build import build
 from zoo.card import Card
+from zoo.errors import ZooError
 from zoo.pretrained import load
 
 # Another CPU or BLAS may turn a few of 10,000 images; a calibration error moves by more, as images change their bin.
@@ -49,7 +50,29 @@ def evaluate(
 
 def measure(model: nn.Module, card: Card, root: str | None = None, trust: Sequence[str] = ()) -> dict[str, float]:
     """The test metrics of a model, by the task and on the data of its card: what a run's own test measures."""
-    data = build({**card.data, "root": root}, "data", trust)
+    return test(model, card, build({**card.data, "root": root}, "data", trust), trust)
+
+
+def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] = ()) -> dict[str, float]:
+    """The metrics of a language model on a whole file of text, every token predicted once.
+
+    Raises:
+        ZooError: a model of something else; a file that cannot be read, or is no UTF-8.
+    """
+    from zoo.data.corpora import read_text
+    from zoo.data.text import TextData
+
+    tokenizer: Any = model.preprocess
+    if not hasattr(tokenizer, "encode"):
+        raise ZooError(f"{card.name} is no language model, so it cannot be measured on a text")
+    kept = {key: card.data[key] for key in ("level", "seq_len", "eval_batch_size", "eval_context") if key in card.data}
+    data = TextData(None, len(tokenizer.vocabulary), file=str(path), tokenizer=tokenizer, **kept)
+    data.put({"train": "", "val": "", "test": read_text(path)})
+    return test(model, card, data, trust)
+
+
+def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str]) -> dict[str, float]:
+    """The test metrics by the task of the card."""
     task = build({**card.task, "_partial_": True}, "task", trust)(model=model)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():

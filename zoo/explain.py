@@ -98,6 +98,8 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, value = found[1].partition("=")
         return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run one after the other, add -m"
+    if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
+        return f"{found[2]}: this model needs {found[1]}, which this data has not; choose another model or other data"
     if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
         bad = getattr(error, "override", None) or next((o for o in overrides if o in text), " ".join(overrides))
         return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"

@@ -67,19 +67,23 @@ def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
 
 
 def example(name: str) -> tuple[nn.Module, Tensor | None]:
-    """An untrained model by its config's name, in eval mode, and an image of noise that it takes, if it takes images.
+    """An untrained model by its config's name, in eval mode, and an example of noise that it takes, if one is known.
 
-    Sizes that neither the config nor the class gives are those of MNIST.
+    Sizes that neither the config nor the class gives are those of MNIST, and for tokens of a text's characters.
     """
     sizes: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "image_size": 28}
     config = model_config(name)
     parameters = inspect.signature(locate(config["_target_"], "model")).parameters
+    if "vocab_size" in parameters:
+        sizes = dict.fromkeys(("num_classes", "vocab_size"), 65)
     for key in sizes:
         for size in (config.get(key), getattr(parameters.get(key), "default", None)):
             if isinstance(size, int):
                 sizes[key] = size
                 break
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
+    if "vocab_size" in parameters:
+        return model, torch.randint(sizes["vocab_size"], (1, 32))
     sizes["image_size"] = getattr(model, "image_size", sizes["image_size"])  # what it is made for, if it takes any
     x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
     try:
@@ -105,24 +109,28 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     Raises:
         ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
     """
-    card_file = card_beside(source)
-    if card_file is not None:
-        card = Card.read(card_file)
-        weights = read_safetensors(card_file.with_suffix(".safetensors"), card)
-    else:
-        content = read_checkpoint(checkpoint_file(source))
-        if not isinstance(content, dict) or "card" not in content:
-            raise ZooError(
-                f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
-                f"weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
-            )
-        card, weights = Card.of(content["card"], str(source)), tensors(content, Path(source))
+    card, weights = read(source)
     model: Any = build(card.model, "model", trust)
     fill(model, weights, f"{source} is damaged: its weights are not of the model that its card names")
     model.preprocess = build(card.preprocess, "preprocess", trust)
     model.classes = card.classes
     model.card = card
     return model.eval()
+
+
+def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card of a shipped name or of a file, and its tensors; see ``load``."""
+    card_file = card_beside(source)
+    if card_file is not None:
+        card = Card.read(card_file)
+        return card, read_safetensors(card_file.with_suffix(".safetensors"), card)
+    content = read_checkpoint(checkpoint_file(source))
+    if not isinstance(content, dict) or "card" not in content:
+        raise ZooError(
+            f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
+            f"weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
+        )
+    return Card.of(content["card"], str(source)), tensors(content, Path(source))
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:

@@ -41,18 +41,23 @@ def profile(model: nn.Module, x: Tensor) -> list[Layer]:
 
     Args:
         model: in evaluation mode; its weights do not matter.
-        x: one example, (1, C, H, W) or (1, C, T). Multiply-adds are those of convolutions and matrix products.
+        x: one example, (1, C, H, W) or (1, C, T), or tokens (1, T). Multiply-adds are those of convolutions
+            and matrix products.
     """
     outputs: dict[str, tuple[str, Field | None]] = {}
     total, own = Counter[str](), Counter[str]()
     running: list[tuple[int, int]] = []  # of each module that is at work: the count when it began, and its parts' since
+    uncounted = [0]  # by torch's counter, which passes over some recurrent kernels
 
     def before() -> None:
-        running.append((counter.get_total_flops(), 0))
+        running.append((counter.get_total_flops() + uncounted[0], 0))
 
     def after(name: str, output: Any) -> None:
         begun, parts = running.pop()
-        flops = counter.get_total_flops() - begun
+        flops = counter.get_total_flops() + uncounted[0] - begun
+        if (missing := 2 * recurrent(modules[name], output) - flops) > 0:
+            uncounted[0] += missing
+            flops += missing
         if running:
             running[-1] = (running[-1][0], running[-1][1] + flops)
         total[name] += flops // 2
@@ -75,6 +80,14 @@ def profile(model: nn.Module, x: Tensor) -> list[Layer]:
         for name in modules
         for output, field in ([outputs[name]] if name in outputs else [])
     ]
+
+
+def recurrent(module: nn.Module, output: Any) -> int:
+    """Multiply-adds of one of torch's recurrent layers: its matrices, once a step."""
+    if not isinstance(module, nn.RNNBase):
+        return 0
+    matrices = sum(p.numel() for name, p in module.named_parameters() if name.startswith("weight"))
+    return output[0][..., 0].numel() * matrices
 
 
 def layer_table(model: nn.Module, x: Tensor | None) -> Table:

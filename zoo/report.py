@@ -97,7 +97,7 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
         table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
         for name, value in metrics.items():
             table.add_row(name.removeprefix("test/"), show(name, value))
-        if "test/accuracy" in metrics:
+        if "test/accuracy" in metrics and hasattr(data, "classes"):
             table.add_row("error", show("error", 1 - metrics["test/accuracy"]))
         console.print(table)
     console.print(f"trained for {describe.card.minutes * 60:.0f} s")
@@ -106,13 +106,15 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
     if not chosen.is_relative_to(run_dir):
         raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
     chosen, run_dir = relative(chosen), relative(run_dir)
-    example = data.save_example(run_dir)
     console.print(f"checkpoint   {chosen}")
     if describe.config["logger"]:
         console.print(f"watch        {command('tensorboard')} --logdir logs")
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
-    console.print(f"predict      {command('zoo')} predict {chosen} {example}{trust}")
+    if hasattr(data, "save_example"):
+        console.print(f"predict      {command('zoo')} predict {chosen} {data.save_example(run_dir)}{trust}")
+    if hasattr(data, "tokenizer"):
+        console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
 
 
 def relative(path: Path) -> Path:

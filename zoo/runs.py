@@ -79,6 +79,7 @@ def register_resolvers() -> None:
         replace=True,
     )
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
+    OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -86,6 +87,13 @@ def count_classes(root: str | None) -> int:
     from zoo.data.files import class_names
 
     return len(class_names(root))
+
+
+def vocab_size(*, _parent_: Any) -> int:
+    """How many tokens a text has, by which models are sized before it is tokenised."""
+    from zoo.data.text import vocab_size
+
+    return vocab_size(_parent_=_parent_)
 
 
 def subdir(resume: str | None) -> str:

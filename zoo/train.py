@@ -107,6 +107,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         return finish(config, trainer, task, data, describe, run_dir)
 
 
+# of configs/callbacks/default.yaml, those for images and those for language models
+PICTURES = ("kernels", "confusion", "mistakes", "projector")
+TEXTS = ("samples", "through_time", "gates")
+
+
 def settle(config: dict[str, Any]) -> None:
     """What follows from other choices, and the command that a card is to repeat."""
     overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
@@ -117,6 +122,8 @@ def settle(config: dict[str, Any]) -> None:
         callbacks["best"], config["select"] = None, "last"
         if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
+    others = TEXTS if "image_size" in config["data"] else PICTURES
+    callbacks.update(dict.fromkeys(name for name in others if name in callbacks))
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
         callbacks["learning_rate"] = None
     if "zoo.parallel" in str(config["trainer"].get("strategy")):  # these look at whole weights in one process

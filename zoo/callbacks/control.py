@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from zoo.callbacks.checkpoint import written
-from zoo.data.loader import BatchLoader
+from zoo.data.loader import Loader
 from zoo.errors import ZooError
 from zoo.parallel import own_states, set_own_state
 from zoo.pretrained import read_checkpoint
@@ -48,7 +48,7 @@ class StopAndResume(Callback):
                 self.previous[number] = signal.signal(number, self.note)
         set_own_state(pl_module, trainer, self.random)
         self.random = []
-        if isinstance(trainer.train_dataloader, BatchLoader):  # a loader of another kind stops between epochs
+        if isinstance(trainer.train_dataloader, Loader):  # a loader of another kind stops between epochs
             trainer.train_dataloader.before_batch = lambda: self.stop_if_asked(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -62,8 +62,8 @@ def cifar_official(folder: Path, kind: str) -> None:
     download([dataset.url.removesuffix(dataset.filename)], [(dataset.filename, dataset.tgz_md5)], folder)
 
 
-def download(places: Sequence[str], files: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Files and their md5, from the first place that gives them whole."""
+def download(places: Sequence[str], files: Sequence[tuple[str, str | None]], folder: Path) -> None:
+    """Files and their md5 (None: not checked here), from the first place that gives them whole."""
     failures: list[str] = []
     for place in places:
         failure = unreachable(place + files[0][0]) or bring(place, files, folder)
@@ -73,7 +73,7 @@ def download(places: Sequence[str], files: Sequence[tuple[str, str]], folder: Pa
     raise Unavailable(", ".join(failures))
 
 
-def bring(place: str, files: Sequence[tuple[str, str]], folder: Path) -> str | None:
+def bring(place: str, files: Sequence[tuple[str, str | None]], folder: Path) -> str | None:
     """Files from one place; says what failed. Torchvision shows progress, checks the md5, and leaves what is there."""
     from torchvision.datasets.utils import download_url
 

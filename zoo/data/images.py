@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from PIL import Image
 from torch import Tensor
 
 from zoo.data import sources
 from zoo.data.augment import Augment
-from zoo.data.loader import BatchLoader
+from zoo.data.base import MemoryData
+from zoo.data.loader import BatchLoader, Loader
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 
 
-class ImageData(LightningDataModule):
+class ImageData(MemoryData):
     """A data set of labelled images.
 
     Validation is carved from the official training split with ``split_seed``, the same for every run; the official
@@ -86,8 +86,6 @@ class ImageData(LightningDataModule):
                 raise ZooError(f"data.keep names {len(self.keep)} classes: set data.num_classes={len(self.keep)} too")
             self.classes = [self.classes[i] for i in self.keep]
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
-        self._train_loader: BatchLoader | None = None
-        self._position: dict[str, int] | None = None
 
     def class_names(self) -> Sequence[str]:
         """All that the set has, in the order of the labels."""
@@ -141,29 +139,18 @@ class ImageData(LightningDataModule):
         if split == "train" and self.augment and self.augment.flip == "alternate":
             half = torch.rand(len(tensors[0]), generator=torch.Generator().manual_seed(self.seed)) < 0.5
             tensors = *tensors, half
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.trainer and self.trainer.strategy.root_device.type == "cuda":
             # small sets live on the device: no copy a batch
             tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
-        return BatchLoader(tensors, batch_size, shuffle, self.seed, rank, world_size)
+        return BatchLoader(tensors, batch_size, shuffle, self.seed, *self.processes())
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> Loader:
         """The training split in a new order each epoch; a resumed run goes on where it stopped."""
-        world_size = self.trainer.world_size if self.trainer else 1
+        _, world_size = self.processes()
         n = len(self.splits["train"][1]) // world_size * world_size
         batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
-        if batch_size % world_size:
-            raise ZooError(f"data.batch_size={batch_size} is not valid: give a multiple of the {world_size} processes")
-        self._train_loader = self._loader("train", batch_size, shuffle=True)
-        if self.trainer:
-            self._train_loader.repeat = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
-            # Lightning stops there too, but only a loader that knows of it ends its epoch
-            limit, batches = self.trainer.limit_train_batches, len(self._train_loader)
-            self._train_loader.limit = int(limit * batches) if isinstance(limit, float) else limit
-        if self._position is not None:
-            self._train_loader.load_state_dict(self._position)
-            self._position = None
-        return self._train_loader
+        self.check_batch_size(batch_size)
+        return self.training(self._loader("train", batch_size, shuffle=True))
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The held-out part of the training split, in order; nothing when ``val_size`` is 0."""
@@ -205,16 +192,6 @@ class ImageData(LightningDataModule):
         path = folder / "example.png"
         Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
         return path
-
-    # --- where it is, for an exact resume ---------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where in the order of the examples the training is; Lightning keeps a loader's own state mid-epoch only."""
-        return self._train_loader.state_dict() if self._train_loader else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        self._position = state_dict or None
 
 
 def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, Tensor]:

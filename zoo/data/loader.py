@@ -1,30 +1,82 @@
-"""Batches gathered by index from tensors in memory."""
+"""Batches of tensors in memory: examples gathered by index, and streams read a stretch at a time."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class BatchLoader:
-    """Iterates over tensors of examples in batches; what a ``DataLoader`` would give, at a fraction of its cost.
+class Loader:
+    """Iterates over an epoch's batches; what a ``DataLoader`` would give, at a fraction of its cost.
 
-    The order of an epoch depends on (seed, epoch) alone, so a run that stops after any batch can go on with the next:
-    ``epoch`` and ``batch`` say where it is. Under several processes each takes its share of every batch, so that the
-    global batch and its order are those of one process.
+    An epoch depends on (seed, epoch) alone, so a run that stops after any batch can go on with the next: ``epoch`` and
+    ``batch`` say where it is. Under several processes each takes its share of every batch, so that the global batch
+    and its order are those of one process.
+
+    Args:
+        seed: of the order.
+        rank, world_size: this process among all.
+
+    Attributes:
+        limit: batches an epoch where it is to end early; None takes all.
+        repeat: every epoch is the first again, so that a few batches can be learned by heart.
+        before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
+            that wants to stop the training can raise there.
+    """
+
+    def __init__(self, seed: int = 0, rank: int = 0, world_size: int = 1):
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.limit: int | None = None
+        self.repeat = False
+        self.before_batch: Callable[[], None] | None = None
+        self.epoch = 0
+        self.batch = 0  # batches of this epoch that were handed out
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        raise NotImplementedError
+
+    def plan(self) -> Any:
+        """What ``take`` needs for this epoch's batches."""
+        raise NotImplementedError
+
+    def take(self, plan: Any, i: int) -> tuple[Tensor, ...]:
+        """The epoch's batch i."""
+        raise NotImplementedError
+
+    def generator(self) -> torch.Generator:
+        """Of this epoch's random choices."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + (0 if self.repeat else self.epoch))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where it is: the next batch to hand out."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another loader was."""
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        plan = self.plan()
+        n = len(self) if self.limit is None else min(len(self), self.limit)
+        for i in range(self.batch, n):
+            if i and self.before_batch is not None:
+                self.before_batch()
+            batch = self.take(plan, i)
+            # before handing it out: nobody asks for the batch after the last
+            self.epoch, self.batch = (self.epoch + 1, 0) if i + 1 == n else (self.epoch, i + 1)
+            yield batch
+
+
+class BatchLoader(Loader):
+    """Batches of examples, gathered by index.
 
     Args:
         tensors: of the same first dimension, the example; a batch is a tuple of as many.
         batch_size: examples a (global) batch; the last one of an epoch may be smaller.
         shuffle: a new order each epoch, or always the order of the tensors.
-        seed: of the order.
-        rank, world_size: this process among all.
-        limit: batches an epoch where it is to end early; None takes all.
-        repeat: every epoch in the order of the first, so that a few batches can be learned by heart.
-
-    Attributes:
-        before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
-            that wants to stop the training can raise there.
+        seed, rank, world_size: see ``Loader``.
     """
 
     def __init__(
@@ -35,17 +87,9 @@ class BatchLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        limit: int | None = None,
-        repeat: bool = False,
     ):
-        self.tensors = tensors
-        self.batch_size = batch_size
-        self.shuffle, self.seed = shuffle, seed
-        self.rank, self.world_size = rank, world_size
-        self.limit, self.repeat = limit, repeat
-        self.before_batch: Callable[[], None] | None = None
-        self.epoch = 0
-        self.batch = 0  # batches of this epoch that were handed out
+        super().__init__(seed, rank, world_size)
+        self.tensors, self.batch_size, self.shuffle = tensors, batch_size, shuffle
         self.total = len(tensors[0])
         if shuffle:  # equal shares, so that averaging over processes is averaging over examples
             self.total -= (self.total % batch_size) % world_size
@@ -57,27 +101,85 @@ class BatchLoader:
         """The indices of this epoch's examples, shape (total,)."""
         if not self.shuffle:
             return torch.arange(self.total)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + (0 if self.repeat else self.epoch))
-        return torch.randperm(len(self.tensors[0]), generator=generator)[: self.total]
+        return torch.randperm(len(self.tensors[0]), generator=self.generator())[: self.total]
 
-    def state_dict(self) -> dict[str, int]:
-        """Where it is: the next batch to hand out."""
-        return {"epoch": self.epoch, "batch": self.batch}
+    def plan(self) -> Tensor:
+        return self.order().to(self.tensors[0].device)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where another loader was."""
-        self.epoch, self.batch = state["epoch"], state["batch"]
+    def take(self, plan: Tensor, i: int) -> tuple[Tensor, ...]:
+        index = plan[i * self.batch_size : (i + 1) * self.batch_size]
+        if self.world_size > 1:
+            # an example may come twice at the very end of an evaluation, so that no process gets none
+            index = index[self.rank :: self.world_size] if len(index) >= self.world_size else index
+        return tuple(tensor[index] for tensor in self.tensors)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        order = self.order().to(self.tensors[0].device)
-        n = len(self) if self.limit is None else min(len(self), self.limit)
-        for i in range(self.batch, n):
-            if i and self.before_batch is not None:
-                self.before_batch()
-            index = order[i * self.batch_size : (i + 1) * self.batch_size]
-            if self.world_size > 1:
-                # an example may come twice at the very end of an evaluation, so that no process gets none
-                index = index[self.rank :: self.world_size] if len(index) >= self.world_size else index
-            # before handing it out: nobody asks for the batch after the last
-            self.epoch, self.batch = (self.epoch + 1, 0) if i + 1 == n else (self.epoch, i + 1)
-            yield tuple(tensor[index] for tensor in self.tensors)
+
+class StreamLoader(Loader):
+    """A text as parallel streams, read a stretch at a time, so that each batch goes on where the one before ended.
+
+    A batch is (x, y), int64 (streams, seq_len) each, y the tokens after those of x. In training every epoch begins at
+    another place among the first ``seq_len`` tokens, so that the stretches are not always the same.
+
+    Args:
+        tokens: int64 (N,).
+        streams: parallel ones, over all processes.
+        seq_len: steps a stretch; the last of an epoch may be shorter.
+        seed, rank, world_size: see ``Loader``.
+    """
+
+    def __init__(self, tokens: Tensor, streams: int, seq_len: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        super().__init__(seed, rank, world_size)
+        self.tokens, self.streams, self.seq_len = tokens, streams, seq_len
+        self.steps = (len(tokens) - seq_len) // streams  # of a stream, wherever it begins
+
+    def __len__(self) -> int:
+        return -(-self.steps // self.seq_len)
+
+    def plan(self) -> Tensor:
+        start = int(torch.randint(self.seq_len, (), generator=self.generator()))
+        # each stream's inputs, and the token after them, which is the next stream's first
+        tokens = self.tokens[start : start + self.streams * self.steps + 1]
+        return tokens.unfold(0, self.steps + 1, self.steps)[self.rank :: self.world_size]  # (streams, steps + 1)
+
+    def take(self, plan: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        stretch = plan[:, i * self.seq_len : (i + 1) * self.seq_len + 1]
+        return stretch[:, :-1], stretch[:, 1:]
+
+
+class Evaluation(Loader):
+    """A text as parallel streams in which every token but the first is predicted once, and nothing twice.
+
+    Every stream but the first begins ``context`` tokens early, to read before it predicts. So a prediction has that
+    many tokens before it at least, and all before it where they are fewer. Batches are as ``StreamLoader``'s; what is
+    not to be predicted is -100 in y.
+
+    Args:
+        tokens: int64 (N,), N of 2 or more.
+        streams: parallel ones, at most; a short text has fewer. Under several processes each reads all, as a
+            stream's state cannot be handed on.
+        seq_len: steps a stretch.
+        context: tokens that a stream reads before its first prediction.
+    """
+
+    def __init__(self, tokens: Tensor, streams: int, seq_len: int, context: int):
+        super().__init__()
+        self.seq_len = seq_len
+        predicted = len(tokens) - 1
+        streams = max(1, min(streams, predicted // (2 * context + 1)))  # reading early pays for long ones
+        share = -(-max(predicted - context, 1) // streams)  # the first stream predicts `context` more
+        padded = torch.cat([tokens, tokens.new_zeros(context + streams * share + 1 - len(tokens))])
+        rows = padded.unfold(0, context + share + 1, share)  # (streams, context + share + 1)
+        self.x, self.y = rows[:, :-1], rows[:, 1:].clone()
+        self.y[1:, :context] = -100
+        place = torch.arange(streams)[:, None] * share + torch.arange(context + share)
+        self.y[place >= predicted] = -100
+
+    def __len__(self) -> int:
+        return -(-self.x.shape[1] // self.seq_len)
+
+    def plan(self) -> None:
+        return None
+
+    def take(self, plan: None, i: int) -> tuple[Tensor, Tensor]:
+        at = slice(i * self.seq_len, (i + 1) * self.seq_len)
+        return self.x[:, at], self.y[:, at]

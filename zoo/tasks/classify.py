@@ -27,7 +27,7 @@ class Classify(Task):
         tta: test-time augmentation: the logits tested are means over an image and its "mirror", or those of it and of
             its shifts by a pixel up-left and down-right, "mirror_shift" (Jordan 2024, section 3.5). The test then gives
             the accuracy without it as well, as accuracy_plain.
-        optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode: see ``Task``.
+        optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm: see ``Task``.
     """
 
     def __init__(
@@ -45,8 +45,9 @@ class Classify(Task):
         lr_scale: Mapping[str, float] | None = None,
         monitor: str = "val/accuracy",
         mode: Literal["max", "min"] = "max",
+        clip_norm: float | None = None,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode)
+        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
         self.num_classes = num_classes
         self.loss = loss or nn.CrossEntropyLoss()
         if tta not in ("none", "mirror", "mirror_shift"):
@@ -70,6 +71,8 @@ class Classify(Task):
 
     def check_output(self, logits: Tensor, labels: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
+        if labels.ndim > 1:
+            raise ZooError("these data have a label at every step of a sequence: set task=language")
         if tuple(logits.shape) != (len(labels), self.num_classes):
             raise ZooError(
                 f"the model gives {tuple(logits.shape[1:])} numbers an example, but the data have {self.num_classes} "

@@ -29,6 +29,8 @@ class Task(LightningModule):
             out, of the optimizer's own ``weight_decay`` as well. For SGD, l2 = λ is the step of weight_decay = 2λ.
         max_norm: after an update each unit's incoming weights are scaled back to this length (Srivastava et al. 2014,
             section 5.1); the head is not constrained. Null is no limit.
+        clip_norm: the gradient of all parameters together is scaled back to this length before an update (Pascanu et
+            al. 2013, algorithm 1), where ``trainer.gradient_clip_val`` does not say otherwise. Null is no limit.
         lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
         monitor, mode: the logged metric by which the best weights are chosen, and whether more of it is better ("max")
             or less ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them.
@@ -47,11 +49,12 @@ class Task(LightningModule):
         lr_scale: Mapping[str, float] | None = None,
         monitor: str = "val/loss",
         mode: Literal["max", "min"] = "min",
+        clip_norm: float | None = None,
     ):
         super().__init__()
         self.model = model
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.l1, self.l2, self.max_norm = l1, l2, max_norm
+        self.l1, self.l2, self.max_norm, self.clip_norm = l1, l2, max_norm, clip_norm
         self.lr_scale = dict(lr_scale or {})
         self.monitor, self.mode = monitor, mode
         self.totals_before: dict[str, Any] | None = None  # of a resumed run
@@ -108,6 +111,12 @@ class Task(LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = "val/loss"
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        value = self.clip_norm if gradient_clip_val is None else gradient_clip_val
+        self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by their factor of the learning rate and by whether they decay."""

@@ -1,0 +1,208 @@
+"""Text: tokenizers, streams, corpora, and what a language model's task measures."""
+
+import pytest
+import torch
+
+from zoo.build import build
+from zoo.data import corpora, tokens
+from zoo.data.loader import Evaluation, StreamLoader
+from zoo.data.text import TextData
+from zoo.data.tokens import BPE, Bytes, Characters, Words
+from zoo.errors import ZooError
+
+KOREAN = "나랏〮말〯ᄊᆞ미〮 中듀ᇰ國귁〮에〮달아〮, 漢字와로 서르 ᄉᆞᄆᆞᆺ디〮 아니〮ᄒᆞᆯᄊᆡ〮\n이런 젼ᄎᆞ로 어린 百姓이 😀\n"
+LINES = "the cat sat\non the mat\nthe end\n" * 30
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+@pytest.mark.parametrize("text", [LINES, KOREAN, "", "e\u0301\n"], ids=["english", "korean", "empty", "combining"])
+def test_text_comes_back(level, text):
+    """From tokens, and from a tokenizer that was built of its config; words lose nothing but the kind of space."""
+    tokenizer = tokens.fit(level, text or "a b\n")
+    encoded = tokenizer.encode(text)
+    assert encoded.dtype == torch.int64
+    again = build(tokenizer.config(), "preprocess")
+    assert torch.equal(again.encode(text), encoded)
+    assert list(again.vocabulary) == list(tokenizer.vocabulary)
+    decoded = again.decode(encoded.tolist())
+    if level == "word":
+        assert decoded.split() == text.split()
+        assert decoded.count("\n") == text.count("\n")
+    else:
+        assert decoded == text
+    assert len(tokenizer.random_input(3)) == 3
+
+
+def test_character_vocabulary_is_sorted_and_small_on_demand():
+    tokenizer = Characters.fit("banana")
+    assert tokenizer.vocabulary == [tokens.UNKNOWN, "a", "b", "n"]
+    assert tokenizer.encode("nab").tolist() == [3, 1, 2]
+    assert Characters.fit("banana", 3).vocabulary == [tokens.UNKNOWN, "a", "n"]
+    assert Characters("zay").encode("yaz").tolist() == [3, 2, 1]  # whatever the order it was given in
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_what_was_not_in_training_does_not_crash(level):
+    """It is the unknown token, or its bytes."""
+    tokenizer = tokens.fit(level, "the cat\n" * 3)
+    encoded = tokenizer.encode("the 개 😀\n")
+    assert encoded.min() >= 0
+    assert encoded.max() < len(tokenizer.vocabulary)
+    if level in ("char", "word"):
+        assert tokenizer.unknown == 0
+        assert (encoded == 0).sum() == 2
+    else:
+        assert tokenizer.decode(encoded.tolist()) == "the 개 😀\n"
+
+
+def test_words_are_penn_treebanks():
+    """<unk> of the file is the unknown word, every line ends in <eos>, and the most frequent words are kept."""
+    tokenizer = Words.fit(" no it was n't <unk> \n it was \n", 4)
+    assert tokenizer.vocabulary == ["<unk>", "<eos>", "it", "was"]
+    assert tokenizer.encode(" no it was <unk> \n it \n").tolist() == [0, 2, 3, 0, 1, 2, 1]
+
+
+def test_bytes():
+    assert Bytes().encode("é").tolist() == [0xC3, 0xA9]
+    assert len(Bytes().vocabulary) == 256
+
+
+def test_bpe_merges_what_is_frequent():
+    tokenizer = BPE.fit(LINES, 280)
+    assert len(tokenizer.vocabulary) <= 280
+    assert len(tokenizer.encode(LINES)) < len(LINES) / 2
+    assert b"the" in tokenizer.vocabulary
+
+
+@pytest.mark.parametrize(("level", "size"), [("char", 1), ("word", 2), ("bpe", 255), ("letters", None)])
+def test_impossible_vocabularies(level, size):
+    with pytest.raises(ZooError, match="is not valid"):
+        tokens.fit(level, LINES, size)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "streams", "seq_len"), [(1000, 4, 16), (1000, 7, 10), (37, 3, 10), (120, 1, 119)])
+def test_streams_read_on(n, streams, seq_len):
+    """Each batch begins where the one before ended, y is x a step later, and no token comes twice."""
+    loader = StreamLoader(torch.arange(n), streams, seq_len)
+    for _ in range(3):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        x, y = (torch.cat(parts, 1) for parts in zip(*batches, strict=True))
+        assert torch.equal(y, x + 1)
+        assert torch.equal(x, x[:, :1] + torch.arange(x.shape[1]))
+        assert len(x.unique()) == x.numel() > n - 2 * seq_len - streams
+        assert torch.equal(x[1:, 0], y[:-1, -1])  # a stream ends where the next begins
+
+
+def test_epochs_begin_at_different_places_and_can_be_resumed():
+    def loader():
+        return StreamLoader(torch.arange(1000), 4, 16, seed=3)
+
+    whole = loader()
+    epochs = [list(whole) for _ in range(3)]
+    assert len({int(epoch[0][0][0, 0]) for epoch in epochs}) > 1
+    part = loader()
+    list(part)
+    iterator = iter(part)
+    for _ in range(5):
+        next(iterator)
+    again = loader()
+    again.load_state_dict(part.state_dict())
+    rest = list(again)
+    assert len(rest) == len(epochs[1]) - 5
+    assert torch.equal(rest[0][0], epochs[1][5][0])
+
+
+def test_processes_share_the_streams():
+    tokens_ = torch.arange(1000)
+    whole = list(StreamLoader(tokens_, 4, 16))
+    for rank in (0, 1):
+        part = list(StreamLoader(tokens_, 4, 16, rank=rank, world_size=2))
+        for (x, _), (mine, _) in zip(whole, part, strict=True):
+            assert torch.equal(mine, x[rank::2])
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 17, 100, 1000])
+@pytest.mark.parametrize(("streams", "context"), [(1, 0), (4, 0), (4, 8), (16, 30)])
+def test_evaluation_predicts_every_token_once(n, streams, context):
+    """All but the first, and each after at least ``context`` tokens, or all that there are."""
+    x, y = (torch.cat(parts, 1) for parts in zip(*Evaluation(torch.arange(n), streams, 7, context), strict=True))
+    asked = y != -100
+    assert sorted(y[asked].tolist()) == list(range(1, n))
+    assert torch.equal(y[asked], x[asked] + 1)
+    before = torch.arange(x.shape[1]).expand_as(x)[asked] + 1  # tokens that the state has read
+    assert (before >= torch.minimum(y[asked], torch.tensor(context + 1))).all()
+
+
+# --- corpora ----------------------------------------------------------------------------------------------------------
+
+
+def test_shakespeare_is_embedded():
+    """Whole plays are held out, and none of them is in the training text."""
+    parts = corpora.load("shakespeare")
+    assert {part: len(text) for part, text in parts.items()} == {"train": 4_471_582, "val": 214_661, "test": 371_080}
+    for line, part in {"\nMACBETH, General": "test", "\nPROSPERO": "val", "HAMLET, PRINCE OF DENMARK": "train"}.items():
+        assert [name for name, text in parts.items() if line in text] == [part]
+
+
+def test_bad_bytes_are_named(tmp_path):
+    path = tmp_path / "korean.txt"
+    path.write_bytes("가나다".encode() + "라".encode("cp949"))
+    with pytest.raises(ZooError, match=r"korean.txt is not UTF-8: byte 0xb6 at offset 9"):
+        corpora.read_text(path)
+    path.write_bytes(b"\xef\xbb\xbfabc")
+    assert corpora.read_text(path) == "abc"
+
+
+def text_data(tmp_path, text=KOREAN * 40, **arguments):
+    path = tmp_path / "mine.txt"
+    path.write_text(text)
+    level = arguments.setdefault("level", "char")
+    size = len(tokens.fit(level, text[: len(text) - 2 * (len(text) // 10)], arguments.get("most")).vocabulary)
+    data = TextData(None, size, file=str(path), **arguments)
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_a_text_of_your_own(tmp_path, level):
+    """Its parts are the text, in order, broken at characters; the vocabulary is the training part's."""
+    data = text_data(tmp_path, level=level, batch_size=2, seq_len=8)
+    assert data.texts["train"] + data.texts["val"] + data.texts["test"] == KOREAN * 40
+    assert len(data.texts["test"]) == len(KOREAN * 40) // 10
+    x, y = data.sample(3)
+    assert torch.equal(x[:, 1:], y[:, :-1])
+    assert "mine" in data.summary()
+
+
+def test_windows_are_drawn_in_another_order_each_epoch(tmp_path):
+    data = text_data(tmp_path, batch_size=4, seq_len=8, windows="shuffled")
+    loader = data.train_dataloader()
+    first, second = ([data.on_after_batch_transfer(b, 0) for b in loader] for _ in range(2))
+    assert not torch.equal(first[0][0], second[0][0])
+    for x, y in first:
+        assert torch.equal(x[:, 1:], y[:, :-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seq_len": 0}, "data.seq_len=0"),
+        ({"windows": "random"}, "streams or shuffled"),
+        ({"eval_context": -1}, "give 0 or more"),
+        ({"batch_size": 5000}, "too few"),
+    ],
+)
+def test_impossible_settings(tmp_path, arguments, message):
+    with pytest.raises(ZooError, match=message):
+        text_data(tmp_path, **arguments).train_dataloader()
+
+
+def test_name_or_file():
+    with pytest.raises(ZooError, match=r"data.file=PATH"):
+        TextData(None, 10)
+    with pytest.raises(ZooError, match="is unknown; valid: shakespeare"):
+        TextData("hamlet", 10)

@@ -1,0 +1,105 @@
+"""What TensorBoard shows of a recurrent language model: what it writes, how far gradients reach, what its gates do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from zoo.callbacks.tensorboard import writer_of
+from zoo.models.cells import gates
+from zoo.models.recurrent import Recurrent
+from zoo.sample import encoded_prompt, sample, text_of
+from zoo.tasks.language import Language
+
+
+class OnValidation(Callback):
+    """Shows something of a recurrent language model, or of a tagger of tokens, after each validation."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model: Any = pl_module.model
+        writer = writer_of(trainer)
+        reads_tokens = isinstance(model, Recurrent) and model.embedding is not None
+        if writer and not trainer.sanity_checking and reads_tokens and isinstance(pl_module, Language):
+            mode = model.training
+            with torch.random.fork_rng():
+                self.show(writer, trainer, pl_module, model.eval())
+            model.train(mode)
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
+        raise NotImplementedError
+
+
+class Samples(OnValidation):
+    """What the model writes after some prompts, always with the same random numbers.
+
+    Args:
+        prompts: texts that it goes on with.
+        length: tokens of each.
+        temperature: see ``zoo.sample.sample``.
+    """
+
+    def __init__(self, prompts: Sequence[str], length: int = 300, temperature: float = 0.8):
+        self.prompts, self.length, self.temperature = list(prompts), length, temperature
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
+        tokenizer: Any = getattr(trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
+        for i, prompt in enumerate(self.prompts if tokenizer else []):
+            tokens = encoded_prompt(tokenizer, prompt, strict=False).to(task.device)
+            drawn = sample(model, tokens, self.length, self.temperature, seed=i)
+            text = prompt + "".join(text_of(tokenizer, drawn))
+            lines = "".join(f"    {line}\n" for line in text.splitlines())  # a block of code, in Markdown
+            writer.add_text(f"samples/{prompt.strip() or 'start'}", lines, trainer.global_step)
+
+
+class ThroughTime(OnValidation):
+    """The norm of the gradient of one step's loss with respect to the inputs of the steps before it (lecture 16.6)."""
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
+        x, y = trainer.datamodule.sample(8, "val")  # type: ignore[attr-defined]
+        norms = through_time(model, x.to(task.device), y.to(task.device))
+        figure = Figure(figsize=(6, 3.4), dpi=100, layout="tight")
+        axes = figure.subplots()
+        axes.semilogy(range(len(norms) - 1, -1, -1), norms.clamp(min=1e-30).tolist())
+        axes.set(xlabel="steps back", ylabel="‖∂ loss of a step / ∂ input‖")
+        axes.grid(alpha=0.3)
+        writer.add_figure("gradient/through_time", figure, trainer.global_step, close=False)
+
+
+def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
+    """‖∂ℓ_T / ∂x_t‖ for t = 1 … T, (T,), the mean over a batch; ℓ_T is the last step's loss, x_t what layers read."""
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # whose kernels have no backward in eval mode
+        read = model.embed(x).detach().requires_grad_()
+        features, _ = model.trunk(read)
+        loss = F.cross_entropy(model.head(features[:, -1]).float(), y[:, -1], reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, read)  # (B, T, E)
+    return gradient.norm(dim=2).mean(0).cpu()
+
+
+class Gates(OnValidation):
+    """The first layer's gates over some text: a row a unit, a column a step, white where open.
+
+    Args:
+        steps: of the text.
+        units: shown, the first.
+    """
+
+    def __init__(self, steps: int = 96, units: int = 48):
+        self.steps, self.units = steps, units
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        x = data.sample(1, "val")[0][:, : self.steps].to(task.device)
+        found = gates(model.layers[0][0], model.embed(x))  # type: ignore[index]
+        figure = Figure(figsize=(10, 2.6 * len(found)), dpi=80, layout="tight")
+        low = -1.0 if "h" in found else 0.0  # the simple RNN has no gate, and shows its state
+        for axes, (name, values) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
+            axes.imshow(values.T[: self.units].float().cpu().numpy(), cmap="gray", vmin=low, vmax=1, aspect="auto")
+            axes.set(ylabel=f"{name}, units", yticks=[])
+            tokenizer = getattr(data, "tokenizer", None)
+            if tokenizer is not None and data.level == "char":
+                axes.set_xticks(range(x.shape[1]), [tokenizer.decode([t]) for t in x[0].tolist()], fontsize=6)
+        writer.add_figure("gates/first_layer", figure, trainer.global_step, close=False)

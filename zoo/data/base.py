@@ -1,0 +1,48 @@
+"""What data in memory have in common: their place among processes, shortened epochs, and an exact resume."""
+
+from typing import Any
+
+from lightning import LightningDataModule
+
+from zoo.data.loader import Loader
+from zoo.errors import ZooError
+
+
+class MemoryData(LightningDataModule):
+    """Data whose training batches come from a ``Loader``; a subclass makes it, and ``training`` sets it up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._train_loader: Loader | None = None
+        self._position: dict[str, int] | None = None
+
+    def processes(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise a ``ZooError`` unless a batch can be parted among the processes."""
+        _, world_size = self.processes()
+        if batch_size % world_size:
+            raise ZooError(f"data.batch_size={batch_size} is not valid: give a multiple of the {world_size} processes")
+
+    def training(self, loader: Loader) -> Loader:
+        """The loader of the training batches, where a resumed run stopped, and as short as the trainer has it."""
+        if self.trainer:
+            loader.repeat = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+            # Lightning stops there too, but only a loader that knows of it ends its epoch
+            limit, batches = self.trainer.limit_train_batches, len(loader)
+            loader.limit = int(limit * batches) if isinstance(limit, float) else limit
+        if self._position is not None:
+            loader.load_state_dict(self._position)
+            self._position = None
+        self._train_loader = loader
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the order of the examples the training is; Lightning keeps a loader's own state mid-epoch only."""
+        return self._train_loader.state_dict() if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self._position = state_dict or None

@@ -1,0 +1,208 @@
+"""Text for language models: a corpus's parts as tokens, read as streams or in windows."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from zoo.build import build
+from zoo.data import corpora, tokens
+from zoo.data.base import MemoryData
+from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
+from zoo.data.tokens import Tokenizer
+from zoo.errors import ZooError
+
+
+class TextData(MemoryData):
+    """A text, tokenised, for a model that predicts the next token.
+
+    The vocabulary is the training part's. A corpus without a validation part of its own gives the end of its training
+    text; its test part is used by ``test`` alone.
+
+    Args:
+        name: one of ``zoo.data.corpora.CORPORA``, or null with a file of your own.
+        vocab_size: tokens of the vocabulary, by which models are sized; checked.
+        file: a text of your own in UTF-8. Its last tenth is for test, and the tenth before it for validation.
+        level: what a token is: "char", "byte", "word" or "bpe".
+        most: tokens of the vocabulary at most; null takes every character or word, and 1024 for bpe.
+        tokenizer: take that of a weight, by its name or file, as for training it further on another text; null makes
+            one from the training text.
+        num_classes, in_features, read: what a model predicts and takes: vocab_size, null and "each".
+        batch_size: streams, or windows an update.
+        seq_len: tokens of a stretch or window, through which gradients go.
+        windows: "streams" read on from batch to batch, with the state carried; "shuffled" ones begin anew.
+        eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
+            ``zoo.data.loader.Evaluation``.
+        val_size: characters of the end of the training text for validation, where the corpus has no part for it; 0
+            trains on all.
+        seed: of the order.
+        root: the folder of the data; null is the clone's ``data/`` or the user's cache.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        vocab_size: int,
+        file: str | None = None,
+        level: Literal["char", "byte", "word", "bpe"] = "char",
+        most: int | None = None,
+        tokenizer: str | Tokenizer | None = None,
+        num_classes: int | None = None,
+        in_features: None = None,
+        read: Literal["each"] = "each",
+        batch_size: int = 64,
+        seq_len: int = 128,
+        windows: Literal["streams", "shuffled"] = "streams",
+        eval_batch_size: int = 16,
+        eval_context: int = 256,
+        val_size: int = 50_000,
+        seed: int = 0,
+        root: str | None = None,
+    ):
+        super().__init__()
+        for key, value in (("batch_size", batch_size), ("seq_len", seq_len), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ZooError(f"data.{key}={value} is not valid: give a positive number")
+        if eval_context < 0 or val_size < 0:
+            raise ZooError(f"data.eval_context={eval_context}, data.val_size={val_size}: give 0 or more")
+        if windows not in ("streams", "shuffled"):
+            raise ZooError(f"data.windows={windows} is not valid: give streams or shuffled")
+        self.source = source(name, file, root)
+        self.name: str = name or Path(str(file)).stem  # type: ignore[assignment]  Lightning's own is str | None
+        self.vocab_size, self.num_classes = vocab_size, vocab_size if num_classes is None else num_classes
+        self.in_features, self.read = in_features, read
+        self.level, self.most, self.val_size = level, most, val_size
+        self.batch_size, self.seq_len, self.windows = batch_size, seq_len, windows
+        self.eval_batch_size, self.eval_context = eval_batch_size, eval_context
+        self.seed = seed
+        self.tokenizer: Tokenizer = (
+            tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size)
+        )
+        self.texts: dict[str, str] = {}
+        self.splits: dict[str, Tensor] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the text and tokenise its parts."""
+        if self.splits:
+            return
+        held = len(self.tokenizer.vocabulary)
+        if held != self.vocab_size:
+            raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
+        self.put(parts(*self.source, self.val_size))
+
+    def put(self, texts: dict[str, str]) -> None:
+        """Take these texts for the parts."""
+        self.texts = texts
+        self.splits = {part: self.tokenizer.encode(text) for part, text in texts.items()}
+        for part, encoded in self.splits.items():
+            if texts[part] and len(encoded) < 2:
+                raise ZooError(f"{self.name}: its {part} part has {len(encoded)} tokens; give a longer text")
+
+    def train_dataloader(self) -> Loader:
+        """The training part; a resumed run goes on where it stopped."""
+        self.check_batch_size(self.batch_size)
+        encoded = self.splits["train"]
+        needed = self.seq_len + (self.batch_size if self.windows == "streams" else 1)
+        if len(encoded) <= needed:
+            raise ZooError(
+                f"{self.name}: {len(encoded)} training tokens are too few for data.batch_size={self.batch_size} and "
+                f"data.seq_len={self.seq_len}; give smaller ones"
+            )
+        if self.windows == "streams":
+            return self.training(StreamLoader(encoded, self.batch_size, self.seq_len, self.seed, *self.processes()))
+        windows = encoded.unfold(0, self.seq_len + 1, self.seq_len)  # a view, (n, seq_len + 1)
+        return self.training(BatchLoader((windows,), self.batch_size, True, self.seed, *self.processes()))
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The validation part, every token once; nothing where there is none."""
+        return self.evaluation("val") if len(self.splits["val"]) else []
+
+    def test_dataloader(self) -> Loader:
+        """The test part, every token once."""
+        return self.evaluation("test")
+
+    def evaluation(self, part: str) -> Loader:
+        return Evaluation(self.splits[part], self.eval_batch_size, max(self.seq_len, 256), self.eval_context)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """A batch as (x, y), int64 (B, T) each: y is the token after each of x, or -100."""
+        if len(batch) == 1:  # windows
+            return batch[0][:, :-1], batch[0][:, 1:]
+        return batch
+
+    # --- what a run says of its data --------------------------------------------------------------------------------
+
+    def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
+        """The first n stretches of a part: tokens, and the tokens after them, int64 (n, T) each."""
+        encoded = self.splits[split]
+        length = max(1, min(self.seq_len, (len(encoded) - 1) // n))
+        rows = encoded.unfold(0, length + 1, length)[:n]
+        return rows[:, :-1], rows[:, 1:]
+
+    def units(self, part: str) -> tuple[int, int]:
+        """The characters and the words of a part, all but those of the first token, which is not predicted."""
+        text = self.texts[part]
+        first = len(self.tokenizer.decode(self.splits[part][:1].tolist()))
+        words = len(text.split()) + (text.count("\n") if self.level == "word" else 0)
+        return max(1, len(text) - first), max(1, words - (self.level == "word"))
+
+    def summary(self) -> str:
+        """One line: the sizes of the parts."""
+        n, v, t = (f"{len(self.splits[part]):,}" for part in ("train", "val", "test"))
+        return f"{self.name}: {n} training, {v} validation, {t} test tokens ({self.level}), {self.vocab_size} different"
+
+    def card(self) -> dict[str, Any]:
+        """What a card says of a model's inputs: its tokenizer, with the vocabulary."""
+        return {"preprocess": self.tokenizer.config()}
+
+
+Source = tuple[str | None, str | None, str | None]  # a corpus's name, or a file, and the folder of the data
+
+
+def source(name: str | None, file: str | None, root: str | None) -> Source:
+    """Where a text is; a ``ZooError`` unless it is a corpus or a file."""
+    if (name is None) == (file is None):
+        raise ZooError(f"data=text_file needs data.file=PATH; a corpus is data.name=: {', '.join(corpora.CORPORA)}")
+    return name, file, str(Path(root).expanduser()) if root else None
+
+
+def parts(name: str | None, file: str | None, root: str | None, val_size: int) -> dict[str, str]:
+    """The texts "train", "val" and "test"."""
+    if file is not None:
+        text = corpora.read_text(Path(file).expanduser())
+        tenth = len(text) // 10
+        found = {"train": text[: len(text) - 2 * tenth], "test": text[len(text) - tenth :]}
+        found["val"] = text[len(text) - 2 * tenth : len(text) - tenth]
+        return found
+    found = dict(corpora.load(str(name), Path(root) if root else None))
+    if "val" not in found:
+        train = found["train"]
+        if val_size >= len(train):
+            raise ZooError(f"data.val_size={val_size} is not valid: {name} has {len(train)} characters for training")
+        found["train"], found["val"] = train[: len(train) - val_size], train[len(train) - val_size :]
+    return found
+
+
+@lru_cache(maxsize=4)
+def known_tokenizer(
+    name: str | None, file: str | None, root: str | None, level: str, most: int | None, val_size: int
+) -> Tokenizer:
+    """The tokenizer of a training text."""
+    return tokens.fit(level, parts(name, file, root, val_size)["train"], most)
+
+
+def tokenizer_of(weight: str | Tokenizer) -> Tokenizer:
+    """The tokenizer of a shipped weight or a checkpoint."""
+    from zoo.pretrained import read
+
+    return build(read(weight)[0].preprocess, "preprocess") if isinstance(weight, str) else weight
+
+
+def vocab_size(*, _parent_: Any) -> int:
+    """For configs: the tokens that a text has, from the settings beside it."""
+    data = {key: _parent_.get(key) for key in ("name", "file", "root", "level", "most", "val_size", "tokenizer")}
+    if data["tokenizer"]:
+        return len(tokenizer_of(data["tokenizer"]).vocabulary)
+    where = source(data["name"], data["file"], data["root"])
+    return len(known_tokenizer(*where, data["level"], data["most"], data["val_size"]).vocabulary)

@@ -1,0 +1,155 @@
+"""Recurrent networks for language models, classifiers and taggers of sequences: one trunk, two ways to read it.
+
+Lecture 16.6. Embedding (of tokens) or the numbers themselves, layers of ``zoo.models.cells``, a linear head. With
+``read="each"`` there is an output a step: the next token of a language model, or a tag; with "last" one for the
+whole.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo import layers
+from zoo.errors import ZooError
+from zoo.models import cells
+from zoo.models.cells import State
+
+
+class Recurrent(nn.Module):
+    """Layers of simple RNN, GRU or LSTM, and a linear head.
+
+    Args:
+        num_classes: size of the output: of the vocabulary, tags or classes; 0 gives the trunk's features.
+        vocab_size: tokens that an input may be, int64 (B, T); null for inputs of numbers, float32 (B, T, in_features).
+        in_features: numbers a step, where the input is no tokens.
+        cell: "rnn", "gru" or "lstm".
+        hidden: units of a layer, in each direction.
+        depth: layers.
+        read: an output "each" step, or of the "last" alone.
+        bidirectional: a second run of every layer from the end to the start; not for a language model, which it would
+            let see what it is to predict.
+        embedding: numbers a token becomes; null is ``hidden``.
+        tied: the head's matrix is the embedding's (Press & Wolf 2017, Inan et al. 2017).
+        dropout: on each layer's input but the first's, and on the last's output, never from step to step (Zaremba et
+            al. 2014, section 3.1).
+        variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
+        embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
+        recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; for backend="reference".
+        orthogonal, forget_bias: how the layers begin; see ``zoo.models.cells.initialise``.
+        backend: "torch", its kernels, or "reference", the equations; weights are the same for both.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        vocab_size: int | None = None,
+        in_features: int | None = None,
+        cell: Literal["rnn", "gru", "lstm"] = "lstm",
+        hidden: int = 256,
+        depth: int = 1,
+        read: Literal["each", "last"] = "each",
+        bidirectional: bool = False,
+        embedding: int | None = None,
+        tied: bool = False,
+        dropout: float = 0.0,
+        variational: bool = False,
+        embedding_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        layer_norm: bool = False,
+        peephole: bool = False,
+        reset: Literal["before", "after"] = "after",
+        orthogonal: bool = False,
+        forget_bias: float | None = None,
+        backend: Literal["torch", "reference"] = "torch",
+    ):
+        super().__init__()
+        if (vocab_size is None) == (in_features is None):
+            raise ZooError("give model.vocab_size for tokens, or model.in_features for numbers, and not both")
+        self.hidden, self.read, self.variational, self.bidirectional = hidden, read, variational, bidirectional
+        self.dropout, self.embedding_dropout = dropout, embedding_dropout
+        width = in_features or embedding or hidden
+        self.embedding = None if vocab_size is None else nn.Embedding(vocab_size, width)
+        directions = 2 if bidirectional else 1
+        options = {
+            "recurrent_dropout": recurrent_dropout,
+            "layer_norm": layer_norm,
+            "peephole": peephole,
+            "reset": reset,
+        }
+        self.layers = nn.ModuleList()
+        for i in range(depth):
+            size = directions * hidden if i else width
+            pair = [cells.layer(cell, size, hidden, backend, **options) for _ in range(directions)]
+            for one in pair:
+                cells.initialise(one, orthogonal, forget_bias)
+            self.layers.append(nn.ModuleList(pair))
+        self.head: nn.Module
+        if not tied:
+            self.head = layers.head(directions * hidden, num_classes)
+        elif self.embedding is None or vocab_size != num_classes or width != directions * hidden:
+            raise ZooError(
+                f"tied=true needs as many classes as tokens, and an embedding as wide as the last layer: got "
+                f"{num_classes} and {vocab_size}, {width} and {directions * hidden}"
+            )
+        else:
+            self.head = Tied(self.embedding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, T, num_classes), or with read="last" (B, num_classes)."""
+        return self.forward_with_state(x)[0]
+
+    def forward_with_state(self, x: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        """The logits, and the state after the last step, from which the next call can go on.
+
+        Args:
+            x: int64 (B, T), or float32 (B, T, in_features).
+            state: a former call's, of the same B; None is zeros. For a bidirectional net, none: it has no next call.
+        """
+        features, after = self.trunk(self.embed(x), state)  # (B, T, H)
+        if self.read == "last":
+            # backwards, the last step of the run is the first of the sequence
+            forwards, *back = features.split(self.hidden, -1)
+            features = torch.cat([forwards[:, -1], *(b[:, 0] for b in back)], -1)  # (B, H)
+        return self.head(features), after
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the first layer reads: of tokens (B, T) their embeddings (B, T, E); numbers as they are."""
+        if self.embedding is None:
+            return x
+        weight = self.embedding.weight
+        if self.training and self.embedding_dropout:  # the rows of some tokens are zero
+            weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.embedding_dropout)
+        return F.embedding(x, weight)
+
+    def trunk(self, x: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        """From ``embed``'s output, the features of every step, (B, T, hidden · directions), and the last state."""
+        after = []
+        for i, pair in enumerate(self.layers):
+            if i:
+                x = self.drop(x)
+            forwards, *backwards = pair  # type: ignore[misc]
+            out, last = cells.run(forwards, x, state[i] if state else None)
+            after.append(last)
+            outs = [out, *(cells.run(back, x.flip(1))[0].flip(1) for back in backwards)]
+            x = torch.cat(outs, -1) if backwards else out  # (B, T, H · directions)
+        return self.drop(x), after
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout of (B, T, H), where ``variational`` of the same units in all T."""
+        if not self.variational:
+            return F.dropout(x, self.dropout, self.training)
+        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.dropout, self.training)
+
+
+class Tied(nn.Module):
+    """A linear head whose matrix is an embedding's: (…, E) -> (…, V)."""
+
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self.borrowed = [embedding]  # in a list, so that the matrix is not one of this module's own too
+        self.bias = nn.Parameter(torch.zeros(len(embedding.weight)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.borrowed[0].weight, self.bias)
