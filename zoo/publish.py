@@ -116,7 +116,8 @@ def results_table() -> str:
         "again. Mean ± standard deviation are over the seeds of the last column; the weights shipped, and the minutes",
         "of training, are the first seed's.",
         "Studies: transfer [from MNIST to Fashion-MNIST](docs/transfer.md), between the halves of CIFAR-10's classes "
-        "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)); "
+        "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)), "
+        "[from CIFAR-10 to Fashion-MNIST](docs/transfer_cifar10_to_fashion.md); "
         "[speed](benchmarks/README.md).",
         "",
         "| weights | data | parameters | test | error | error, mean ± sd | published | minutes | seeds |",
