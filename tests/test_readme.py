@@ -30,7 +30,8 @@ def pictures(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", [line for line in TRAIN if not any(word in line for word in NEEDS_MORE)])
-def test_training_commands(run_train, line):
+def test_training_commands(run_train, tmp_path, line):
+    (tmp_path / "my.txt").write_text("A text of my own. " * 2000)
     arguments = shlex.split(line, comments=True)[2:]
     if "debug=overfit" in arguments:
         arguments.append("trainer.max_epochs=2")

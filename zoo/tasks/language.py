@@ -124,7 +124,9 @@ class Language(Task):
         self.measure(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.measured("val"), prog_bar=True)
+        metrics = self.measured("val")
+        self.log("val/loss", metrics.pop("val/loss"), prog_bar=True)
+        self.log_dict(metrics)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
