@@ -75,8 +75,8 @@ STUDIES = {
         "resnet20_cifar10",
         500,
         "Photographs help to learn garments, which are grey and have no background: fine-tuning gains 4 to 7 points\n"
-        "over scratch. Held still, the features of photographs are worse than those learned from ten garments a class. The\n"
-        "gains are smaller than between halves of CIFAR-10, whose two tasks are of one kind.",
+        "over scratch. Held still, the features of photographs are worse than those learned from ten garments a class.\n"
+        "The gains are smaller than between halves of CIFAR-10, whose two tasks are of one kind.",
     ),
 }
 TEXT = """# Transfer from {study.title}
