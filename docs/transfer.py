@@ -75,7 +75,7 @@ STUDIES = {
         "resnet20_cifar10",
         500,
         "Photographs help to learn garments, which are grey and have no background: fine-tuning gains 4 to 7 points\n"
-        "over scratch. Held still, the features of photographs are worse than those learned from ten garments a class.\n"
+        "over scratch. Held still, the features of photographs are worse than what ten garments a class teach.\n"
         "The gains are smaller than between halves of CIFAR-10, whose two tasks are of one kind.",
     ),
 }
