@@ -245,6 +245,22 @@ def test_runs_that_differ_in_seed_alone(run, fails, shipped, measured):
     assert "same seed" in fails("publish", "x", "run0", "again")
 
 
+def test_half_precision_on_disk(run, fails, shipped, measured):
+    """The file is half as large, the model is in float32 again; no file where the metric moves."""
+    write_run("run0")
+    run("publish", "x", "run0")
+    whole, model = (cards.WEIGHTS / "x.safetensors").stat().st_size, zoo.load("x")
+    assert run("publish", "x", "run0", "--half")[0] == 0
+    half, again = (cards.WEIGHTS / "x.safetensors").stat().st_size, zoo.load("x")
+    assert 0.5 < half / whole < 0.6
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        assert q.dtype == torch.float32
+        assert torch.equal(q, p.half().float())
+    measured["accuracy"] = 0.49
+    assert "in half precision accuracy is 49.00%, not 50.00%" in fails("publish", "x", "run0", "--half")
+    assert Card.read(cards.shipped()["x"]).metrics == {"accuracy": 0.5}
+
+
 def test_the_tested_checkpoint(fails, run, shipped, measured):
     """It is the selected one, and still in the state that was tested."""
     write_run("best", select="best")

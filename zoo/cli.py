@@ -73,6 +73,12 @@ def info(name: AnyName, trust: Trust = None) -> None:
     console.print(layer_table(model, model.preprocess.random_input(1)))
 
 
+def shortened(value: Any, most: int = 300) -> str:
+    """A value for people: of a long one, as a vocabulary, the beginning."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
 def card_table(card: Card) -> Table:
     """A card for people."""
     table = Table("", "", show_header=False)
@@ -84,7 +90,7 @@ def card_table(card: Card) -> Table:
         mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
         table.add_row(f"{card.metric} over seeds", f"{mean} ± {spread} ({len(card.runs)} runs)")
     for key in ("model", "task", "data", "preprocess"):
-        table.add_row(key, ", ".join(f"{k}={v}" for k, v in getattr(card, key).items()))
+        table.add_row(key, ", ".join(f"{k}={shortened(v)}" for k, v in getattr(card, key).items()))
     if card.classes:
         table.add_row("classes", ", ".join(map(str, card.classes)))
     return table
@@ -227,11 +233,12 @@ def publish(
     name: str,
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
     note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
+    half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.publish import publish as write
 
-    card = write(name, runs, note)
+    card = write(name, runs, note, half)
     mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
     console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")
 

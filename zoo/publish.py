@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.card import Card, shipped, show
 from zoo.errors import ZooError
@@ -27,14 +28,21 @@ MAY_DIFFER = {
 }  # fmt: skip
 
 
-def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
+MOVED = 1e-3  # how much of a metric half precision may change
+
+
+def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False) -> Card:
     """Ship the weights of the first run, with the metrics of all.
 
     The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
 
+    Args:
+        note: see ``Card``.
+        half: round the weights to float16, for a file of half the size; ``load`` gives float32 again.
+
     Raises:
         ZooError: a run without test metrics, runs of different settings or of the same seed, or a task that does not
-            measure what the card shows first.
+            measure what the card shows first; rounding that would change that by more than a thousandth.
     """
     checkpoints = [tested_checkpoint(run) for run in runs]
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
@@ -54,12 +62,20 @@ def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
     card.name, card.note = name, note
+    weights = {key: rounded(tensor) if half else tensor for key, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)  # the card says what the file reaches
     card.metrics = measure(model, card)
     if card.metric not in card.metrics:
         raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
     for run, seed in zip(runs, seeds, strict=True):
         card.runs.append({"seed": seed, **{k: v for k, v in tested_metrics(run).items() if k in card.metrics}})
-    content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
+    shown, before = card.metrics[card.metric], card.runs[0].get(card.metric)
+    if half and before is not None and abs(shown - before) > MOVED * abs(before):
+        raise ZooError(
+            f"in half precision {card.metric} is {show(card.metric, shown)}, not {show(card.metric, before)} as the "
+            f"run measured; publish {name} without --half"
+        )
+    content = save({key: tensor.contiguous() for key, tensor in weights.items()})
     card.sha256 = hashlib.sha256(content).hexdigest()
     WEIGHTS.mkdir(exist_ok=True)
     part = WEIGHTS / f".{name}.safetensors"
@@ -67,6 +83,12 @@ def publish(name: str, runs: Sequence[Path], note: str = "") -> Card:
     os.replace(part, WEIGHTS / f"{name}.safetensors")
     card.save(WEIGHTS / f"{name}.json")
     return card
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """In half precision, if it holds real numbers; what is beyond its range stays as it is."""
+    fits = tensor.dtype == torch.float32 and bool(tensor.abs().max() <= torch.finfo(torch.float16).max)
+    return tensor.half() if fits else tensor
 
 
 def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
