@@ -428,7 +428,7 @@ def test_a_card_survives_its_file(tmp_path):
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
 
-# Least accuracy, as a mean over the seeds. LeNet-5 of 1998: its published error is 0.95 %, and a margin.
+# Least accuracy, or most loss in nats, as a mean over the seeds. LeNet-5 of 1998: its published error is 0.95 %, and a margin.
 GOALS = {
     "linear_mnist": 0.924,
     "mlp_mnist": 1 - 0.0110,
@@ -442,7 +442,9 @@ GOALS = {
     "cuda_convnet_cifar10": 0.82,
     "alexnet_cifar10": 0.88,
     "googlenet_cifar10": 0.91,
+    "lstm_mnist_rows": 0.985,
 }
+MOST = {"lstm_tiny_shakespeare": 1.52}
 each_shipped = pytest.mark.parametrize("name", zoo.list_weights())
 
 
@@ -462,16 +464,22 @@ def test_a_shipped_card_is_complete(name):
     assert "/" not in card.command  # a path would be of the machine that made it
     seeds = Counter(int(run["seed"]) for run in card.runs)
     assert len(seeds) == len(card.runs) >= (3 if card.minutes < 10 else 1)
-    assert all({"accuracy", "f1", "loss"} <= set(run) for run in [card.metrics, *card.runs])
     assert card.metrics["accuracy"] == pytest.approx(card.runs[0]["accuracy"], abs=5e-4)
-    assert all(card.data[key] == card.preprocess[key] for key in ("mean", "std", "image_size"))
-    assert 1 < card.data["num_classes"] == len(card.classes) == len(set(card.classes))
+    if card.data["_target_"].endswith("TextData"):
+        needed = {"accuracy", "loss", "bits_per_character", "perplexity_per_word"}
+        outputs = zoo.load(name).preprocess.vocabulary
+    else:
+        needed, outputs = {"accuracy", "f1", "loss"}, card.classes
+        assert all(card.data[key] == card.preprocess[key] for key in ("mean", "std", "image_size"))
+    assert all(needed <= set(run) for run in [card.metrics, *card.runs])
+    assert 1 < card.data["num_classes"] == len(outputs) == len(set(outputs))
 
 
 @each_shipped
 def test_a_shipped_weight_meets_its_goal(name):
-    mean, _ = Card.read(cards.shipped()[name]).mean_and_spread("accuracy")
-    assert mean >= GOALS.get(name, 0)
+    card = Card.read(cards.shipped()[name])
+    assert card.mean_and_spread("accuracy")[0] >= GOALS.get(name, 0)
+    assert card.mean_and_spread("loss")[0] <= MOST.get(name, float("inf"))
 
 
 @each_shipped
@@ -483,7 +491,7 @@ def test_a_shipped_weight_loads(name):
         assert model.card.parameters < 100_000
     assert all(p.isfinite().all() for p in model.parameters())
     x = model.preprocess.random_input(3)
-    assert model(x).shape == (3, len(model.classes))
+    assert model(x).shape == ((3, len(model.classes)) if model.classes else (*x.shape, model.card.data["num_classes"]))
     assert torch.equal(model(x), again(x))
 
 
@@ -501,4 +509,4 @@ def test_a_shipped_weight_knows_its_digits(name):
 
 def test_every_goal_has_an_experiment():
     experiments = {path.stem for path in (REPO / "configs/experiment").glob("*.yaml")}
-    assert set(GOALS) <= experiments
+    assert {*GOALS, *MOST} <= experiments
