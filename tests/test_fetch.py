@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from tests.data_helpers import fails, fetchers, idx, out_of_reach, png, write
-from zoo.data import fetch, readers, sources
+from zoo.data import corpora, fetch, readers, sources
+from zoo.errors import ZooError
 
 # --- fetching -------------------------------------------------------------------------------------------------------
 
@@ -282,3 +283,24 @@ def test_client_that_fails(monkeypatch, tmp_path, stderr, said):
     assert str(error.value).startswith("client fetch x: ")
     assert said in str(error.value)
     assert "complete log" not in str(error.value)
+
+
+def test_a_corpus_is_fetched_once_and_checked(host, tmp_path, monkeypatch, capfd):
+    """Its files come whole or not at all; one that was altered is named, and a host that fails says where to put it."""
+    text = b"the cat\n" * 300
+    digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    corpus = corpora.Corpus(lambda folder: {"train": (folder / "a.txt").read_text()}, {"a.txt": digest}, host.url)
+    monkeypatch.setitem(corpora.CORPORA, "mine", corpus)
+    host.answers = [404]
+    with pytest.raises(ZooError, match=rf"mine could not be fetched .* Put a.txt from {host.url} into .*mine"):
+        corpora.load("mine", tmp_path)
+    assert list((tmp_path / "mine").iterdir()) == []
+    host.answers = [text]
+    host.asked = 0
+    for _ in range(2):
+        assert corpora.load("mine", tmp_path)["train"] == text.decode()
+    assert host.asked == 1
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.txt"]
+    (tmp_path / "mine" / "a.txt").write_bytes(text[1:])
+    with pytest.raises(ZooError, match=r"a\.txt is truncated or altered \(its sha256 is not mine's\)"):
+        corpora.load("mine", tmp_path)

@@ -428,7 +428,8 @@ def test_a_card_survives_its_file(tmp_path):
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
 
-# Least accuracy, or most loss in nats, as a mean over the seeds. LeNet-5 of 1998: its published error is 0.95 %, and a margin.
+# Least accuracy, or most loss in nats, as a mean over the seeds. LeNet-5 of 1998: its published error is 0.95 %,
+# and a margin.
 GOALS = {
     "linear_mnist": 0.924,
     "mlp_mnist": 1 - 0.0110,

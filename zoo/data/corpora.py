@@ -2,10 +2,12 @@
 
 import hashlib
 import lzma
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
@@ -103,13 +105,16 @@ def load(name: str, root: Path | None = None) -> Parts:
 
 
 def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
-    """Bring a corpus's files into its folder."""
+    """Bring a corpus's files into its folder, each whole: other processes of the run may look there, or fetch too."""
     from zoo.data.fetch import Unavailable, download
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plain = [(file, corpus.files[file].removeprefix("md5:")) for file in files]
-        download([corpus.place], [(file, None if ":" in digest else digest) for file, digest in plain], folder)
+        with TemporaryDirectory(prefix=".part", dir=folder) as part:
+            download([corpus.place], [(f, None if ":" in digest else digest) for f, digest in plain], Path(part))
+            for file in files:
+                os.replace(Path(part) / file, folder / file)
     except Unavailable as error:
         raise ZooError(
             f"{name} could not be fetched ({error}). Put {', '.join(files)} from {corpus.place} into {folder} and run "
