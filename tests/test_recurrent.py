@@ -136,6 +136,24 @@ def test_initial_values():
     assert torch.equal(gru.bias_ih_l0, before)
 
 
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_chrono_initial_values(backend):
+    """With a state and inputs of 0, a unit keeps all but 1/(1 + u) of its memory a step, u from 1 to T - 1."""
+    for cell, keeps in {"lstm": lambda g: g["f"], "gru": lambda g: 1 - g["z"]}.items():
+        one = layer(cell, 3, 500, backend)
+        initialise(one, orthogonal=True, forget_bias=None, chrono=100)
+        found = gates(one, torch.zeros(1, 1, 3))
+        spans = 1 / (1 - keeps(found)[0])
+        assert 2 <= spans.min() < 5
+        assert 95 < spans.max() <= 100
+        assert spans.mean().item() == pytest.approx(51, abs=5)
+        if cell == "lstm":
+            torch.testing.assert_close(found["i"], 1 - found["f"])
+    for wrong in ({"chrono": 2}, {"chrono": 100, "forget_bias": 1.0}):
+        with pytest.raises(ZooError, match="3 steps or more, and one of the two alone"):
+            zoo.create("lstm", num_classes=2, in_features=1, hidden=4, **wrong)
+
+
 @pytest.mark.parametrize(("cell", "names"), [("rnn", {"h"}), ("gru", {"z", "r"}), ("lstm", {"i", "f", "o"})])
 def test_gates_are_those_of_the_layer(cell, names):
     """Of either backend the same; with W = 0 a gate is σ of its bias."""

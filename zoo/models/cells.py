@@ -225,7 +225,7 @@ def run(layer: Layer, x: Tensor, state: State | None = None) -> tuple[Tensor, St
     return output, tuple(s[0] for s in (after if several else (after,)))
 
 
-def initialise(layer: Any, orthogonal: bool, forget_bias: float | None) -> None:
+def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: int | None = None) -> None:
     """Fill a layer anew.
 
     Args:
@@ -234,18 +234,33 @@ def initialise(layer: Any, orthogonal: bool, forget_bias: float | None) -> None:
             torch's, uniform to ±1/√hidden.
         forget_bias: of the LSTM's forget gate, so that it remembers at first (Gers et al. 2000, Jozefowicz et al. 2015
             take 1); the GRU's z and the simple RNN have none. Null leaves it.
+        chrono: the most steps that something is to be remembered, T. A unit's gates begin so that it keeps what it has
+            for u steps, u drawn from [1, T − 1]: the LSTM's f with the bias log u, its i with − log u, and the GRU's
+            1 − z with log u (Tallec & Ollivier 2018, equation 16). Null leaves them; the simple RNN has no gates.
+
+    Raises:
+        ZooError: both of the last two, or a chrono that is less than 3.
     """
+    if chrono is not None and (chrono < 3 or forget_bias is not None):
+        raise ZooError(f"chrono={chrono} with forget_bias={forget_bias}: give 3 steps or more, and one of the two alone")
+    hidden = layer.weight_hh_l0.shape[1]
+    biases: dict[int, Tensor | float] = {}  # by the gate's place in the parameters
+    lstm, gru = isinstance(layer, (LSTM, nn.LSTM)), isinstance(layer, (GRU, nn.GRU))
+    if lstm and forget_bias is not None:
+        biases = {1: forget_bias}
+    elif chrono is not None and (lstm or gru):
+        kept = torch.empty(hidden).uniform_(1, chrono - 1).log()
+        biases = {0: -kept, 1: kept} if lstm else {1: kept}
     with torch.no_grad():
-        hidden = layer.weight_hh_l0.shape[1]
         if orthogonal:
             for w_h, w_x in zip(layer.weight_hh_l0.split(hidden), layer.weight_ih_l0.split(hidden), strict=True):
                 nn.init.orthogonal_(w_h)
                 nn.init.xavier_uniform_(w_x)
             layer.bias_ih_l0.zero_()
             layer.bias_hh_l0.zero_()
-        if forget_bias is not None and isinstance(layer, (LSTM, nn.LSTM)):
-            layer.bias_ih_l0.view(4, hidden)[1].fill_(forget_bias)  # type: ignore[operator]
-            layer.bias_hh_l0.view(4, hidden)[1].zero_()  # type: ignore[operator]
+        for gate, value in biases.items():
+            layer.bias_ih_l0.view(-1, hidden)[gate] = value
+            layer.bias_hh_l0.view(-1, hidden)[gate] = 0
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ class Recurrent(nn.Module):
         variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
         embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
         recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; for backend="reference".
-        orthogonal, forget_bias: how the layers begin; see ``zoo.models.cells.initialise``.
+        orthogonal, forget_bias, chrono: how the layers begin; see ``zoo.models.cells.initialise``.
         backend: "torch", its kernels, or "reference", the equations; weights are the same for both.
     """
 
@@ -62,6 +62,7 @@ class Recurrent(nn.Module):
         reset: Literal["before", "after"] = "after",
         orthogonal: bool = False,
         forget_bias: float | None = None,
+        chrono: int | None = None,
         backend: Literal["torch", "reference"] = "torch",
     ):
         super().__init__()
@@ -83,7 +84,7 @@ class Recurrent(nn.Module):
             size = directions * hidden if i else width
             pair = [cells.layer(cell, size, hidden, backend, **options) for _ in range(directions)]
             for one in pair:
-                cells.initialise(one, orthogonal, forget_bias)
+                cells.initialise(one, orthogonal, forget_bias, chrono)
             self.layers.append(nn.ModuleList(pair))
         self.head: nn.Module
         if not tied:

@@ -17,7 +17,7 @@ class ScanImage(nn.Module):
         in_channels, image_size: of the images.
         order: "rows", of image_size · in_channels numbers a step; "pixels", of in_channels, row after row; or
             "permuted" pixels, in an order that is drawn once and the same for all images (its seed is fixed).
-        cell, hidden, depth, bidirectional, dropout, orthogonal, forget_bias, backend: see ``Recurrent``.
+        cell, hidden, depth, bidirectional, dropout, orthogonal, forget_bias, chrono, backend: see ``Recurrent``.
     """
 
     heads = ("net.head",)
@@ -35,6 +35,7 @@ class ScanImage(nn.Module):
         dropout: float = 0.0,
         orthogonal: bool = False,
         forget_bias: float | None = None,
+        chrono: int | None = None,
         backend: Literal["torch", "reference"] = "torch",
     ):
         super().__init__()
@@ -54,6 +55,7 @@ class ScanImage(nn.Module):
             dropout=dropout,
             orthogonal=orthogonal,
             forget_bias=forget_bias,
+            chrono=chrono,
             backend=backend,
         )
 
