@@ -242,7 +242,7 @@ def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: 
         ZooError: both of the last two, or a chrono that is less than 3.
     """
     if chrono is not None and (chrono < 3 or forget_bias is not None):
-        raise ZooError(f"chrono={chrono} with forget_bias={forget_bias}: give 3 steps or more, and one of the two alone")
+        raise ZooError(f"chrono={chrono}, forget_bias={forget_bias}: give 3 steps or more, and one of the two alone")
     hidden = layer.weight_hh_l0.shape[1]
     biases: dict[int, Tensor | float] = {}  # by the gate's place in the parameters
     lstm, gru = isinstance(layer, (LSTM, nn.LSTM)), isinstance(layer, (GRU, nn.GRU))
