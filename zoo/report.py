@@ -39,7 +39,7 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
         raise ZooError(f"the model does not fit data={data.name}, inputs of {shape}: {reason}; {advice}") from None
     finally:
         model.train(mode)
-    task.check_output(output, y)
+    task.check_output(output, x, y)
 
 
 def compile_or_warn(model: nn.Module) -> None:

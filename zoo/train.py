@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from zoo.config import check_config
+from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.paths import CONFIGS
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     report.check_fit(task, data, config)
     if hasattr(model, "init_from_data") and not resume:
         n = max(1, 5000 * 32**2 // data.image_size**2)  # as many pixels whatever their size
-        model.init_from_data(data.sample(n)[0])
+        model.init_from_data(data.sample(10**9 if getattr(model, "init_on_all", False) else n)[0])
     rows = []
     if cfg.init.weights and not resume:
         options = cfg.init.skip, cfg.init.get("rename")
@@ -107,9 +107,12 @@ def train(cfg: DictConfig) -> dict[str, float]:
         return finish(config, trainer, task, data, describe, run_dir)
 
 
-# of configs/callbacks/default.yaml, those for images and those for language models
-PICTURES = ("kernels", "confusion", "mistakes", "projector")
-TEXTS = ("samples", "through_time", "gates")
+# Of configs/callbacks/default.yaml, what only some objectives have: those whose class names it in ``shows``
+SPECIAL = (
+    "kernels", "confusion", "mistakes", "projector", "samples", "through_time", "gates", "reconstructions",
+    "sample_grid", "latent",
+)  # fmt: skip
+OF_IMAGES = ("kernels", "confusion", "mistakes", "projector")
 
 
 def settle(config: dict[str, Any]) -> None:
@@ -122,8 +125,10 @@ def settle(config: dict[str, Any]) -> None:
         callbacks["best"], config["select"] = None, "last"
         if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
-    others = TEXTS if "image_size" in config["data"] else PICTURES
-    callbacks.update(dict.fromkeys(name for name in others if name in callbacks))
+    shows = locate(config["task"]["_target_"], "task").shows
+    if "image_size" not in config["data"]:
+        shows = [name for name in shows if name not in OF_IMAGES]
+    callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
         callbacks["learning_rate"] = None
     if "zoo.parallel" in str(config["trainer"].get("strategy")):  # these look at whole weights in one process

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -32,6 +32,9 @@ class ImageData(MemoryData):
         labels_per_class: train on so many images of each class only (drawn with ``seed``); null takes all.
         keep: take only the classes of these numbers, and number them anew in this order; null takes all.
         augment: changes to training images.
+        binarise: make pixels 0 or 1, each 1 with the probability that its brightness says: "fixed" draws once, from
+            published seeds (``binary``); "stochastic" draws training images anew every time, and the others as
+            "fixed" does; "none" leaves them. Figures of the one are not to be compared with the other's.
         seed: of the order of the batches and of ``labels_per_class``.
         split_seed: of the validation split.
         root: the folder of the data; null is the clone's ``data/`` or the user's cache.
@@ -51,6 +54,7 @@ class ImageData(MemoryData):
         labels_per_class: int | None = None,
         keep: Sequence[int] | None = None,
         augment: Augment | None = None,
+        binarise: Literal["none", "fixed", "stochastic"] = "none",
         seed: int = 0,
         split_seed: int = 0,
         root: str | None = None,
@@ -66,6 +70,11 @@ class ImageData(MemoryData):
             raise ZooError(
                 f"data.mean and data.std hold {len(mean)} and {len(std)} values: give one a channel ({in_channels})"
             )
+        if binarise not in ("none", "fixed", "stochastic"):
+            raise ZooError(f"data.binarise={binarise} is unknown; valid: none, fixed, stochastic")
+        if binarise != "none" and (set(mean), set(std)) != ({0.0}, {1.0}):
+            raise ZooError(f"data.binarise={binarise} needs pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0]")
+        self.binarise = binarise
         self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
         self.num_classes = num_classes
         self.in_channels, self.image_size = in_channels, image_size
@@ -112,15 +121,22 @@ class ImageData(MemoryData):
             )
         if not 0 <= self.val_size < len(labels):
             raise ZooError(f"data.val_size={self.val_size} is not valid: give 0 to {len(labels) - 1}")
+        if self.binarise != "none":
+            data = {**data, "test_images": binary(data["test_images"], seed=1)}
+            drawn = binary(images, seed=0)
+        else:
+            drawn = images
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
         val, train = order[: self.val_size], order[self.val_size :].sort().values
         if self.labels_per_class is not None:
             train = self._few(labels, train, self.labels_per_class)
         # without a held-out part the mapped tensors serve as they are
         whole = len(train) == len(labels)
+        if self.binarise == "fixed":
+            images = drawn
         self.splits = {
             "train": (images, labels) if whole else (images[train], labels[train]),
-            "val": (images[val], labels[val]),
+            "val": (drawn[val], labels[val]),
             "test": (data["test_images"], data["test_labels"]),
         }
 
@@ -166,7 +182,11 @@ class ImageData(MemoryData):
         Labels are int64 (B,), or with mixup and cutmix probabilities float (B, num_classes).
         """
         images, labels, *half = batch
-        if self.augment is None or not (self.trainer and self.trainer.training):
+        training = bool(self.trainer and self.trainer.training)
+        if training and self.binarise == "stochastic":
+            x = self.preprocess(self.augment(images) if self.augment else images)
+            return (torch.rand_like(x) < x).to(x.dtype), labels
+        if self.augment is None or not training:
             return self.preprocess(images), labels
         mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
         return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)
@@ -181,7 +201,8 @@ class ImageData(MemoryData):
     def summary(self) -> str:
         """One line: the sizes of the splits."""
         n, v, t = (f"{len(self.splits[split][1]):,}" for split in ("train", "val", "test"))
-        return f"{self.name}: {n} training, {v} validation, {t} test images"
+        binary = "" if self.binarise == "none" else f", pixels of 0 and 1 ({self.binarise})"
+        return f"{self.name}: {n} training, {v} validation, {t} test images{binary}"
 
     def card(self) -> dict[str, Any]:
         """What a card says of a model's inputs and outputs."""
@@ -192,6 +213,19 @@ class ImageData(MemoryData):
         path = folder / "example.png"
         Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
         return path
+
+
+def binary(images: Tensor, seed: int) -> Tensor:
+    """Images with pixels of 0 and 255 alone: one is 255 with the probability brightness / 255, drawn from a seed.
+
+    The seeds are 0 for the official training split of a set, and 1 for its test split.
+    """
+    generator, drawn = torch.Generator().manual_seed(seed), torch.empty_like(images)
+    for start in range(0, len(images), 1000):  # a few at a time, to save memory; the draws are the same
+        part = images[start : start + 1000]
+        chance = torch.randint(255, part.shape, generator=generator, dtype=torch.uint8)
+        drawn[start : start + 1000] = (chance < part).to(torch.uint8) * 255
+    return drawn
 
 
 def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, Tensor]:

@@ -30,6 +30,8 @@ class Classify(Task):
         optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm: see ``Task``.
     """
 
+    shows = ("kernels", "confusion", "mistakes", "projector")
+
     def __init__(
         self,
         model: nn.Module,
@@ -69,7 +71,7 @@ class Classify(Task):
         self.test_metrics = metrics.clone(prefix="test/")
         self.plain_accuracy = MulticlassAccuracy(average="micro", **kwargs)
 
-    def check_output(self, logits: Tensor, labels: Tensor) -> None:
+    def check_output(self, logits: Tensor, x: Tensor, labels: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
         if labels.ndim > 1:
             raise ZooError("these data have a label at every step of a sequence: set task=language")

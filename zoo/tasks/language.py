@@ -32,6 +32,8 @@ class Language(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    shows = ("samples", "through_time", "gates")
+
     def __init__(
         self,
         model: nn.Module,
@@ -53,7 +55,7 @@ class Language(Task):
         self.eval_state: Any = None
         self.eval_loss, self.eval_accuracy = MeanMetric(), MeanMetric()
 
-    def check_output(self, logits: Tensor, targets: Tensor) -> None:
+    def check_output(self, logits: Tensor, x: Tensor, targets: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a token and step; called once."""
         if targets.ndim != 2 or tuple(logits.shape) != (*targets.shape, self.num_classes):
             wanted = "×".join(map(str, (*targets.shape[1:], self.num_classes)))

@@ -39,7 +39,7 @@ class Regress(Task):
         super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
         self.num_classes = num_classes
 
-    def check_output(self, output: Tensor, target: Tensor) -> None:
+    def check_output(self, output: Tensor, x: Tensor, target: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give what the data ask; called once, before training."""
         if not target.is_floating_point():
             raise ZooError("these data have labels, not numbers to give: set task=classify, or for sequences language")

@@ -37,6 +37,7 @@ class Task(LightningModule):
     """
 
     model: nn.Module
+    shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Task(LightningModule):
     def forward(self, x: Any) -> Any:
         return self.model(x)
 
-    def check_output(self, output: Any, target: Any) -> None:
+    def check_output(self, output: Any, x: Any, target: Any) -> None:
         """Raise a ``ZooError`` where the model does not give what the task needs; called once, before training."""
 
     # --- regularisers ---------------------------------------------------------------------------------------------

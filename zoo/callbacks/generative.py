@@ -1,0 +1,95 @@
+"""What TensorBoard shows of models of images: reconstructions, samples from fixed noise, and the latent space."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from zoo.callbacks.tensorboard import writer_of
+
+
+class OnValidation(Callback):
+    """Shows something of the model in eval mode after each validation; the run's random numbers are left alone."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model: Any = pl_module.model
+        if (writer := writer_of(trainer)) and not trainer.sanity_checking:
+            mode = model.training
+            with torch.random.fork_rng(), torch.no_grad():
+                self.show(writer, trainer, pl_module, model.eval())
+            model.train(mode)
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
+        raise NotImplementedError
+
+    def images(self, trainer: Trainer, task: Any, n: int) -> Tensor:
+        """The first images of the validation split, or without one of training: (n, C, H, W)."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return data.sample(n, "val" if data.val_size else "train")[0].to(task.device)
+
+
+class Reconstructions(OnValidation):
+    """Inputs in the upper row, what the model makes of them in the lower; of a denoising model corrupted ones between.
+
+    Args:
+        most: how many images.
+    """
+
+    def __init__(self, most: int = 16):
+        self.most = most
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
+        from zoo.tasks.reconstruct import corrupt
+
+        x = self.images(trainer, task, self.most)
+        rows = [x, model(x)]
+        if getattr(task, "corruption", "none") != "none":
+            torch.manual_seed(0)
+            noisy = corrupt(x, task.corruption, task.amount)
+            rows = [x, noisy, model(noisy)]
+        grid = make_grid(torch.cat([row.float().clamp(0, 1) for row in rows]), nrow=len(x), padding=1)
+        writer.add_image("reconstructions", grid, trainer.global_step)
+
+
+class SampleGrid(OnValidation):
+    """Images that the model draws, always from the same random numbers.
+
+    Args:
+        most: how many images.
+    """
+
+    def __init__(self, most: int = 64):
+        self.most = most
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
+        drawn = model.sample(self.most, generator=torch.Generator().manual_seed(0))
+        grid = make_grid(drawn.float().clamp(0, 1), nrow=max(1, round(self.most**0.5)), padding=1)
+        writer.add_image("samples", grid, trainer.global_step)
+
+
+class Latent(OnValidation):
+    """A walk along each of the first eight latent numbers, −3 to 3; and where images lie in the first two, by label."""
+
+    def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
+        size = model.latent
+        rows = []
+        for i in range(min(8, size)):
+            z = torch.zeros(13, size, device=task.device)
+            z[:, i] = torch.linspace(-3, 3, 13)
+            rows.append(model.decode(z))
+        grid = make_grid(torch.cat(rows).float().clamp(0, 1), nrow=13, padding=1)
+        writer.add_image("latent/traversal", grid, trainer.global_step)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        x, labels = data.sample(2000, "val" if data.val_size else "train")
+        codes = model.encode(x.to(task.device)).cpu()
+        if size > 2:  # the two directions of most variance
+            centred = codes - codes.mean(0)
+            codes = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -2:].flip(1)
+        figure = Figure(figsize=(5, 4.5), dpi=100, layout="tight")
+        axes = figure.subplots()
+        points = axes.scatter(*codes.T.tolist(), c=labels.tolist(), s=4, cmap="tab10")
+        figure.colorbar(points)
+        writer.add_figure("latent/map", figure, trainer.global_step, close=False)

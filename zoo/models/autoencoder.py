@@ -1,0 +1,132 @@
+"""Autoencoders: an encoder to a short code z = f(x), and a decoder back to the input, x̂ = g(z) (lecture 16.7).
+
+Fully connected as Hinton & Salakhutdinov 2006 and Vincent et al. 2010 have them, and convolutional. What makes one
+denoising, sparse or contractive is in the objective: ``zoo.tasks.reconstruct``. The encoder's layers are called as
+those of ``zoo.models.mlp.MLP`` are, so a classifier takes them by ``init.rename={layers: encoder}``.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.layers import activation as make_activation
+
+
+class Autoencoder(nn.Module):
+    """Fully connected: in_channels × image_size² inputs, hidden layers, the code, and the same way back.
+
+    Args:
+        in_channels, image_size: of the images, with pixels in [0, 1] where ``output`` is sigmoid.
+        hidden: widths of the encoder's layers before the code; the decoder has them in reverse.
+        code: numbers of the code.
+        activation: of the hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
+        code_activation: of the code; identity leaves it linear, as PCA's is.
+        output: activation of the reconstruction.
+        tied: the decoder's matrices are the encoder's, transposed; biases are its own.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        image_size: int = 28,
+        hidden: Sequence[int] = (512, 256),
+        code: int = 32,
+        activation: str = "relu",
+        code_activation: str = "identity",
+        output: str = "sigmoid",
+        tied: bool = False,
+    ):
+        super().__init__()
+        self.shape = (in_channels, image_size, image_size)
+        widths = [in_channels * image_size**2, *hidden, code]
+        depth = len(widths) - 1
+        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
+        for i in range(depth):
+            self.encoder.add_module(f"fc{i + 1}", nn.Linear(widths[i], widths[i + 1]))
+            self.encoder.add_module(f"act{i + 1}", make_activation(activation if i < depth - 1 else code_activation))
+        for i in reversed(range(depth)):
+            forward = self.encoder.get_submodule(f"fc{i + 1}")
+            layer = Transposed(forward) if tied else nn.Linear(widths[i + 1], widths[i])  # type: ignore[arg-type]
+            self.decoder.add_module(f"fc{i + 1}", layer)
+            self.decoder.add_module(f"act{i + 1}", make_activation(activation if i else output))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to codes (B, code)."""
+        return self.encoder(x.flatten(1))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, code) to images (B, C, H, W)."""
+        return self.decoder(z).unflatten(1, self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The reconstruction of images, (B, C, H, W)."""
+        return self.decode(self.encode(x))
+
+
+class Transposed(nn.Module):
+    """W^T z + b with another layer's matrix W and a bias of its own.
+
+    Args:
+        layer: whose matrix it is; not a part of this module, so its weights are counted once.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.matrix = [layer]  # in a list, which torch does not look into
+        self.bias = nn.Parameter(layer.weight.new_zeros(layer.in_features))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.linear(z, self.matrix[0].weight.T, self.bias)
+
+
+class ConvAutoencoder(nn.Module):
+    """Convolutional: each stage halves the image, a linear layer makes the code; transposed convolutions go back.
+
+    Args:
+        in_channels, image_size: of the images; every stage must be able to halve the size.
+        channels: maps of the stages.
+        code: numbers of the code.
+        activation: of the stages.
+        output: activation of the reconstruction.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        image_size: int = 28,
+        channels: Sequence[int] = (32, 64),
+        code: int = 32,
+        activation: str = "relu",
+        output: str = "sigmoid",
+    ):
+        super().__init__()
+        side, odd = divmod(image_size, 2 ** len(channels))
+        if odd or not side:
+            raise ZooError(f"channels has {len(channels)} stages, and {image_size} px cannot be halved so often")
+        maps = [in_channels, *channels]
+        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
+        for i in range(len(channels)):
+            self.encoder.add_module(f"conv{i + 1}", nn.Conv2d(maps[i], maps[i + 1], 4, stride=2, padding=1))
+            self.encoder.add_module(f"act{i + 1}", make_activation(activation))
+        self.encoder.add_module("flatten", nn.Flatten())
+        self.encoder.add_module("code", nn.Linear(maps[-1] * side**2, code))
+        self.decoder.add_module("code", nn.Linear(code, maps[-1] * side**2))
+        self.decoder.add_module("act", make_activation(activation))
+        self.decoder.add_module("unflatten", nn.Unflatten(1, (maps[-1], side, side)))
+        for i in reversed(range(len(channels))):
+            self.decoder.add_module(f"conv{i + 1}", nn.ConvTranspose2d(maps[i + 1], maps[i], 4, stride=2, padding=1))
+            self.decoder.add_module(f"act{i + 1}", make_activation(activation if i else output))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to codes (B, code)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, code) to images (B, C, H, W)."""
+        return self.decoder(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The reconstruction of images, (B, C, H, W)."""
+        return self.decode(self.encode(x))

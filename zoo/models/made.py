@@ -1,0 +1,108 @@
+"""MADE: a masked autoencoder that is a distribution over images (Germain et al. 2015; deep autoregressive, 16.7).
+
+p(x) = Π_d p(x_d | x_<d), in some order of the pixels. A hidden unit of degree m sees the inputs of the first m places
+alone, and the output of place d the units of degrees below d, so that one pass gives all conditionals. With several
+orderings the distribution is their equal mixture.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.layers import activation as make_activation
+
+
+class MADE(nn.Module):
+    """A distribution over images of binary pixels.
+
+    Args:
+        in_channels, image_size: D = in_channels × image_size² pixels.
+        hidden: widths of the hidden layers.
+        orderings: orders of the pixels, each with units of other degrees; the first is row after row. Training takes
+            one of them a batch, by chance; evaluation mixes all.
+        activation: of the hidden layers.
+        seed: of orders and degrees.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        image_size: int = 28,
+        hidden: Sequence[int] = (8000,),
+        orderings: int = 1,
+        activation: str = "relu",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.shape, self.orderings = (in_channels, image_size, image_size), orderings
+        widths = [in_channels * image_size**2, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.head = nn.Linear(widths[-1], widths[0])
+        self.activation = make_activation(activation)
+        generator = torch.Generator().manual_seed(seed)
+        # the place of each pixel in each order, 1 to D, and the degree of each hidden unit, 1 to D − 1
+        d = widths[0]
+        places = [torch.arange(1, d + 1)]
+        places += [torch.randperm(d, generator=generator) + 1 for _ in range(orderings - 1)]
+        self.register_buffer("places", torch.stack(places), persistent=False)  # (orderings, D)
+        for i, width in enumerate(hidden):
+            least = 1 if i == 0 else self.degrees(i - 1).min(1).values  # else it would see nothing
+            drawn = torch.rand(orderings, width, generator=generator)
+            least = torch.as_tensor(least).view(-1, 1)
+            degrees = (least + drawn * (d - least)).long().clamp(max=d - 1)
+            self.register_buffer(f"degrees{i}", degrees, persistent=False)  # (orderings, width)
+
+    def degrees(self, i: int) -> Tensor:
+        return self.get_buffer(f"degrees{i}")
+
+    def logits(self, x: Tensor, ordering: int = 0) -> Tensor:
+        """The log-odds of each pixel given those before it in an order: (B, C, H, W) to the same."""
+        places: Tensor = self.places[ordering]  # type: ignore[index, assignment]
+        h, seen = x.flatten(1), places
+        for i, layer in enumerate(self.layers):
+            degrees = self.degrees(i)[ordering]
+            h = self.activation(F.linear(h, layer.weight * (degrees[:, None] >= seen), layer.bias))  # (B, width)
+            seen = degrees
+        return F.linear(h, self.head.weight * (places[:, None] > seen), self.head.bias).unflatten(1, self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The log-odds in the first order: images (B, C, H, W) to the same."""
+        return self.logits(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats: images of 0 and 1, (B, C, H, W), to (B,). In training, of one order, drawn anew."""
+        if self.training:
+            return bernoulli(self.logits(x, int(torch.randint(self.orderings, ()))), x)
+        each = torch.stack([bernoulli(self.logits(x, i), x) for i in range(self.orderings)])  # (orderings, B)
+        return each.logsumexp(0) - math.log(self.orderings)
+
+    @torch.no_grad()
+    def steps(self, x: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+        """Draw images pixel by pixel in the first order; yields them after every row.
+
+        Args:
+            x: (n, C, H, W), overwritten; what is in it is no matter.
+        """
+        flat = x.view(len(x), -1)
+        noise = torch.rand(flat.shape, generator=generator).to(x.device)
+        flat.zero_()
+        for d in range(flat.shape[1]):
+            flat[:, d] = (noise[:, d] < self.logits(x).flatten(1)[:, d].sigmoid()).to(x.dtype)
+            if (d + 1) % self.shape[2] == 0:
+                yield x
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Images of 0 and 1, (n, C, H, W)."""
+        x = self.head.weight.new_zeros(n, *self.shape)
+        for _ in self.steps(x, generator):
+            pass
+        return x
+
+
+def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
+    """log p(x) of independent binary pixels in nats: log-odds and images (B, …) to (B,)."""
+    return -F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").flatten(1).sum(1)

@@ -1,0 +1,145 @@
+"""Probabilistic principal component analysis (Tipping & Bishop 1999; lecture 16.7).
+
+An image is x = W z + μ + ε, with z from N(0, I) and noise ε from N(0, σ² I), so x is Gaussian with the covariance
+C = W Wᵀ + σ² I. Maximum likelihood has a closed form, and EM climbs to it.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class PPCA(nn.Module):
+    """A Gaussian of few directions over images, with an encoder and a decoder that are linear.
+
+    Args:
+        in_channels, image_size: D = in_channels × image_size² numbers an image has.
+        code: M, the directions.
+        closed_form: begin at the maximum of the likelihood on the training data; False begins at random, for EM.
+        seed: of W's random beginning.
+    """
+
+    init_on_all = True  # init_from_data wants every training image
+
+    def __init__(
+        self, in_channels: int = 1, image_size: int = 28, code: int = 32, closed_form: bool = True, seed: int = 0
+    ):
+        super().__init__()
+        self.shape, self.closed_form = (in_channels, image_size, image_size), closed_form
+        d = in_channels * image_size**2
+        self.weight = nn.Parameter(torch.randn(d, code, generator=torch.Generator().manual_seed(seed)) / d**0.5)
+        self.mean = nn.Parameter(torch.zeros(d))
+        self.log_variance = nn.Parameter(torch.zeros(()))  # log σ²
+
+    # --- inference --------------------------------------------------------------------------------------------------
+
+    def inner(self) -> Tensor:
+        """M = WᵀW + σ² I, (M, M) in 64 bits."""
+        w = self.weight.double()
+        return w.T @ w + self.log_variance.double().exp() * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of z given x, M⁻¹ Wᵀ (x − μ) (equation 9): images (B, C, H, W) to codes (B, code)."""
+        centred = x.flatten(1).double() - self.mean.double()
+        return torch.linalg.solve(self.inner(), self.weight.double().T @ centred.T).T.to(x.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """W z + μ: codes (B, code) to images (B, C, H, W)."""
+        return (z @ self.weight.T + self.mean).unflatten(1, self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The image of its code's mean. Not PCA's projection, but nearer to the mean, as the noise makes likely."""
+        return self.decode(self.encode(x))
+
+    def project(self, x: Tensor) -> Tensor:
+        """PCA's reconstruction: the orthogonal projection W (WᵀW)⁻¹ Wᵀ (x − μ) + μ, the nearest point of the plane."""
+        w, centred = self.weight.double(), x.flatten(1).double() - self.mean.double()
+        z = torch.linalg.lstsq(w, centred.T).solution.T  # (B, code)
+        return self.decode(z.to(x.dtype))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats (equation 2): images (B, C, H, W) to (B,), computed in 64 bits.
+
+        By the lemmas for C⁻¹ and |C|, which need no matrix of D × D.
+        """
+        d, m = self.weight.shape
+        variance = self.log_variance.double().exp()
+        centred = x.flatten(1).double() - self.mean.double()  # (B, D)
+        inner = self.inner()
+        projected = centred @ self.weight.double()  # (B, M)
+        inside = (projected * torch.linalg.solve(inner, projected.T).T).sum(1)
+        distance = (centred.square().sum(1) - inside) / variance
+        log_det = torch.linalg.slogdet(inner).logabsdet + (d - m) * self.log_variance.double()
+        return -0.5 * (d * math.log(2 * math.pi) + log_det + distance)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None, noise: bool = True) -> Tensor:
+        """Images (n, C, H, W) from the model; without noise, W z + μ alone."""
+        m = self.weight.shape[1]
+        z = torch.randn(n, m, generator=generator)
+        x = self.decode(z)
+        return x + (self.log_variance / 2).exp() * torch.randn(x.shape, generator=generator) if noise else x
+
+    @torch.no_grad()
+    def fill(self, x: Tensor, known: Tensor) -> Tensor:
+        """The expected values of missing pixels given the known ones, exactly: p(x_missing | x_known) is Gaussian.
+
+        Args:
+            x: (B, C, H, W); what stands at missing pixels is no matter.
+            known: bool, of the same shape.
+        """
+        w, mean, variance = self.weight.double(), self.mean.double(), self.log_variance.double().exp()
+        flat, seen = x.flatten(1).double(), known.flatten(1).double()
+        centred = (flat - mean) * seen  # (B, D), 0 where unknown
+        # z given the known pixels alone: (Σ_known w wᵀ + σ² I) z = Σ_known w (x − μ)
+        inner = torch.einsum("bd,dm,dn->bmn", seen, w, w) + variance * torch.eye(w.shape[1], dtype=w.dtype)
+        z = torch.linalg.solve(inner, centred @ w)  # (B, M)
+        filled = z @ w.T + mean
+        return torch.where(known, x, filled.to(x.dtype).view_as(x))
+
+    # --- learning ---------------------------------------------------------------------------------------------------
+
+    def init_from_data(self, x: Tensor) -> None:
+        """The maximum of the likelihood of these images, or for EM their mean and variance alone."""
+        with torch.no_grad():
+            flat = x.flatten(1).double()
+            self.mean.copy_(flat.mean(0))
+            self.log_variance.copy_((flat - flat.mean(0)).square().mean().log())
+            if self.closed_form:
+                self.fit(x)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """The closed form (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest eigenvalues Λ of the sample
+        covariance and their vectors U, and σ² the mean of the others.
+        """
+        flat, m = x.flatten(1).double(), self.weight.shape[1]
+        mean = flat.mean(0)
+        centred = flat - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(flat))  # ascending
+        variance = values[:-m].mean().clamp(min=1e-12)
+        self.mean.copy_(mean)
+        self.log_variance.copy_(variance.log())
+        self.weight.copy_(vectors[:, -m:].flip(1) * (values[-m:].flip(0) - variance).clamp(min=0).sqrt())
+
+    @torch.no_grad()
+    def statistics(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The E step (equations 25 and 26): sums over images of what the M step needs, which add over batches.
+
+        Returns:
+            Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ |x − μ|² and the number of images, in 64 bits.
+        """
+        centred = x.flatten(1).double() - self.mean.double()
+        inner = self.inner()
+        z = torch.linalg.solve(inner, self.weight.double().T @ centred.T)  # (M, B)
+        spread = self.log_variance.double().exp() * torch.linalg.inv(inner)
+        return centred.T @ z.T, len(x) * spread + z @ z.T, centred.square().sum(), torch.tensor(float(len(x)))
+
+    @torch.no_grad()
+    def update(self, xz: Tensor, zz: Tensor, square: Tensor, n: Tensor) -> None:
+        """The M step (equations 27 and 28) from the sums of ``statistics``; never lowers their images' likelihood."""
+        w = torch.linalg.solve(zz, xz.T).T  # (D, M)
+        variance = (square - 2 * (xz * w).sum() + (zz * (w.T @ w)).sum()) / (n * len(w))
+        self.weight.copy_(w)
+        self.log_variance.copy_(variance.clamp(min=1e-12).log())

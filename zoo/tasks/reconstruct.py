@@ -1,0 +1,146 @@
+"""Reconstruction: an autoencoder gives back what it is given, or what it was before it was corrupted (16.7)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import Optimizer
+from torchmetrics import MeanMetric
+
+from zoo.errors import ZooError
+from zoo.tasks.task import Task
+
+
+class Reconstruct(Task):
+    """Minimise the distance of the reconstruction from the input, a pixel; labels are not looked at.
+
+    Evaluation is of clean inputs: ``loss`` is the mean squared error a pixel, whatever is minimised.
+
+    Args:
+        model: from images (B, C, H, W) to as many; with ``encode`` for the penalties on the code.
+        loss: "mse", or "bce", the cross-entropy of pixels in [0, 1] and outputs in (0, 1).
+        corruption: "none"; "gaussian", noise of standard deviation ``amount``; "masking", a share of pixels set to 0;
+            "salt_pepper", a share set to 0 or 1 by a coin (Vincent et al. 2010, section 3.3). In training alone.
+        amount: see corruption.
+        sparsity: λ of λ Σ_j KL(ρ ‖ ρ̂_j), where ρ̂_j is the batch's mean of unit j of a code in [0, 1].
+        rho: ρ, how active a unit should be.
+        contraction: λ of λ ‖∂ code / ∂ x‖² (Rifai et al. 2011), by Hutchinson's estimate: one random vector a batch.
+        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+    """
+
+    shows = ("kernels", "reconstructions")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        loss: Literal["mse", "bce"] = "mse",
+        corruption: Literal["none", "gaussian", "masking", "salt_pepper"] = "none",
+        amount: float = 0.0,
+        sparsity: float = 0.0,
+        rho: float = 0.05,
+        contraction: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/loss",
+        mode: Literal["max", "min"] = "min",
+    ):
+        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        if loss not in ("mse", "bce"):
+            raise ZooError(f"task.loss={loss} is unknown; valid: mse, bce")
+        if (corruption != "none") != (amount > 0) or (corruption != "gaussian" and not 0 <= amount <= 1):
+            raise ZooError(
+                f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
+                "gaussian a standard deviation, and none 0"
+            )
+        self.loss, self.corruption, self.amount = loss, corruption, amount
+        self.sparsity, self.rho, self.contraction = sparsity, rho, contraction
+        self.eval_loss = MeanMetric()
+
+    def check_output(self, output: Any, x: Tensor, target: Any) -> None:
+        """Raise a ``ZooError`` where the model gives no images, or has no code that penalties need; called once."""
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            raise ZooError(
+                "task=reconstruct needs a model that gives back an image, as model=autoencoder; for class numbers: "
+                "task=classify"
+            )
+        if (self.sparsity or self.contraction) and not hasattr(self.model, "encode"):
+            raise ZooError("task.sparsity and task.contraction need a model with a code, as model=autoencoder")
+        if self.loss == "bce" and not (x.min() >= 0 and x.max() <= 1):
+            raise ZooError("task.loss=bce needs pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)")
+
+    # --- what a batch becomes -------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, _ = batch
+        seen = corrupt(x, self.corruption, self.amount)
+        if self.contraction or self.sparsity:
+            seen.requires_grad_(bool(self.contraction))
+            code = self.model.encode(seen)  # type: ignore[operator]
+            output = self.model.decode(code)  # type: ignore[operator]
+        else:
+            code, output = None, self.model(seen)
+        output = output.float()
+        loss = F.mse_loss(output, x) if self.loss == "mse" else F.binary_cross_entropy(output, x)
+        total = loss + self.penalty()
+        if code is not None and self.sparsity:
+            total = total + self.sparsity * sparseness(code.float(), self.rho)
+        if code is not None and self.contraction:
+            total = total + self.contraction * jacobian(code, seen)
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/loss", loss.detach(), prog_bar=True)
+        return total
+
+    def measure(self, x: Tensor) -> Tensor:
+        """Adds to the mean squared error a pixel; returns the reconstruction."""
+        output = self.model(x).float()
+        self.eval_loss.update(F.mse_loss(output, x), len(x))
+        return output
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.measure(batch[0])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.eval_loss.compute(), prog_bar=True)
+        self.eval_loss.reset()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
+            self.measure(batch[0])
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test/loss", self.eval_loss.compute())
+        self.eval_loss.reset()
+
+
+def corrupt(x: Tensor, kind: str, amount: float) -> Tensor:
+    """Images with noise of a kind, as ``Reconstruct`` has them; those given are not changed."""
+    if kind == "gaussian":
+        return x + amount * torch.randn_like(x)
+    if kind == "masking":
+        return x * (torch.rand_like(x) >= amount)
+    if kind == "salt_pepper":
+        hit, coin = torch.rand_like(x) < amount, torch.rand_like(x) < 0.5
+        return torch.where(hit, coin.to(x.dtype), x)
+    return x.clone()
+
+
+def sparseness(code: Tensor, rho: float) -> Tensor:
+    """Σ_j KL(ρ ‖ ρ̂_j) between Bernoulli variables; ρ̂_j is the mean of unit j over the batch: (B, M) -> ()."""
+    mean = code.mean(0).clamp(1e-6, 1 - 1e-6)
+    target = torch.full_like(mean, rho)
+    return (target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()).sum()
+
+
+def jacobian(code: Tensor, x: Tensor) -> Tensor:
+    """An estimate of ‖∂ code / ∂ x‖² (Frobenius), mean over the batch: E |vᵀ J|² with v from N(0, I) is just that."""
+    v = torch.randn_like(code)
+    (products,) = torch.autograd.grad(code, x, v, create_graph=True)
+    return products.flatten(1).square().sum(1).mean()

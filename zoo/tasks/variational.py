@@ -1,0 +1,154 @@
+"""Raising a variational autoencoder's lower bound of log p(x) (16.7), and measuring how low it is."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import Optimizer
+from torchmetrics import MeanMetric
+
+from zoo.errors import ZooError
+from zoo.tasks.task import Task
+
+
+class Variational(Task):
+    """Maximise E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)) (Kingma & Welling 2014, equation 3), in nats an image.
+
+    Evaluation gives ``loss``, the negative bound (β = 1, one code an image), its two parts ``reconstruction`` and
+    ``kl``; and in the test with ``nll_samples`` = K > 0 ``nll``, the estimate of −log p(x) from K codes drawn by
+    importance, which is nearer to the truth and not to be compared with a bound (Burda et al. 2016, equation 8).
+    Codes are drawn from a seed, so it can be measured again.
+
+    Args:
+        model: with ``posterior`` and ``logits``, as ``zoo.models.vae.VAE``.
+        beta: β (Higgins et al. 2017).
+        samples: codes an image and update; with k > 1 the bound is the tighter log (1/k) Σ p(x, z)/q(z|x) of importance
+            weighting, and β must be 1.
+        nll_samples: codes an image in the test, for ``nll``; 0 leaves it out.
+        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+    """
+
+    shows = ("kernels", "reconstructions", "sample_grid", "latent")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        beta: float = 1.0,
+        samples: int = 1,
+        nll_samples: int = 0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/loss",
+        mode: Literal["max", "min"] = "min",
+    ):
+        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        if samples < 1 or (samples > 1 and beta != 1):
+            raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
+        self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
+        self.sums = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "kl", "nll")})
+        self.generator = torch.Generator()
+
+    def check_output(self, output: Any, x: Tensor, target: Any) -> None:
+        """Raise a ``ZooError`` where the model is no variational autoencoder, or pixels are no probabilities."""
+        if not (hasattr(self.model, "posterior") and hasattr(self.model, "logits")):
+            raise ZooError("task=variational needs a model with posterior and logits, as model=vae")
+        if not (x.min() >= 0 and x.max() <= 1):
+            raise ZooError(
+                "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+            )
+
+    # --- what a batch becomes -------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, _ = batch
+        model: Any = self.model
+        mean, log_variance = (t.float() for t in model.posterior(x))
+        if self.samples == 1:
+            z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+            reconstruction, divergence = log_likelihood(model, x, z).mean(), kl(mean, log_variance).mean()
+            loss = self.beta * divergence - reconstruction
+        else:
+            loss = -importance(model, x, mean, log_variance, self.samples).mean()
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss + self.penalty()
+
+    def measure(self, x: Tensor, batch_idx: int, nll_samples: int) -> None:
+        """Adds to the sums."""
+        if batch_idx == 0:
+            self.generator.manual_seed(0)
+        model: Any = self.model
+        mean, log_variance = (t.float() for t in model.posterior(x))
+        noise = torch.randn(mean.shape, generator=self.generator).to(mean.device)
+        reconstruction = -log_likelihood(model, x, mean + (log_variance / 2).exp() * noise).mean()
+        divergence = kl(mean, log_variance).mean()
+        found = {"loss": reconstruction + divergence, "reconstruction": reconstruction, "kl": divergence}
+        if nll_samples:
+            found["nll"] = -importance(model, x, mean, log_variance, nll_samples, self.generator).mean()
+        for name, value in found.items():
+            self.sums[name].update(value, len(x))  # type: ignore[operator]
+
+    def measured(self, part: str) -> dict[str, Tensor]:
+        """The metrics of a part, and a new beginning."""
+        metrics: dict[str, Tensor] = {}
+        for name, mean in self.sums.items():
+            if mean.update_called:
+                metrics[f"{part}/{name}"] = mean.compute()  # type: ignore[operator]
+            mean.reset()  # type: ignore[operator]
+        return metrics
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.measure(batch[0], batch_idx, 0)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = self.measured("val")
+        self.log("val/loss", metrics.pop("val/loss"), prog_bar=True)
+        self.log_dict(metrics)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
+            self.measure(batch[0], batch_idx, self.nll_samples)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.measured("test"))
+
+
+def log_likelihood(model: Any, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x|z) in nats: images (B, C, H, W), codes (k·B, latent), sample after sample -> (k·B,)."""
+    logits = model.logits(z).float().flatten(1)
+    target = x.flatten(1).repeat(len(z) // len(x), 1)
+    return -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
+
+
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) ‖ N(0, I)) in nats: (B, latent) each -> (B,) (the same, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def importance(
+    model: Any, x: Tensor, mean: Tensor, log_variance: Tensor, k: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """log (1/k) Σ_i p(x, z_i) / q(z_i|x) with z_i from q(z|x): (B,), in nats; a few at a time, to save memory."""
+    b, latent = mean.shape
+    at_once = max(1, min(k, 2**17 // b)) if not torch.is_grad_enabled() else k
+    total: Tensor | None = None
+    for start in range(0, k, at_once):
+        n = min(at_once, k - start)
+        noise = torch.randn(n, b, latent, generator=generator).to(mean.device)
+        z = mean + (log_variance / 2).exp() * noise  # (n, B, latent)
+        # log p(z) − log q(z|x); the constants are the same
+        ratio = 0.5 * (noise.square() + log_variance - z.square()).sum(2)  # (n, B)
+        weights = log_likelihood(model, x, z.flatten(0, 1)).view(n, b) + ratio
+        part = weights.logsumexp(0)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None
+    return total - math.log(k)
