@@ -23,6 +23,7 @@ PARAMETERS = {
     "plain20": 269722, "plain56": 853018, "resnet18": 11689512, "resnet34": 21797672, "resnet50": 25557032,
     "resnet101": 44549160, "resnet152": 60192808, "googlenet": 7005832 + 6379984, "googlenet_cifar": 1614886,
     "speednet": 1971352, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
+    "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
 }  # fmt: skip
 
 
@@ -31,6 +32,9 @@ LARGE = {
     **dict.fromkeys(["alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "googlenet"], 64),
     "alexnet_2012": 224,
 }
+
+
+IMAGES = ("autoencoder", "conv_autoencoder", "ppca", "vae", "made")  # what these give is an image, or its log-odds
 
 
 def model_and_examples(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
@@ -48,7 +52,22 @@ def test_every_config_has_a_known_size():
     assert set(zoo.list_models()) == set(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", IMAGES)
+def test_model_of_images(name):
+    """Parameter count, shape, finite output, a gradient for every parameter."""
+    torch.manual_seed(0)
+    model, x = model_and_examples(name, 8)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    output = model.train()(x)
+    assert output.shape == x.shape
+    assert output.isfinite().all()
+    F.mse_loss(output, torch.randn_like(x)).backward()
+    for parameter_name, p in model.named_parameters():
+        assert p.grad is not None, parameter_name
+        assert p.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in IMAGES])
 def test_model(name):
     """Published parameter count, shape, finite output, a gradient for every parameter, loss ≈ log(classes)."""
     torch.manual_seed(0)

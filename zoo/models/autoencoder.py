@@ -2,7 +2,7 @@
 
 Fully connected as Hinton & Salakhutdinov 2006 and Vincent et al. 2010 have them, and convolutional. What makes one
 denoising, sparse or contractive is in the objective: ``zoo.tasks.reconstruct``. The encoder's layers are called as
-those of ``zoo.models.mlp.MLP`` are, so a classifier takes them by ``init.rename={layers: encoder}``.
+those of ``zoo.models.mlp.MLP`` are, so a classifier takes them by ``init.rename={encoder: layers}``.
 """
 
 from collections.abc import Sequence
