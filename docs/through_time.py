@@ -33,8 +33,11 @@ python docs/through_time.py
 The RNN's gradient changes by the factor w a step, as the lecture says: 0.9²⁰⁰ = 7·10⁻¹⁰, 1.1²⁰⁰ = 1.9·10⁸.
 (Where a state has grown until tanh flattens, it fades instead.) Gates are no cure by themselves: half open, as
 they begin with biases of 0, an LSTM or GRU forgets half of its memory a step, and sooner than the RNN. The
-LSTM's forget bias decides: with 1 it keeps σ(1) = 0.73 of a cell, and with 5 0.993, and the gradient of step
-200 is of the size of the first. Hence `model.forget_bias`; training sets the gates then.
+LSTM's forget bias says how much of the cell a step keeps, σ(1) = 0.73 or σ(5) = 0.993; but what goes through
+W_h is added to that, so that with a bias of 5 a small W_h (w = 0.1) leaves the gradient of step 200 at a few
+times the first's, and a large one (w = 0.9) makes it explode. With gates of many spans, as `model.chrono` begins
+them, some units forget at once and others keep for T steps: [what that does](adding.md). Training sets the
+gates then, and clipping ends an explosion.
 
 ![Gradient norm by steps back](through_time.png)
 """
@@ -45,6 +48,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRU, w = 0.9": ("gru", {"radius": 0.9}),
     "LSTM, w = 0.9, forget bias 0": ("lstm", {"radius": 0.9, "forget_bias": 0.0}),
     "LSTM, w = 0.9, forget bias 1": ("lstm", {"radius": 0.9, "forget_bias": 1.0}),
+    "LSTM, w = 0.9, forget bias 5": ("lstm", {"radius": 0.9, "forget_bias": 5.0}),
     "LSTM, w = 0.1, forget bias 5": ("lstm", {"radius": 0.1, "forget_bias": 5.0}),
 }
 
@@ -80,7 +84,7 @@ def main() -> None:
         found = norms(cell, **options)
         axes.semilogy(range(STEPS + 1), found.clamp(min=1e-25).tolist(), label=name, linewidth=1.2)
         lines.append(f"| {name} | {' | '.join(f'{found[k]:.2g}' for k in BACK)} |")
-    axes.set(xlabel="steps back", ylabel="gradient norm, ratio", ylim=(1e-16, 1e6))
+    axes.set(xlabel="steps back", ylabel="gradient norm, ratio", ylim=(1e-16, 1e14))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(HERE / "through_time.png")

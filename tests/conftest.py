@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "load", load)
     words = [TOY[i : i + 9] for i in range(0, len(TOY) - 9)]
     texts = {"train": "\n".join(words * 40), "val": "\n".join(words * 4), "test": "\n".join(words[::-1] * 4)}
-    monkeypatch.setattr(corpora, "load", lambda name, root=None: dict(texts))
+    without = {part: text for part, text in texts.items() if part != "val"}
+    monkeypatch.setattr(corpora, "load", lambda name, root=None: dict(without if name == "tiny_shakespeare" else texts))
     text.known_tokenizer.cache_clear()
 
 
@@ -60,7 +62,8 @@ def run_train(monkeypatch, tmp_path, toy_data, capfd):
         from zoo import train
 
         train.failures.clear()
-        quick = [] if any(o.startswith("resume=") for o in overrides) else ["data.val_size=100"]
+        has_its_own = re.search(r"resume=|data=(shakespeare|ptb|wikitext2|text_file)|=lstm_shakespeare", str(overrides))
+        quick = [] if has_its_own else ["data.val_size=100"]
         monkeypatch.setattr(sys, "argv", ["train.py", *quick, *overrides])
         level, handlers = logging.root.level, logging.root.handlers[:]
         with pytest.raises(SystemExit) as exit_:

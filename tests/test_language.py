@@ -4,6 +4,7 @@ import math
 import os
 import signal
 from functools import partial
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ from zoo.build import build
 from zoo.callbacks.text import through_time
 from zoo.cli import app
 from zoo.data import tokens
-from zoo.data.text import TextData
+from zoo.data.text import TextData, known_tokenizer
 from zoo.data.tokens import Bytes, Characters
 from zoo.errors import ZooError
 from zoo.models.recurrent import Recurrent
@@ -71,9 +72,9 @@ def uniform(vocabulary: int) -> Recurrent:
     return model
 
 
-def measured(task, data):
+def measured(task, data, batches=None):
     task._trainer = SimpleNamespace(datamodule=data, world_size=1)
-    for i, batch in enumerate(data.test_dataloader()):
+    for i, batch in enumerate(islice(data.test_dataloader(), batches)):
         task.measure(batch, i)
     return {name.removeprefix("test/"): float(value) for name, value in task.measured("test").items()}
 
@@ -93,9 +94,9 @@ def test_measures_are_of_the_text_whatever_the_tokens(tmp_path, level):
     first = len(data.tokenizer.decode(encoded[:1].tolist()))
     assert metrics["loss"] == pytest.approx(math.log(size), rel=1e-5)
     assert metrics["bits_per_character"] == pytest.approx(nats / math.log(2) / (characters - first), rel=1e-4)
-    words = len(data.texts["test"].split())
-    if level == "word":  # the end of a line is one, as Penn Treebank counts
-        words += data.texts["test"].count("\n") - 1
+    words = len(data.texts["test"].split()) + data.texts["test"].count("\n")  # as Penn Treebank counts
+    if level == "word":
+        words -= 1  # the first is not predicted
         assert metrics["perplexity_per_word"] == pytest.approx(size, rel=1e-3)
     assert math.log(metrics["perplexity_per_word"]) == pytest.approx(nats / words, rel=1e-4)
 
@@ -145,12 +146,13 @@ def test_resume_inside_an_epoch_reads_on(run_train, tmp_path):
         code, out = run_train(*settings, stop)
         assert code == (130 if step > 0 else 0), out
         if step > 0:
-            assert read_checkpoint(last(tmp_path / folder))["carried_state"] is not None
+            (own,) = read_checkpoint(last(tmp_path / folder))["random"]
+            assert own["carried"] is not None
             Stop.step = -1
             code, out = run_train("resume=last", stop)
             assert code == 0, out
         ends[folder] = read_checkpoint(last(tmp_path / folder))
-    for key in ("state_dict", "optimizer_states", "carried_state", "TextData", "random"):
+    for key in ("state_dict", "optimizer_states", "TextData", "random"):
         assert_same(ends["a"][key], ends["b"][key], key)
 
 
@@ -205,6 +207,66 @@ def test_synthetic_problems_train(run_train, data, task, read):
     )  # fmt: skip
     assert code == 0, out
     assert f"{data}, T = 8" in out
+
+
+def test_examples_are_measured_each_alone():
+    """No state goes from one batch of examples to the next, whatever their sizes."""
+    torch.manual_seed(0)
+    found = []
+    for size in (3, 4, 10):
+        data = build({
+            "_target_": "zoo.data.synthetic.SyntheticData", "name": "copy", "steps": 5, "vocab_size": 10,
+            "in_features": None, "num_classes": 8, "read": "each", "train_size": 10, "val_size": 10, "test_size": 10,
+            "eval_batch_size": size,
+        }, "data")  # fmt: skip
+        data.setup()
+        torch.manual_seed(1)
+        found.append(measured(Language(Recurrent(8, vocab_size=10, hidden=16), 8), data)["loss"])
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_a_part_that_is_measured_in_part(tmp_path):
+    """The loss is of what was measured; what would need all of the text is left out."""
+    text = "the cat sat on the mat\n" * 2000
+    (tmp_path / "t.txt").write_text(text)
+    tokenizer = Characters.fit(text)
+    size = len(tokenizer.vocabulary)
+    data = TextData(None, size, file=str(tmp_path / "t.txt"), tokenizer=tokenizer)
+    data.setup()
+    metrics = measured(Language(uniform(size), size), data, batches=1)
+    assert set(metrics) == {"loss", "accuracy", "unknown"}
+    assert metrics["loss"] == pytest.approx(math.log(size), rel=1e-5)
+
+
+def test_the_share_of_unknown_tokens_is_said(tmp_path):
+    (tmp_path / "t.txt").write_text("a b c d\n" * 100)
+    data = TextData(None, 4, file=str(tmp_path / "t.txt"), level="word", tokenizer=tokens.Words(["a", "b"]))
+    data.setup()
+    metrics = measured(Language(uniform(4), 4), data)
+    assert metrics["unknown"] == pytest.approx(0.4, abs=0.02)  # c and d of a, b, c, d and the end
+
+
+def test_validation_begins_at_its_beginning_each_time(run_train, monkeypatch):
+    """Cut short, it is the same part of the text in every epoch."""
+    from zoo.data.loader import Evaluation
+
+    taken, original = [], Evaluation.take
+    monkeypatch.setattr(Evaluation, "take", lambda self, plan, i: taken.append(i) or original(self, plan, i))
+    code, out = run_train(*TEXT, "trainer.max_epochs=3", "trainer.limit_val_batches=1", "test=false")
+    assert code == 0, out
+    assert taken == [0, 0, 0]
+
+
+def test_a_text_that_has_changed_is_not_trained_on(run_train, tmp_path):
+    own = [*TEXT, "data=text_file", "data.file=t.txt", "trainer.max_epochs=1"]
+    (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 300)
+    code, out = run_train(*own)
+    assert code == 0, out
+    (tmp_path / "t.txt").write_text("thx cat sat on thx mat\n" * 300)
+    known_tokenizer.cache_clear()  # as in another process
+    code, out = run_train("resume=last", "trainer.max_epochs=2")
+    assert code == 1
+    assert "their preprocessing or vocabulary has changed" in out
 
 
 def test_a_tagger_may_read_both_ways(run_train):
@@ -268,12 +330,17 @@ def test_prompts():
     _, tokenizer = model_and_tokenizer()
     assert tokenizer.decode(encoded_prompt(tokenizer, "").tolist()) == "\n"
     assert len(encoded_prompt(tokenizer, "to 中")) == 4
-    with pytest.raises(ZooError, match="knows nothing of the prompt"):
-        encoded_prompt(tokenizer, "中文")
+    words = tokens.Words(["to", "be"])
+    assert encoded_prompt(words, "to be").tolist() == [2, 3]
+    assert encoded_prompt(words, "to be\n").tolist() == [2, 3, 1]
+    for one in (tokenizer, words):
+        with pytest.raises(ZooError, match="knows nothing of the prompt"):
+            encoded_prompt(one, "中文")
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"temperature": math.nan}]
+    "bad",
+    [*({"temperature": bad} for bad in (-1.0, math.nan, math.inf)), {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}],
 )
 def test_impossible_draws(bad):
     model, tokenizer = model_and_tokenizer()

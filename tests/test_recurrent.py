@@ -92,8 +92,7 @@ def test_layer_norm_makes_the_scale_of_the_weights_no_matter(cell):
     """Ba et al. 2016, table 1: rescaling a weight matrix changes nothing."""
     torch.manual_seed(4)
     one = layer(cell, 5, 32, "reference", layer_norm=True)
-    nn.init.zeros_(one.bias_ih_l0)
-    nn.init.zeros_(one.bias_hh_l0)
+    nn.init.normal_(one.bias_ih_l0)
     x, state = torch.randn(3, 9, 5), given_state(cell, 3, 32)
     before, _ = run(one, x, state)
     with torch.no_grad():
@@ -102,22 +101,47 @@ def test_layer_norm_makes_the_scale_of_the_weights_no_matter(cell):
     torch.testing.assert_close(run(one, x, state)[0], before, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_recurrent_dropout_takes_the_same_units_in_every_step(cell):
-    """With W_x = 0 and units that keep themselves, one that is dropped is dropped for good; none is in eval mode."""
+@pytest.mark.parametrize(("cell", "options"), [*((c, {}) for c in CELLS), ("gru", {"reset": "before"})])
+def test_recurrent_dropout_takes_the_same_units_in_every_step(cell, options):
+    """What W h has for a dropped unit is no matter in any step, and for a kept one counts twice; eval drops none."""
     torch.manual_seed(5)
-    one = layer(cell, 2, 200, "reference", recurrent_dropout=0.5)
-    seen = []
-    original = one.from_h
-    one.from_h = lambda h, keep: seen.append(keep) or original(h, keep)
-    run(one, torch.randn(4, 5, 2))
-    assert len(seen) == 5
-    assert all(torch.equal(keep, seen[0]) for keep in seen)
-    assert set(seen[0].unique().tolist()) == {0.0, 2.0}
-    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.08)
+    one, x = layer(cell, 2, 200, "reference", recurrent_dropout=0.5, **options), torch.randn(1, 6, 2)
+
+    def outputs(change=None):
+        torch.manual_seed(6)
+        before = one.weight_hh_l0.detach().clone()
+        with torch.no_grad():
+            if change is not None:
+                one.weight_hh_l0[:, change] += 1
+            found = run(one, x)[0]
+            one.weight_hh_l0.copy_(before)
+        return found
+
+    torch.manual_seed(6)
+    keep = nn.functional.dropout(torch.ones(1, 200), 0.5)[0]  # what the layer draws first
+    assert (keep == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(outputs(keep == 0), outputs())
+    assert not torch.allclose(outputs(keep > 0), outputs())
+    dropped = outputs()
     one.eval()
-    a, b = (run(one, torch.ones(4, 5, 2))[0] for _ in range(2))
-    assert torch.equal(a, b)
+    assert not torch.allclose(outputs(), dropped)
+    with torch.no_grad():
+        one.weight_hh_l0 *= keep
+    torch.testing.assert_close(outputs(), dropped)
+
+
+def test_dropout_between_layers():
+    """On each layer's input but the first's, and on the last's output; with variational, the same in all steps."""
+    for variational in (False, True):
+        torch.manual_seed(0)
+        model = Recurrent(0, in_features=3, hidden=300, depth=2, dropout=0.5, variational=variational)
+        seen = []
+        model.layers[1][0].register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))
+        features = model(torch.randn(2, 7, 3))
+        for x in (seen[0], features):
+            zero = x == 0
+            assert zero.float().mean().item() == pytest.approx(0.5, abs=0.05)
+            assert (zero == zero[:, :1]).all().item() == variational
 
 
 def test_initial_values():

@@ -32,14 +32,19 @@ def build(config: Mapping[str, Any], where: str = "model", trust: Sequence[str] 
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
 
-    from zoo.config import check_node
+    from zoo.config import check_node, locate
 
-    if trust is not None:
-        check_foreign(config, trust)
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ZooError(f"{where}: _target_, the name of a class, is missing")
+    # one call, and values that are what they look like: a vocabulary is long, and may have ${ or ??? in it
+    plain = where == "preprocess" and not any(str(key).rpartition(".")[2].startswith("_") for key, _ in inner(config))
+    if trust is not None:
+        check_foreign({"_target_": config["_target_"]} if plain else config, trust)
     check_node(config, where)
     try:
+        if plain:
+            given = {key: value for key, value in config.items() if key != "_target_"}
+            return locate(str(config["_target_"]), where)(**given, **arguments)
         return instantiate(dict(config), _convert_="all", **arguments)
     except (InstantiationException, OmegaConfBaseException, TypeError) as error:
         cause: BaseException = error
@@ -85,6 +90,11 @@ def check_resumed(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> N
                 ) from None
         elif isinstance(value, str) and "${" in value:
             raise ZooError(f"the checkpoint's config has an interpolation, {key}={value}, which is not run")
+
+
+def inner(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The leaves of a config but for its own target."""
+    return leaves({key: value for key, value in config.items() if key != "_target_"})
 
 
 def leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -140,10 +140,11 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0, help="0: the most probable token always; 1: as expected.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw among so many of the most probable.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among those that together have this probability.")] = None,
-    seed: Annotated[int, typer.Option(help="The same one gives the same text.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same text.")] = 0,
     trust: Trust = None,
 ) -> None:
     """Write a text with a language model, as it comes."""
+    from zoo.data.tokens import Words
     from zoo.pretrained import load
     from zoo.sample import encoded_prompt, text_of
     from zoo.sample import sample as draw
@@ -156,7 +157,8 @@ def sample(
     tokens = draw(
         model, encoded_prompt(tokenizer, prompt), length, temperature, top_k, top_p, forbidden=unknown, seed=seed
     )
-    print(prompt, end="", flush=True)
+    apart = isinstance(tokenizer, Words) and bool(prompt) and not prompt[-1].isspace()
+    print(prompt, end=" " if apart else "", flush=True)
     for part in text_of(tokenizer, tokens):
         print(part, end="", flush=True)
     print()

@@ -22,11 +22,17 @@ from zoo.paths import CONFIGS
 PLACEHOLDERS = ("total_steps", "total_epochs")
 
 # What a type does not say: the least and the greatest value of arguments of these names, wherever they stand.
-SHARES = ("dropout", "input_dropout", "label_smoothing", "pct_start", "warmup", "zoom")
-POSITIVE = ("hidden", "channels", "labels_per_class", "eval_batch_size", "accumulate_grad_batches", "step_size", "most")
+SHARES = (
+    "dropout", "input_dropout", "embedding_dropout", "recurrent_dropout", "label_smoothing", "pct_start", "warmup",
+    "zoom",
+)  # fmt: skip
+POSITIVE = (
+    "hidden", "depth", "embedding", "code", "latent", "orderings", "channels", "labels_per_class", "eval_batch_size",
+    "accumulate_grad_batches", "step_size", "most",
+)  # fmt: skip
 FROM_ZERO = (
-    "lr", "max_lr", "min_lr", "eta_min", "weight_decay", "momentum", "l1", "l2", "max_norm", "lr_scale", "shift",
-    "rotate", "gradient_clip_val", "patience", "log_every_n_steps", "refresh_rate",
+    "lr", "max_lr", "min_lr", "eta_min", "weight_decay", "momentum", "l1", "l2", "max_norm", "clip_norm", "amount",
+    "lr_scale", "shift", "rotate", "gradient_clip_val", "patience", "log_every_n_steps", "refresh_rate",
 )  # fmt: skip
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(SHARES, (0, 1)),

@@ -50,7 +50,9 @@ def evaluate(
 
 def measure(model: nn.Module, card: Card, root: str | None = None, trust: Sequence[str] = ()) -> dict[str, float]:
     """The test metrics of a model, by the task and on the data of its card: what a run's own test measures."""
-    return test(model, card, build({**card.data, "root": root}, "data", trust), trust)
+    tokenizer: Any = model.preprocess
+    own = {"tokenizer": tokenizer} if "tokenizer" in card.data else {}  # whatever the text is now
+    return test(model, card, build({**card.data, "root": root}, "data", trust, **own), trust)
 
 
 def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] = ()) -> dict[str, float]:

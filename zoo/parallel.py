@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, distributed, nn
@@ -120,7 +121,7 @@ def check_batch_norm(trainer: Trainer, sync: bool) -> None:
 
 
 def own_states(task: LightningModule, trainer: Trainer) -> list[dict[str, Any]]:
-    """The random number generators and running metrics of every process, by rank; all processes must call it."""
+    """The random number generators, metrics and ``task.carried`` of every process, by rank; all must call it."""
     cuda = []
     if torch.cuda.is_available():
         several = trainer.world_size > 1  # then a process has one device
@@ -129,6 +130,7 @@ def own_states(task: LightningModule, trainer: Trainer) -> list[dict[str, Any]]:
         name: on(torch.device("cpu"), m.state_dict()) for name, m in task.named_modules() if isinstance(m, Metric)
     }
     own = {"cpu": torch.get_rng_state(), "cuda": cuda, "metrics": {name: m for name, m in metrics.items() if m}}
+    own["carried"] = move_data_to_device(getattr(task, "carried", None), torch.device("cpu"))
     states: list[Any] = [own] * trainer.world_size
     if trainer.world_size > 1:
         distributed.all_gather_object(states, own)
@@ -140,6 +142,7 @@ def set_own_state(task: LightningModule, trainer: Trainer, states: list[dict[str
     if len(states) != trainer.world_size:
         return
     own = states[trainer.global_rank]
+    task.carried = move_data_to_device(own.get("carried"), task.device)
     torch.set_rng_state(own["cpu"])
     if own["cuda"] and trainer.world_size > 1:
         torch.cuda.set_rng_state(own["cuda"][0], task.device)

@@ -47,6 +47,8 @@ def predict_files(
         ZooError: as ``zoo.load``; a model that does not give a number a class.
     """
     model: Any = load(source, trust)
+    if not hasattr(model.preprocess, "read") or not model.classes:
+        raise ZooError(f"{source} does not classify images, so there is nothing to predict")
     files, errors = image_files(paths)
     read: list[tuple[Path, torch.Tensor]] = []
     for file in files:

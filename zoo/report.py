@@ -54,8 +54,9 @@ def compile_or_warn(model: nn.Module) -> None:
         )
         return
     model.compile()
-    if hasattr(model, "forward_with_aux"):  # what training calls in place of the model itself
-        model.forward_with_aux = torch.compile(model.forward_with_aux)  # type: ignore[operator]
+    for name in ("forward_with_aux", "forward_with_state"):  # what training calls in place of the model itself
+        if hasattr(model, name):
+            setattr(model, name, torch.compile(getattr(model, name)))
 
 
 def copied(copy: Callable[[], list[Row]]) -> list[Row]:

@@ -38,8 +38,8 @@ def sample(
     """
     if not hasattr(model, "forward_with_state"):
         raise ZooError("this model is no language model, so there is nothing to sample")
-    if not temperature >= 0:
-        raise ZooError(f"temperature={temperature} is not valid: give 0 or more")
+    if not 0 <= temperature < float("inf"):
+        raise ZooError(f"temperature={temperature} is not valid: give 0 or more, and no infinity")
     if top_k is not None and top_k < 1:
         raise ZooError(f"top_k={top_k} is not valid: give 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
@@ -74,7 +74,7 @@ def choose(
     """One token: logits (V,) -> int64 ()."""
     if temperature == 0 or top_k == 1:
         return logits.argmax()
-    values, tokens = (logits / temperature).sort(descending=True, stable=True)
+    values, tokens = ((logits - logits.max()) / temperature).sort(descending=True, stable=True)
     if top_k is not None:
         values, tokens = values[:top_k], tokens[:top_k]
     p = values.softmax(0)

@@ -67,6 +67,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data.prepare_data()
     data.setup()
 
+    if resume:
+        check_same_inputs(data, resume)
     model = build(cfg.model)
     scheduler = build(cfg.scheduler) if cfg.scheduler else None
     task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
@@ -121,7 +123,7 @@ def settle(config: dict[str, Any]) -> None:
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
     config["card"]["command"] = " ".join([*before, *map(shlex.quote, overrides)])
     callbacks, scheduler = config["callbacks"], config["scheduler"]
-    if not config["data"].get("val_size", 1):  # nothing to choose the best by: the last weights are the result
+    if config["data"].get("val_size", 1) == 0:  # nothing to choose the best by: the last weights are the result
         callbacks["best"], config["select"] = None, "last"
         if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
@@ -190,6 +192,18 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     if epochs is not None and 0 < epochs <= done:
         raise ZooError(f"{resume}: this run is finished, after {done} epochs; to go on, set trainer.max_epochs higher")
     return stored
+
+
+def check_same_inputs(data: Any, resume: Path) -> None:
+    """Raise a ``ZooError`` where a model's inputs would mean something else than they did, as after a text changed."""
+    from zoo.pretrained import read_checkpoint
+
+    before = read_checkpoint(resume)["card"]["preprocess"]
+    if data.card()["preprocess"] != before:
+        raise ZooError(
+            f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
+            f"them back, or start anew from its weights: init.weights={resume}"
+        )
 
 
 def stop_now(number: int, frame: Any) -> None:

@@ -49,7 +49,8 @@ class Samples(OnValidation):
         tokenizer: Any = getattr(trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
         for i, prompt in enumerate(self.prompts if tokenizer else []):
             tokens = encoded_prompt(tokenizer, prompt, strict=False).to(task.device)
-            drawn = sample(model, tokens, self.length, self.temperature, seed=i)
+            forbidden = [] if tokenizer.unknown is None else [tokenizer.unknown]
+            drawn = sample(model, tokens, self.length, self.temperature, forbidden=forbidden, seed=i)
             text = prompt + "".join(text_of(tokenizer, drawn))
             lines = "".join(f"    {line}\n" for line in text.splitlines())  # a block of code, in Markdown
             writer.add_text(f"samples/{prompt.strip() or 'start'}", lines, trainer.global_step)

@@ -136,6 +136,8 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not content:
+        raise ZooError(f"{path} is empty; give a file with text in it")
     try:
         return content.decode("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8")
     except UnicodeDecodeError as error:

@@ -186,7 +186,7 @@ class ImageData(MemoryData):
         if training and self.binarise == "stochastic":
             x = self.preprocess(self.augment(images) if self.augment else images)
             return (torch.rand_like(x) < x).to(x.dtype), labels
-        if self.augment is None or not training:
+        if self.augment is None or self.trainer is None or not training:
             return self.preprocess(images), labels
         mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
         return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)

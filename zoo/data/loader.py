@@ -19,6 +19,7 @@ class Loader:
         rank, world_size: this process among all.
 
     Attributes:
+        keeps_place: an epoch that was broken off goes on where it stopped, as training's; else it begins anew.
         limit: batches an epoch where it is to end early; None takes all.
         repeat: every epoch is the first again, so that a few batches can be learned by heart.
         before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
@@ -27,6 +28,7 @@ class Loader:
 
     def __init__(self, seed: int = 0, rank: int = 0, world_size: int = 1):
         self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.keeps_place = True
         self.limit: int | None = None
         self.repeat = False
         self.before_batch: Callable[[], None] | None = None
@@ -60,7 +62,7 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         plan = self.plan()
         n = len(self) if self.limit is None else min(len(self), self.limit)
-        for i in range(self.batch, n):
+        for i in range(self.batch if self.keeps_place else 0, n):
             if i and self.before_batch is not None:
                 self.before_batch()
             batch = self.take(plan, i)
@@ -90,6 +92,7 @@ class BatchLoader(Loader):
     ):
         super().__init__(seed, rank, world_size)
         self.tensors, self.batch_size, self.shuffle = tensors, batch_size, shuffle
+        self.keeps_place = shuffle
         self.total = len(tensors[0])
         if shuffle:  # equal shares, so that averaging over processes is averaging over examples
             self.total -= (self.total % batch_size) % world_size
@@ -163,6 +166,7 @@ class Evaluation(Loader):
 
     def __init__(self, tokens: Tensor, streams: int, seq_len: int, context: int):
         super().__init__()
+        self.keeps_place = False
         self.seq_len = seq_len
         predicted = len(tokens) - 1
         streams = max(1, min(streams, predicted // (2 * context + 1)))  # reading early pays for long ones

@@ -58,6 +58,17 @@ PROBLEMS: dict[str, tuple[Any, str, int | None, int | None, int, str]] = {
 }
 
 
+class Problem:
+    """A model's ``preprocess``: its inputs are the problem's, and nothing is done to them."""
+
+    def __init__(self, name: str, steps: int):
+        self.name, self.steps = name, steps
+
+    def random_input(self, n: int) -> Tensor:
+        """A batch of n that a model can be tried with, the same for the same n."""
+        return PROBLEMS[self.name][0](n, self.steps, torch.Generator().manual_seed(n))[0]
+
+
 class SyntheticData(MemoryData):
     """A synthetic problem's examples.
 
@@ -140,5 +151,5 @@ class SyntheticData(MemoryData):
         return f"{self.name}, T = {self.steps}: {n} training, {v} validation, {t} test examples"
 
     def card(self) -> dict[str, Any]:
-        """What a card says of a model's inputs: nothing, they are the problem's own."""
-        return {"preprocess": {"_target_": "torch.nn.Identity"}}
+        """What a card says of a model's inputs: they are the problem's own."""
+        return {"preprocess": {"_target_": "zoo.data.synthetic.Problem", "name": self.name, "steps": self.steps}}

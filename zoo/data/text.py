@@ -10,7 +10,7 @@ from zoo.build import build
 from zoo.data import corpora, tokens
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
-from zoo.data.tokens import Tokenizer
+from zoo.data.tokens import Tokenizer, Words
 from zoo.errors import ZooError
 
 
@@ -34,8 +34,8 @@ class TextData(MemoryData):
         windows: "streams" read on from batch to batch, with the state carried; "shuffled" ones begin anew.
         eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
             ``zoo.data.loader.Evaluation``.
-        val_size: characters of the end of the training text for validation, where the corpus has no part for it; 0
-            trains on all.
+        val_size: characters of the end of the training text for validation, where the corpus has no part for it, as
+            tiny_shakespeare; 0 trains on all. Null for the others.
         seed: of the order.
         root: the folder of the data; null is the clone's ``data/`` or the user's cache.
     """
@@ -56,7 +56,7 @@ class TextData(MemoryData):
         windows: Literal["streams", "shuffled"] = "streams",
         eval_batch_size: int = 16,
         eval_context: int = 256,
-        val_size: int = 50_000,
+        val_size: int | None = None,
         seed: int = 0,
         root: str | None = None,
     ):
@@ -64,7 +64,7 @@ class TextData(MemoryData):
         for key, value in (("batch_size", batch_size), ("seq_len", seq_len), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ZooError(f"data.{key}={value} is not valid: give a positive number")
-        if eval_context < 0 or val_size < 0:
+        if eval_context < 0 or (val_size or 0) < 0:
             raise ZooError(f"data.eval_context={eval_context}, data.val_size={val_size}: give 0 or more")
         if windows not in ("streams", "shuffled"):
             raise ZooError(f"data.windows={windows} is not valid: give streams or shuffled")
@@ -140,12 +140,16 @@ class TextData(MemoryData):
         rows = encoded.unfold(0, length + 1, length)[:n]
         return rows[:, :-1], rows[:, 1:]
 
-    def units(self, part: str) -> tuple[int, int]:
-        """The characters and the words of a part, all but those of the first token, which is not predicted."""
-        text = self.texts[part]
-        first = len(self.tokenizer.decode(self.splits[part][:1].tolist()))
-        words = len(text.split()) + (text.count("\n") if self.level == "word" else 0)
-        return max(1, len(text) - first), max(1, words - (self.level == "word"))
+    def units(self, part: str) -> dict[str, int]:
+        """The tokens, characters and words (and line ends) of a part, all but those of the first token, which is not
+        predicted; and how many of the tokens are unknown ones.
+        """
+        text, encoded = self.texts[part], self.splits[part]
+        words = len(text.split()) + text.count("\n") - isinstance(self.tokenizer, Words)
+        unknown = 0 if self.tokenizer.unknown is None else int((encoded[1:] == self.tokenizer.unknown).sum())
+        characters = len(text) - len(self.tokenizer.decode(encoded[:1].tolist()))
+        counts = {"tokens": len(encoded) - 1, "characters": characters, "words": words}
+        return {**{name: max(1, n) for name, n in counts.items()}, "unknown": unknown}
 
     def summary(self) -> str:
         """One line: the sizes of the parts."""
@@ -167,9 +171,10 @@ def source(name: str | None, file: str | None, root: str | None) -> Source:
     return name, file, str(Path(root).expanduser()) if root else None
 
 
-def parts(name: str | None, file: str | None, root: str | None, val_size: int) -> dict[str, str]:
-    """The texts "train", "val" and "test"."""
+def parts(name: str | None, file: str | None, root: str | None, val_size: int | None) -> dict[str, str]:
+    """The texts "train", "val" and "test"; see ``TextData``."""
     if file is not None:
+        check_own_part(Path(file).name, val_size)
         text = corpora.read_text(Path(file).expanduser())
         tenth = len(text) // 10
         found = {"train": text[: len(text) - 2 * tenth], "test": text[len(text) - tenth :]}
@@ -178,15 +183,22 @@ def parts(name: str | None, file: str | None, root: str | None, val_size: int) -
     found = dict(corpora.load(str(name), Path(root) if root else None))
     if "val" not in found:
         train = found["train"]
-        if val_size >= len(train):
-            raise ZooError(f"data.val_size={val_size} is not valid: {name} has {len(train)} characters for training")
+        if val_size is None or val_size >= len(train):
+            raise ZooError(f"data.val_size={val_size} is not valid: give 0 to {len(train) - 1} characters of {name}")
         found["train"], found["val"] = train[: len(train) - val_size], train[len(train) - val_size :]
+    else:
+        check_own_part(str(name), val_size)
     return found
+
+
+def check_own_part(name: str, val_size: int | None) -> None:
+    if val_size is not None:
+        raise ZooError(f"data.val_size={val_size} is not valid: {name} has a validation part of its own; leave it null")
 
 
 @lru_cache(maxsize=4)
 def known_tokenizer(
-    name: str | None, file: str | None, root: str | None, level: str, most: int | None, val_size: int
+    name: str | None, file: str | None, root: str | None, level: str, most: int | None, val_size: int | None
 ) -> Tokenizer:
     """The tokenizer of a training text."""
     return tokens.fit(level, parts(name, file, root, val_size)["train"], most)
@@ -196,7 +208,12 @@ def tokenizer_of(weight: str | Tokenizer) -> Tokenizer:
     """The tokenizer of a shipped weight or a checkpoint."""
     from zoo.pretrained import read
 
-    return build(read(weight)[0].preprocess, "preprocess") if isinstance(weight, str) else weight
+    if not isinstance(weight, str):
+        return weight
+    tokenizer = build(read(weight)[0].preprocess, "preprocess")
+    if not isinstance(tokenizer, Tokenizer):
+        raise ZooError(f"data.tokenizer={weight} is of no text: it has no tokenizer")
+    return tokenizer
 
 
 def vocab_size(*, _parent_: Any) -> int:

@@ -125,10 +125,10 @@ class Words(Tokenizer):
     def encode(self, text: str) -> Tensor:
         eos = self.numbers["<eos>"]
         tokens: list[int] = []
-        for line in text.splitlines():
+        for line in text.split("\n"):
             tokens += [self.numbers.get(word, 0) for word in line.split()]
             tokens.append(eos)
-        return torch.tensor(tokens, dtype=torch.int64)
+        return torch.tensor(tokens[:-1], dtype=torch.int64)  # the last line has no end, or is empty
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join("\n" if token == 1 else f"{self.vocabulary[token]} " for token in tokens)

@@ -27,8 +27,8 @@ class Recurrence(nn.Module):
     Args:
         in_features: of an input x_t.
         hidden: units of the layer.
-        layer_norm: normalise W x and W h, each over all gates, before they are added, and the LSTM's c_t before its
-            tanh (Ba et al. 2016, equations 20 to 22).
+        layer_norm: normalise W x and W h, each over all gates, before they and the biases are added, and the LSTM's
+            c_t before its tanh (Ba et al. 2016, equations 20 to 22).
         recurrent_dropout: probability that a unit of h_{t-1} is zero on its way into the next step, the same units
             in all steps of a sequence (Gal & Ghahramani 2016, equation 7).
     """
@@ -47,8 +47,8 @@ class Recurrence(nn.Module):
         for p in self.parameters():  # as torch's
             nn.init.uniform_(p, -(hidden**-0.5), hidden**-0.5)
         self.trace: list[dict[str, Tensor]] | None = None  # a list here is given every step's gates
-        self.norm_x = nn.LayerNorm(rows) if layer_norm else nn.Identity()
-        self.norm_h = nn.LayerNorm(rows) if layer_norm else nn.Identity()
+        self.norm_x = nn.LayerNorm(rows) if layer_norm else None
+        self.norm_h = nn.LayerNorm(rows) if layer_norm else None
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The outputs h_t of all steps, and the state after the last.
@@ -62,7 +62,7 @@ class Recurrence(nn.Module):
         """
         if state is None:
             state = (x.new_zeros(len(x), self.hidden),) * self.states
-        from_x = self.norm_x(F.linear(x, self.weight_ih_l0, self.bias_ih_l0))  # (B, T, gates·H)
+        from_x = affine(x, self.weight_ih_l0, self.bias_ih_l0, self.norm_x)  # (B, T, gates·H)
         keep = F.dropout(torch.ones_like(state[0]), self.recurrent_dropout, self.training)
         outputs = []
         for x_t in from_x.unbind(1):
@@ -72,7 +72,7 @@ class Recurrence(nn.Module):
 
     def from_h(self, h: Tensor, keep: Tensor) -> Tensor:
         """The state's part of all gates, W h + b: (B, H) -> (B, gates·H)."""
-        return self.norm_h(F.linear(h * keep if self.recurrent_dropout else h, self.weight_hh_l0, self.bias_hh_l0))
+        return affine(h * keep if self.recurrent_dropout else h, self.weight_hh_l0, self.bias_hh_l0, self.norm_h)
 
     def note(self, **gates: Tensor) -> None:
         if self.trace is not None:
@@ -81,6 +81,11 @@ class Recurrence(nn.Module):
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
         """One step: the inputs' part of the gates (B, gates·H) and the state before, to the state after."""
         raise NotImplementedError
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.Module | None) -> Tensor:
+    """W x + b, or with a norm norm(W x) + b."""
+    return F.linear(x, weight, bias) if norm is None else norm(F.linear(x, weight)) + bias
 
 
 class RNN(Recurrence):

@@ -65,6 +65,7 @@ class MADE(nn.Module):
         h, seen = x.flatten(1), places
         for i, layer in enumerate(self.layers):
             degrees = self.degrees(i)[ordering]
+            assert isinstance(layer, nn.Linear)
             h = self.activation(F.linear(h, layer.weight * (degrees[:, None] >= seen), layer.bias))  # (B, width)
             seen = degrees
         return F.linear(h, self.head.weight * (places[:, None] > seen), self.head.bias).unflatten(1, self.shape)

@@ -96,6 +96,7 @@ class Recurrent(nn.Module):
             )
         else:
             self.head = Tied(self.embedding)
+            nn.init.normal_(self.embedding.weight, std=width**-0.5)  # so that the first logits are small
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, T, num_classes), or with read="last" (B, num_classes)."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
@@ -23,7 +24,9 @@ class Language(Task):
 
     Measures ``loss`` (nats a token) and ``accuracy`` (of the most probable token); and of a text whose characters
     and words are known ``bits_per_character``, the text's nats / log 2 / its characters, and ``perplexity_per_word``,
-    exp(the text's nats / its words), whatever the tokens are.
+    exp(the text's nats / its words), where a line's end counts as a word too, as it does in published figures. They
+    compare models whatever their tokens are, as long as ``unknown``, the share of tokens that stand for anything that
+    the vocabulary has not, is small: those are cheap. Of a part that is measured in part they are left out.
 
     Args:
         model: from tokens int64 (B, T), or numbers (B, T, F), to logits (B, T, num_classes).
@@ -51,7 +54,7 @@ class Language(Task):
     ):
         super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
-        self.state: Any = None  # at the end of the last training batch
+        self.after: Any = None  # the state at the end of a training batch; ``carried`` when its update is done
         self.eval_state: Any = None
         self.eval_loss, self.eval_accuracy = MeanMetric(), MeanMetric()
 
@@ -85,24 +88,25 @@ class Language(Task):
         x, y = batch
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         goes_on = batch_idx > 0 and getattr(data, "windows", None) == "streams"
-        logits, self.state = self.logits(x, self.state if goes_on else None)
+        if goes_on and self.carried is not None and len(self.carried[0][0]) != len(x):
+            rank_zero_warn("this run had batches of another size before it was resumed; its streams begin anew")
+            goes_on = False
+        logits, self.after = self.logits(x, self.carried if goes_on else None)
         nll = F.cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=self.label_smoothing)
         loss = nll + self.penalty()
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["carried_state"] = self.state  # a run that stops inside of an epoch reads on from here
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.state = checkpoint.get("carried_state")
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.carried = self.after
 
     def measure(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch
-        logits, self.eval_state = self.logits(x, self.eval_state if batch_idx else None)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        goes_on = batch_idx > 0 and hasattr(data, "windows")  # a text, not examples of their own
+        logits, self.eval_state = self.logits(x, self.eval_state if goes_on else None)
         n = (y != -100).sum()
         nll = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
         self.eval_loss.update(nll / n.clamp(min=1), n)
@@ -117,9 +121,12 @@ class Language(Task):
         self.eval_accuracy.reset()
         metrics: dict[str, Tensor | float] = {f"{part}/loss": loss, f"{part}/accuracy": accuracy}
         if hasattr(data, "units"):
-            nats, (characters, words) = float(loss) * tokens, data.units(part)
-            metrics[f"{part}/bits_per_character"] = nats / log(2) / characters
-            metrics[f"{part}/perplexity_per_word"] = exp(min(nats / words, 700.0))  # beyond which there is no float
+            units = data.units(part)
+            nats = float(loss) * tokens
+            if tokens == units["tokens"]:
+                metrics[f"{part}/bits_per_character"] = nats / log(2) / units["characters"]
+                metrics[f"{part}/perplexity_per_word"] = exp(min(nats / units["words"], 88.0))  # else no float32
+            metrics[f"{part}/unknown"] = units["unknown"] / units["tokens"]
         return metrics
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -58,6 +58,7 @@ class Task(LightningModule):
         self.l1, self.l2, self.max_norm, self.clip_norm = l1, l2, max_norm, clip_norm
         self.lr_scale = dict(lr_scale or {})
         self.monitor, self.mode = monitor, mode
+        self.carried: Any = None  # what a process hands on from batch to batch; see ``zoo.parallel.own_states``
         self.totals_before: dict[str, Any] | None = None  # of a resumed run
 
     def forward(self, x: Any) -> Any:
@@ -116,8 +117,9 @@ class Task(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        value = self.clip_norm if gradient_clip_val is None else gradient_clip_val
-        self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
+        if gradient_clip_val is None:
+            gradient_clip_val, gradient_clip_algorithm = self.clip_norm, "norm"
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by their factor of the learning rate and by whether they decay."""
