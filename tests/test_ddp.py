@@ -1,6 +1,7 @@
 """Several processes: two gloo processes on this machine train to the weights of one with the same global batch."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,34 @@ def test_resume_is_exact(tmp_path, trainer):
     assert not torch.equal(a["random"][0]["cpu"], a["random"][1]["cpu"])
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
         assert_same(a[key], b[key], key)
+
+
+@pytest.mark.slow
+def test_streams_of_text_read_on(tmp_path):
+    """Each process goes on with the state of its own streams; of another number of processes they begin anew."""
+    settings = (
+        "data=shakespeare", "model=lstm", "task=language", "model.hidden=16", "data.batch_size=8", "data.seq_len=16",
+        "trainer.max_epochs=1", "trainer.limit_train_batches=12", "trainer.limit_val_batches=2", "test=false",
+        "trainer.accelerator=cpu", "scheduler=none", "callbacks.progress=null", "trainer=ddp",
+        "trainer.log_every_n_steps=1",
+    )  # fmt: skip
+    halt = "++callbacks.halt._target_=halt.Halt"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(whole, *settings).returncode == 0
+    stopped = run(broken, *settings, halt, "++callbacks.halt.step=5")
+    assert stopped.returncode == 130, stopped.stderr
+    states = [own["carried"] for own in last(broken)["random"]]
+    assert states[0][0][0].shape == (4, 16)
+    assert not torch.equal(states[0][0][0], states[1][0][0])
+    alone = tmp_path / "alone"
+    shutil.copytree(broken, alone)
+    done = run(broken, "resume=last", halt, "++callbacks.halt.step=-1")
+    assert done.returncode == 0, done.stderr
+    for key in ("state_dict", "optimizer_states", "random", "TextData"):
+        assert_same(last(whole)[key], last(broken)[key], key)
+    one = ("trainer.strategy=auto", "trainer.devices=1", halt, "++callbacks.halt.step=-1")
+    done = run(alone, "resume=last", *one)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
