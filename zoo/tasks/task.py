@@ -121,15 +121,17 @@ class Task(LightningModule):
             gradient_clip_val, gradient_clip_algorithm = self.clip_norm, "norm"
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trained parameters, grouped by their factor of the learning rate and by whether they decay."""
+    def parameter_groups(self, wanted: Callable[[str], bool] = lambda name: True) -> list[dict[str, Any]]:
+        """The trained parameters whose names are wanted, grouped by their factor of the learning rate and by whether
+        they decay.
+        """
         for pattern in self.lr_scale:
             if not any(matches(name, pattern) for name, _ in self.model.named_parameters()):
                 raise ZooError(f"task.lr_scale: no parameter fits {pattern!r}; {known_layers(self.model)}")
         decayed = self.decayed()
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, p in self.model.named_parameters():
-            if p.requires_grad:
+            if p.requires_grad and wanted(name):
                 scale = next((s for pattern, s in self.lr_scale.items() if matches(name, pattern)), 1.0)
                 groups.setdefault((scale, name in decayed), []).append(p)
         if not groups:

@@ -1,0 +1,213 @@
+"""A game of two: a generator learns to make what a discriminator takes for real (16.7)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import Optimizer
+
+from zoo.errors import ZooError
+from zoo.measures import Comparison, Judge
+from zoo.tasks.task import Task
+
+PLAYERS = ("generator", "discriminator")
+
+
+class Adversarial(Task):
+    """Train a generator against a discriminator, each with an optimizer and a schedule of its own.
+
+    "gan" is the game of Goodfellow et al. 2014 with the generator's loss −log D(G(z)), which does not fade (their
+    section 3); "wgan_gp" the Wasserstein distance with a gradient penalty (Gulrajani et al. 2017, algorithm 1).
+
+    Measures ``fid``, the Fréchet distance between as many samples as there are images in the part that is measured,
+    in the features of a named, trained classifier; and what else ``zoo.measures`` says. Samples are drawn from seeds.
+
+    Args:
+        model: with ``generate``, ``judge``, ``sample`` and ``latent``, as ``zoo.models.gan``.
+        loss: "gan" or "wgan_gp".
+        critic_steps: updates of the discriminator to one of the generator.
+        smoothing: how much less than 1 real images are to be judged: one-sided label smoothing (Salimans et al. 2016,
+            section 3.4). Of "gan" alone.
+        penalty_weight: λ of the gradient penalty, of "wgan_gp".
+        discriminator_lr: factor of its learning rate beside the generator's.
+        judge: a shipped classifier of such images, whose features and classes samples are measured in; null measures
+            nothing.
+        optimizer, scheduler, clip_norm, lr_scale, monitor, mode: see ``Task``; clip_norm is for each of the two.
+    """
+
+    shows = ("sample_grid",)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        loss: Literal["gan", "wgan_gp"] = "gan",
+        critic_steps: int = 1,
+        smoothing: float = 0.0,
+        penalty_weight: float = 10.0,
+        discriminator_lr: float = 1.0,
+        judge: str | None = None,
+        clip_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/fid",
+        mode: Literal["max", "min"] = "min",
+    ):
+        super().__init__(
+            model, optimizer, scheduler, lr_scale=lr_scale, monitor=monitor, mode=mode, clip_norm=clip_norm
+        )
+        self.automatic_optimization = False
+        if loss not in ("gan", "wgan_gp"):
+            raise ZooError(f"task.loss={loss} is unknown; valid: gan, wgan_gp")
+        if critic_steps < 1 or not 0 <= smoothing < 1:
+            raise ZooError(
+                f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give 1 or more, and 0 to less than 1"
+            )
+        self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
+        self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
+        self.judge = Judge(judge) if judge else None
+        self.comparison: Comparison | None = None
+        self.register_buffer("right", torch.zeros(2), persistent=False)  # judgements of this epoch, right and all
+
+    def check_output(self, output: Any, x: Tensor, target: Any) -> None:
+        """Raise a ``ZooError`` where the model is no pair of players; called once, before training."""
+        needed = ("generate", "judge", "sample", "latent", "discriminator")
+        if missing := [name for name in needed if not hasattr(self.model, name)]:
+            raise ZooError(f"task=adversarial needs a model as model=gan; this one has no {', '.join(missing)}")
+        if x.min() < 0 or x.max() > 1:
+            raise ZooError(
+                "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+            )
+        norms = [m for m in self.model.discriminator.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
+        if self.loss == "wgan_gp" and norms:
+            raise ZooError("task.loss=wgan_gp judges each image by itself: set model.norm=none")
+        if self.judge:
+            self.judge.check(x)
+
+    # --- optimisation ---------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            raise ZooError("this task was built without an optimizer, so it can only evaluate")
+        optimizers, schedulers = [], []
+        for player, factor in zip(PLAYERS, (1.0, self.discriminator_lr), strict=True):
+            groups = self.parameter_groups(lambda name, player=player: player_of(name) == player)
+            scales = [group.pop("lr_scale", 1.0) * factor for group in groups]
+            optimizer = self.make_optimizer(groups)
+            for group, scale in zip(optimizer.param_groups, scales, strict=True):
+                group["lr"] *= scale
+            optimizers.append(optimizer)
+            if self.make_scheduler is not None:
+                scheduler, interval = self.build_scheduler(optimizer, scales)
+                schedulers.append({"scheduler": scheduler, "interval": interval})
+        return optimizers, schedulers
+
+    def update(self, optimizer: Any, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.clip_norm:
+            self.clip_gradients(optimizer, self.clip_norm, "norm")
+        optimizer.step()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x, labels = batch
+        model: Any = self.model
+        optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
+        if batch_idx == 0:
+            self.right.zero_()  # type: ignore[operator]
+
+        self.toggle_optimizer(optimizer_d)
+        z = torch.randn(len(x), model.latent, device=x.device)
+        fake = model.generate(z, labels).detach()
+        real_score, fake_score = model.judge(x, labels).float(), model.judge(fake, labels).float()
+        penalty = None
+        if self.loss == "gan":
+            wanted = torch.full_like(real_score, 1 - self.smoothing)
+            loss_d = F.binary_cross_entropy_with_logits(real_score, wanted) + F.softplus(fake_score).mean()
+        else:
+            penalty = gradient_penalty(model, x, fake, labels)
+            loss_d = fake_score.mean() - real_score.mean() + self.penalty_weight * penalty
+        self.update(optimizer_d, loss_d)
+        self.untoggle_optimizer(optimizer_d)
+        right = (real_score > 0).sum() + (fake_score < 0).sum()
+        self.right += torch.stack([right, torch.full_like(right, 2 * len(x))])
+
+        loss_g = None
+        if (batch_idx + 1) % self.critic_steps == 0:
+            self.toggle_optimizer(optimizer_g)
+            z = torch.randn(len(x), model.latent, device=x.device)
+            score = model.judge(model.generate(z, labels), labels).float()
+            loss_g = F.softplus(-score).mean() if self.loss == "gan" else -score.mean()
+            self.update(optimizer_g, loss_g)
+            self.untoggle_optimizer(optimizer_g)
+        self.step_schedules("step")
+
+        if self.trainer._logger_connector.should_update_logs:
+            found = {"train/discriminator_loss": loss_d, "train/discriminator_accuracy": right / (2 * len(x))}
+            if penalty is not None:
+                found["train/gradient_penalty"] = penalty
+            if loss_g is not None:
+                self.log("train/generator_loss", loss_g.detach(), prog_bar=True)
+            self.log_dict({name: value.detach() for name, value in found.items()})
+        if batch_idx + 1 == self.trainer.num_training_batches:
+            self.step_schedules("epoch")
+            self.check_game()
+
+    def step_schedules(self, interval: str) -> None:
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == interval:
+                config.scheduler.step()  # type: ignore[call-arg]
+
+    def check_game(self) -> None:
+        """Raise a ``ZooError`` where the discriminator was right on every image of an epoch: none is learned from."""
+        right, total = self.right.tolist()  # type: ignore[operator]
+        if self.loss == "gan" and right == total:
+            raise ZooError(
+                f"the discriminator was right on all {int(total):,} images of epoch {self.current_epoch + 1} (to step "
+                f"{self.trainer.global_step}), so the generator learns no more; the checkpoint of the epoch before is "
+                f"kept. Try a lower task.discriminator_lr, task.smoothing=0.1, or task.loss=wgan_gp"
+            )
+
+    # --- measures -------------------------------------------------------------------------------------------------
+
+    def measure(self, batch: tuple[Tensor, Tensor], batch_idx: int, seed: int) -> None:
+        if self.judge is None:
+            return
+        if batch_idx == 0:
+            self.comparison = Comparison(self.judge, torch.Generator().manual_seed(seed))
+        assert self.comparison is not None
+        self.comparison.update(batch[0], self.model)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.measure(batch, batch_idx, seed=0)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.comparison is not None:
+            self.log("val/fid", self.comparison.fid(), prog_bar=True)
+            self.comparison = None
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
+            self.measure(batch, batch_idx, seed=1)
+
+    def on_test_epoch_end(self) -> None:
+        if self.comparison is not None:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.log_dict({f"test/{name}": value for name, value in self.comparison.all(data).items()})
+            self.comparison = None
+
+
+def player_of(name: str) -> str:
+    """Whose a parameter of a pair is: the generator's class embedding stands outside of it, as ``classes``."""
+    return "generator" if name.startswith(("generator.", "classes.")) else "discriminator"
+
+
+def gradient_penalty(model: Any, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+    """E (‖∇ D(x̂)‖ − 1)² at points between real and made images (Gulrajani et al. 2017, equation 3)."""
+    share = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = (share * real + (1 - share) * fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.judge(between, labels).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
