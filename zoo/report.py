@@ -92,7 +92,9 @@ def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) ->
     )
 
 
-def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, run_dir: Path) -> None:
+def finished(
+    metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, model: nn.Module, run_dir: Path
+) -> None:
     """The test metrics, where the checkpoint is, and what to do with it."""
     if metrics:
         table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
@@ -112,9 +114,11 @@ def finished(metrics: dict[str, float], describe: Any, chosen: Path | None, data
         console.print(f"watch        {command('tensorboard')} --logdir logs")
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
-    if hasattr(data, "save_example"):
+    if hasattr(data, "save_example") and "test/accuracy" in metrics:
         console.print(f"predict      {command('zoo')} predict {chosen} {data.save_example(run_dir)}{trust}")
-    if hasattr(data, "tokenizer"):
+    if hasattr(model, "encode") and hasattr(data, "save_example"):
+        console.print(f"reconstruct  {command('zoo')} reconstruct {chosen} {data.save_example(run_dir)}{trust}")
+    if hasattr(data, "tokenizer") or hasattr(model, "noise"):
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
 
 

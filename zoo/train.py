@@ -155,7 +155,7 @@ def finish(
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     if trainer.is_global_zero:
         describe.finish(metrics, chosen, run_dir)
-        report.finished(metrics, describe, chosen, data, run_dir)
+        report.finished(metrics, describe, chosen, data, task.model, run_dir)
     return metrics
 
 

@@ -72,10 +72,17 @@ class GAN(nn.Module):
         """The judgement of images, (B,); without classes, that of the first."""
         return self.judge(x, given(labels, x, self.num_classes))
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """What an image is made of, (n, latent)."""
+        return torch.randn(n, self.latent, generator=generator)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """Images (n, C, H, W); of a conditional net of these classes, or of all in turn."""
-        return sample(self, n, generator, labels, self.num_classes)
+        device = next(self.parameters()).device
+        if self.num_classes is not None and labels is None:
+            labels = torch.arange(n) % self.num_classes
+        return self.generate(self.noise(n, generator).to(device), None if labels is None else labels.to(device))
 
 
 class DCGAN(nn.Module):
@@ -119,9 +126,9 @@ class DCGAN(nn.Module):
         extra = 0
         if self.num_classes is not None:
             extra = latent
-            self.classes = nn.Embedding(self.num_classes, latent)  # for the generator
-            self.matches = nn.Embedding(self.num_classes, maps[-1])  # for the discriminator
-            nn.init.zeros_(self.matches.weight)
+            self.class_codes = nn.Embedding(self.num_classes, latent)  # for the generator
+            self.class_matches = nn.Embedding(self.num_classes, maps[-1])  # for the discriminator
+            nn.init.zeros_(self.class_matches.weight)
         self.generator.add_module("fc", nn.Linear(latent + extra, first[0] * side**2, bias=False))
         self.generator.add_module("unflatten", nn.Unflatten(1, first))
         for i in reversed(range(stages)):
@@ -138,7 +145,7 @@ class DCGAN(nn.Module):
             self.discriminator.add_module(f"act{i}", nn.LeakyReLU(0.2))
         self.head = nn.Linear(maps[-1] * side**2, 1)
         for name, p in self.named_parameters():  # the paper's section 4
-            if p.ndim > 1 and not name.startswith("matches"):
+            if p.ndim > 1 and not name.startswith("class_matches"):
                 nn.init.normal_(p, std=0.02)
         for part in self.modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -147,7 +154,7 @@ class DCGAN(nn.Module):
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Noise (B, latent), and classes (B,) where it is conditional, to images (B, C, H, W) with pixels in (0, 1)."""
         if self.num_classes is not None:
-            z = torch.cat([z, self.classes(labels)], 1)
+            z = torch.cat([z, self.class_codes(labels)], 1)
         return self.generator(z).tanh() / 2 + 0.5
 
     def judge(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -155,17 +162,24 @@ class DCGAN(nn.Module):
         features = self.discriminator(x * 2 - 1)  # (B, maps, side, side)
         score = self.head(features.flatten(1)).squeeze(1)
         if self.num_classes is not None:
-            score = score + (self.matches(labels) * features.sum((2, 3))).sum(1)
+            score = score + (self.class_matches(labels) * features.sum((2, 3))).sum(1)
         return score
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The judgement of images, (B,); without classes, that of the first."""
         return self.judge(x, given(labels, x, self.num_classes))
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """What an image is made of, (n, latent)."""
+        return torch.randn(n, self.latent, generator=generator)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """Images (n, C, H, W); of a conditional net of these classes, or of all in turn."""
-        return sample(self, n, generator, labels, self.num_classes)
+        device = next(self.parameters()).device
+        if self.num_classes is not None and labels is None:
+            labels = torch.arange(n) % self.num_classes
+        return self.generate(self.noise(n, generator).to(device), None if labels is None else labels.to(device))
 
 
 def one_hot(labels: Tensor | None, num_classes: int, like: Tensor) -> Tensor:
@@ -176,13 +190,3 @@ def one_hot(labels: Tensor | None, num_classes: int, like: Tensor) -> Tensor:
 def given(labels: Tensor | None, x: Tensor, num_classes: int | None) -> Tensor | None:
     """The labels, or where a net needs some and has none, class 0."""
     return torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None and num_classes else labels
-
-
-def sample(
-    model: GAN | DCGAN, n: int, generator: torch.Generator | None, labels: Tensor | None, num_classes: int | None
-) -> Tensor:
-    device = next(model.parameters()).device
-    z = torch.randn(n, model.latent, generator=generator).to(device)
-    if num_classes is not None and labels is None:
-        labels = torch.arange(n) % num_classes
-    return model.generate(z, None if labels is None else labels.to(device))

@@ -6,7 +6,7 @@ orderings the distribution is their equal mixture.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -81,27 +81,28 @@ class MADE(nn.Module):
         each = torch.stack([bernoulli(self.logits(x, i), x) for i in range(self.orderings)])  # (orderings, B)
         return each.logsumexp(0) - math.log(self.orderings)
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform numbers, by each of which a pixel is decided: (n, D)."""
+        return torch.rand(n, self.head.out_features, generator=generator)
+
     @torch.no_grad()
-    def steps(self, x: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-        """Draw images pixel by pixel in the first order; yields them after every row.
+    def generate(self, noise: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """Images of 0 and 1, drawn pixel by pixel in the first order: noise (B, D) to (B, C, H, W).
 
         Args:
-            x: (n, C, H, W), overwritten; what is in it is no matter.
+            progress: called after every row, with the pixels done and all.
         """
-        flat = x.view(len(x), -1)
-        noise = torch.rand(flat.shape, generator=generator).to(x.device)
-        flat.zero_()
-        for d in range(flat.shape[1]):
+        x = noise.new_zeros(len(noise), *self.shape)
+        flat, size = x.view(len(x), -1), noise.shape[1]
+        for d in range(size):
             flat[:, d] = (noise[:, d] < self.logits(x).flatten(1)[:, d].sigmoid()).to(x.dtype)
-            if (d + 1) % self.shape[2] == 0:
-                yield x
+            if progress and (d + 1) % self.shape[2] == 0:
+                progress(d + 1, size)
+        return x
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Images of 0 and 1, (n, C, H, W)."""
-        x = self.head.weight.new_zeros(n, *self.shape)
-        for _ in self.steps(x, generator):
-            pass
-        return x
+        return self.generate(self.noise(n, generator).to(self.head.weight.device))
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> Tensor:

@@ -73,13 +73,19 @@ class PPCA(nn.Module):
         log_det = torch.linalg.slogdet(inner).logabsdet + (d - m) * self.log_variance.double()
         return -0.5 * (d * math.log(2 * math.pi) + log_det + distance)
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """z and ε / σ, (n, M + D)."""
+        return torch.randn(n, sum(self.weight.shape), generator=generator)
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """W z + μ + ε: noise (B, M + D) to images (B, C, H, W)."""
+        z, epsilon = noise.split([self.weight.shape[1], self.weight.shape[0]], 1)
+        return self.decode(z) + (self.log_variance / 2).exp() * epsilon.unflatten(1, self.shape)
+
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None, noise: bool = True) -> Tensor:
-        """Images (n, C, H, W) from the model; without noise, W z + μ alone."""
-        m = self.weight.shape[1]
-        z = torch.randn(n, m, generator=generator)
-        x = self.decode(z)
-        return x + (self.log_variance / 2).exp() * torch.randn(x.shape, generator=generator) if noise else x
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Images (n, C, H, W) from the model."""
+        return self.generate(self.noise(n, generator).to(self.mean.device))
 
     @torch.no_grad()
     def fill(self, x: Tensor, known: Tensor) -> Tensor:

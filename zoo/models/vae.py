@@ -81,8 +81,15 @@ class VAE(nn.Module):
         """The reconstruction of images from the means of their codes, (B, C, H, W)."""
         return self.decode(self.encode(x))
 
+    def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Codes from p(z), (n, latent)."""
+        return torch.randn(n, self.latent, generator=generator)
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """The same as ``decode``: images of codes, which are this model's noise."""
+        return self.decode(noise)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """The pixels' means for codes from p(z): images (n, C, H, W)."""
-        z = torch.randn(n, self.latent, generator=generator)
-        return self.decode(z.to(next(self.parameters()).device))
+        return self.generate(self.noise(n, generator).to(next(self.parameters()).device))

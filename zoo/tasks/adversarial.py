@@ -105,6 +105,11 @@ class Adversarial(Task):
                 schedulers.append({"scheduler": scheduler, "interval": interval})
         return optimizers, schedulers
 
+    def totals(self) -> dict[str, Any]:
+        """The length of the run in updates of the generator, by which both schedules go."""
+        totals = super().totals()
+        return {**totals, "total_steps": totals["total_steps"] // self.critic_steps}
+
     def update(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -143,7 +148,7 @@ class Adversarial(Task):
             loss_g = F.softplus(-score).mean() if self.loss == "gan" else -score.mean()
             self.update(optimizer_g, loss_g)
             self.untoggle_optimizer(optimizer_g)
-        self.step_schedules("step")
+            self.step_schedules("step")
 
         if self.trainer._logger_connector.should_update_logs:
             found = {"train/discriminator_loss": loss_d, "train/discriminator_accuracy": right / (2 * len(x))}
@@ -201,8 +206,8 @@ class Adversarial(Task):
 
 
 def player_of(name: str) -> str:
-    """Whose a parameter of a pair is: the generator's class embedding stands outside of it, as ``classes``."""
-    return "generator" if name.startswith(("generator.", "classes.")) else "discriminator"
+    """Whose a parameter of a pair is: the generator's class embedding stands outside of it, as ``class_codes``."""
+    return "generator" if name.startswith(("generator.", "class_codes.")) else "discriminator"
 
 
 def gradient_penalty(model: Any, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:

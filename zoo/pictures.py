@@ -1,0 +1,99 @@
+"""Pictures that models make: samples, reconstructions, and walks between two of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from zoo.errors import ZooError
+
+BATCH = 256  # images at once
+
+
+@torch.inference_mode()
+def draw(
+    model: Any,
+    n: int,
+    seed: int = 0,
+    label: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    batch: int = BATCH,
+) -> Tensor:
+    """Samples of a model of images, in eval mode; the same for a seed, whatever the batch.
+
+    Args:
+        label: the class that a conditional model is to draw; None takes all in turn.
+        progress: of models that draw pixel by pixel: called with what is done and all of it.
+
+    Returns:
+        (n, C, H, W), with pixels in [0, 1].
+
+    Raises:
+        ZooError: a model that makes no images, or none of a class.
+    """
+    if not (hasattr(model, "noise") and hasattr(model, "generate")):
+        raise ZooError("this model makes no images of its own, so there is nothing to sample")
+    classes = getattr(model, "num_classes", None)
+    if label is not None and not (classes and 0 <= label < classes):
+        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes"
+        raise ZooError(f"class {label} is none that this model can draw: {valid}")
+    noise = model.noise(n, torch.Generator().manual_seed(seed))
+    labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
+    parts = []
+    for start in range(0, n, batch):
+        part, more = slice(start, start + batch), {}
+        if classes:
+            more["labels"] = labels[part]
+        if progress and hasattr(model, "log_prob") and hasattr(model, "logits"):  # pixel by pixel
+            more["progress"] = lambda done, whole, start=start: progress(
+                done + start * whole // batch, whole * -(-n // batch)
+            )
+        parts.append(model.generate(noise[part], **more))
+    return torch.cat(parts).clamp(0, 1)
+
+
+@torch.inference_mode()
+def reconstruct(model: Any, files: Sequence[Path], invert: bool = False) -> tuple[Tensor, Tensor]:
+    """Image files as a model sees them, and as it gives them back: (N, C, H, W) each, with pixels in [0, 1].
+
+    Raises:
+        ZooError: a model that gives back no images; a file that cannot be read.
+    """
+    if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.preprocess, "read")):
+        raise ZooError("this model has no code to reconstruct images from; an autoencoder has")
+    x = model.preprocess(torch.cat([model.preprocess.read(file, invert=invert) for file in files]))
+    return x, model(x).clamp(0, 1)
+
+
+@torch.inference_mode()
+def interpolate(model: Any, a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Images on the way from one code, or noise, to another: (1, …) each to (steps, C, H, W), with pixels in [0, 1].
+
+    Noise of a high dimension has nearly always the same length, so the way is on the sphere between the two (White
+    2016); codes of images go straight.
+    """
+    share = torch.linspace(0, 1, steps)[:, None]
+    if hasattr(model, "noise"):
+        angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
+        path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin().clamp(min=1e-6)
+        return model.generate(path).clamp(0, 1)
+    return model.decode((1 - share) * a + share * b).clamp(0, 1)
+
+
+def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:
+    """Write images (N, C, H, W), with pixels in [0, 1], as one picture, row after row.
+
+    Raises:
+        ZooError: a file that cannot be written, or of no known kind.
+    """
+    grid = make_grid(images, nrow=columns, padding=1)
+    pixels = grid.mul(255).round().byte().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+    except (OSError, ValueError) as error:
+        raise ZooError(f"{path} cannot be written: {error}") from None
