@@ -93,7 +93,7 @@ def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) ->
 
 
 def finished(
-    metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, model: nn.Module, run_dir: Path
+    metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, model: Any, run_dir: Path
 ) -> None:
     """The test metrics, where the checkpoint is, and what to do with it."""
     if metrics:
@@ -114,10 +114,9 @@ def finished(
         console.print(f"watch        {command('tensorboard')} --logdir logs")
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
-    if hasattr(data, "save_example") and "test/accuracy" in metrics:
-        console.print(f"predict      {command('zoo')} predict {chosen} {data.save_example(run_dir)}{trust}")
-    if hasattr(model, "encode") and hasattr(data, "save_example"):
-        console.print(f"reconstruct  {command('zoo')} reconstruct {chosen} {data.save_example(run_dir)}{trust}")
+    if hasattr(data, "save_example") and (hasattr(model, "encode") or not hasattr(model, "noise")):
+        verb = "reconstruct" if hasattr(model, "encode") else "predict"
+        console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
     if hasattr(data, "tokenizer") or hasattr(model, "noise"):
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
 
