@@ -14,6 +14,7 @@ from zoo.errors import ZooError
 from zoo.models.autoencoder import Autoencoder
 from zoo.models.made import MADE
 from zoo.models.mlp import MLP
+from zoo.models.pixelcnn import PixelCNN
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
 from zoo.tasks.reconstruct import Reconstruct, corrupt, jacobian, sparseness
@@ -266,11 +267,36 @@ def test_no_pixel_sees_itself_or_a_later_one(hidden):
     assert model.places[0].tolist() == list(range(1, 17))
 
 
-@pytest.mark.parametrize("orderings", [1, 3])
-def test_probabilities_sum_to_one(orderings):
-    """Over all binary images of 3×3."""
+def test_pixelcnn_sees_all_that_is_before_and_nothing_else():
+    """By gradients: every pixel above or to the left within reach, with no blind spot; none of itself or later."""
     torch.manual_seed(0)
-    model = MADE(image_size=3, hidden=[50], orderings=orderings).eval()
+    model = PixelCNN(image_size=6, channels=16, depth=3).double()
+    x = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    jac = torch.autograd.functional.jacobian(lambda x: model(x).flatten(), x).view(36, 36)
+    earlier = torch.ones(36, 36).tril(-1).bool()
+    assert (jac[~earlier] == 0).all()
+    assert (jac[earlier] != 0).all()
+
+
+def test_pixelcnn_draws_what_it_says():
+    """Drawing row by row, on the rows so far alone, is by the conditionals of the whole image."""
+    torch.manual_seed(0)
+    model = PixelCNN(image_size=5, channels=4, depth=2).eval()
+    noise = model.noise(3, torch.Generator().manual_seed(0))
+    x = model.generate(noise)
+    assert torch.equal(x, (noise.view(3, 1, 5, 5) < model(x).sigmoid()).float())
+    with pytest.raises(ZooError, match="the pixels are of one channel"):
+        PixelCNN(in_channels=3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [MADE(image_size=3, hidden=[50], orderings=n) for n in (1, 3)] + [PixelCNN(image_size=3, channels=4, depth=2)],
+    ids=["made", "made of 3 orders", "pixelcnn"],
+)
+def test_probabilities_sum_to_one(model):
+    """Over all binary images of 3×3."""
+    model.eval()
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=9))).view(-1, 1, 3, 3)
     assert model.log_prob(every).logsumexp(0).item() == pytest.approx(0, abs=1e-4)
 

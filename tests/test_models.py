@@ -23,7 +23,7 @@ PARAMETERS = {
     "plain20": 269722, "plain56": 853018, "resnet18": 11689512, "resnet34": 21797672, "resnet50": 25557032,
     "resnet101": 44549160, "resnet152": 60192808, "googlenet": 7005832 + 6379984, "googlenet_cifar": 1614886,
     "speednet": 1971352, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
-    "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
+    "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784, "pixelcnn": 300000, "gan": 2946577, "dcgan": 1,
 }  # fmt: skip
 
 
@@ -34,7 +34,14 @@ LARGE = {
 }
 
 
-IMAGES = ("autoencoder", "conv_autoencoder", "ppca", "vae", "made")  # what these give is an image, or its log-odds
+IMAGES = (
+    "autoencoder",
+    "conv_autoencoder",
+    "ppca",
+    "vae",
+    "made",
+    "pixelcnn",
+)  # what these give is an image, or its log-odds
 
 
 def model_and_examples(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
