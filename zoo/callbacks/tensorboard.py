@@ -39,6 +39,8 @@ class Norms(Callback):
         if not (trainer.logger and trainer._logger_connector.should_update_logs):
             return
         named = [(n, p.detach(), p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
+        if not named:  # an objective that goes by no gradient
+            return
         grads = torch.stack(torch._foreach_norm([grad for _, _, grad in named]))
         weights = torch.stack(torch._foreach_norm([weight for _, weight, _ in named]))
         squares: dict[str, float] = defaultdict(float)
