@@ -301,9 +301,10 @@ def test_probabilities_sum_to_one(model):
     assert model.log_prob(every).logsumexp(0).item() == pytest.approx(0, abs=1e-4)
 
 
-def test_samples_follow_the_probabilities():
+@pytest.mark.parametrize("hidden", [[30], [30, 20]])
+def test_samples_follow_the_probabilities(hidden):
     torch.manual_seed(0)
-    model = MADE(image_size=2, hidden=[30]).eval()
+    model = MADE(image_size=2, hidden=hidden).eval()
     nn.init.normal_(model.head.bias)
     drawn = model.sample(20_000, torch.Generator().manual_seed(0)).flatten(1)
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))

@@ -59,16 +59,23 @@ class MADE(nn.Module):
     def degrees(self, i: int) -> Tensor:
         return self.get_buffer(f"degrees{i}")
 
-    def logits(self, x: Tensor, ordering: int = 0) -> Tensor:
-        """The log-odds of each pixel given those before it in an order: (B, C, H, W) to the same."""
+    def masked(self, ordering: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """Matrix and bias of every layer and of the head, as an order of the pixels leaves them."""
         places: Tensor = self.places[ordering]  # type: ignore[index, assignment]
-        h, seen = x.flatten(1), places
+        found, seen = [], places
         for i, layer in enumerate(self.layers):
             degrees = self.degrees(i)[ordering]
-            assert isinstance(layer, nn.Linear)
-            h = self.activation(F.linear(h, layer.weight * (degrees[:, None] >= seen), layer.bias))  # (B, width)
+            found.append((layer.weight * (degrees[:, None] >= seen), layer.bias))
             seen = degrees
-        return F.linear(h, self.head.weight * (places[:, None] > seen), self.head.bias).unflatten(1, self.shape)
+        return [*found, (self.head.weight * (places[:, None] > seen), self.head.bias)]  # type: ignore[list-item]
+
+    def logits(self, x: Tensor, ordering: int = 0) -> Tensor:
+        """The log-odds of each pixel given those before it in an order: (B, C, H, W) to the same."""
+        *layers, (weight, bias) = self.masked(ordering)
+        h = x.flatten(1)
+        for w, b in layers:
+            h = self.activation(F.linear(h, w, b))  # (B, width)
+        return F.linear(h, weight, bias).unflatten(1, self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """The log-odds in the first order: images (B, C, H, W) to the same."""
@@ -92,13 +99,18 @@ class MADE(nn.Module):
         Args:
             progress: called after every row, with the pixels done and all.
         """
-        x = noise.new_zeros(len(noise), *self.shape)
-        flat, size = x.view(len(x), -1), noise.shape[1]
-        for d in range(size):
-            flat[:, d] = (noise[:, d] < self.logits(x).flatten(1)[:, d].sigmoid()).to(x.dtype)
+        (first, bias), *layers, (weight, last) = self.masked()
+        x = torch.zeros_like(noise)
+        before = bias.repeat(len(x), 1)  # what the first layer sums up: a pixel adds its column
+        for d in range(x.shape[1]):
+            h = self.activation(before)
+            for w, b in layers:
+                h = self.activation(F.linear(h, w, b))
+            x[:, d] = (noise[:, d] < (h @ weight[d] + last[d]).sigmoid()).to(x.dtype)
+            before += x[:, d, None] * first[:, d]
             if progress and (d + 1) % self.shape[2] == 0:
-                progress(d + 1, size)
-        return x
+                progress(d + 1, x.shape[1])
+        return x.unflatten(1, self.shape)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Images of 0 and 1, (n, C, H, W)."""
