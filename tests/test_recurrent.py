@@ -130,6 +130,26 @@ def test_recurrent_dropout_takes_the_same_units_in_every_step(cell, options):
     torch.testing.assert_close(outputs(), dropped)
 
 
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_weight_dropout_is_of_the_matrix(cell, backend):
+    """A call has some numbers of W_h zero and the others larger; gradients reach those; eval mode has all."""
+    torch.manual_seed(0)
+    one, x = layer(cell, 3, 20, backend), torch.randn(2, 5, 3)
+    torch.manual_seed(1)
+    dropped = nn.functional.dropout(one.weight_hh_l0.detach(), 0.3)
+    other = layer(cell, 3, 20, "reference")
+    other.load_state_dict(one.state_dict())
+    other.weight_hh_l0.data.copy_(dropped)
+    torch.manual_seed(1)
+    y, _ = run(one, x, None, weight_dropout=0.3)
+    torch.testing.assert_close(y, run(other, x)[0])
+    y.sum().backward()
+    assert torch.equal(one.weight_hh_l0.grad != 0, dropped != 0)
+    one.eval()
+    assert torch.equal(run(one, x, None, weight_dropout=0.3)[0], run(one, x)[0])
+
+
 def test_dropout_between_layers():
     """On each layer's input but the first's, and on the last's output; with variational, the same in all steps."""
     for variational in (False, True):

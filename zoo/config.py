@@ -23,8 +23,8 @@ PLACEHOLDERS = ("total_steps", "total_epochs")
 
 # What a type does not say: the least and the greatest value of arguments of these names, wherever they stand.
 SHARES = (
-    "dropout", "input_dropout", "embedding_dropout", "recurrent_dropout", "label_smoothing", "pct_start", "warmup",
-    "zoom",
+    "dropout", "input_dropout", "embedding_dropout", "weight_dropout", "recurrent_dropout", "label_smoothing",
+    "pct_start", "warmup", "zoom",
 )  # fmt: skip
 POSITIVE = (
     "hidden", "depth", "embedding", "code", "latent", "orderings", "channels", "labels_per_class", "eval_batch_size",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from zoo.errors import ZooError
 
@@ -220,14 +221,33 @@ def layer(cell: str, in_features: int, hidden: int, backend: str = "torch", **op
     )
 
 
-def run(layer: Layer, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-    """Call a layer of either backend: (B, T, in_features), and a state of (B, hidden) each -> (B, T, hidden), state."""
+def run(layer: Layer, x: Tensor, state: State | None = None, weight_dropout: float = 0.0) -> tuple[Tensor, State]:
+    """Call a layer of either backend: (B, T, in_features), and a state of (B, hidden) each -> (B, T, hidden), state.
+
+    Args:
+        weight_dropout: in training, the probability that a number in W_h is zero, the same in all steps of the call:
+            DropConnect, which torch's kernels can have too (Merity et al. 2018, section 2).
+    """
+    if weight_dropout and layer.training:
+        w_h: Any = layer.weight_hh_l0
+        return functional_call(Run(layer), {"layer.weight_hh_l0": F.dropout(w_h, weight_dropout)}, (x, state))
     if isinstance(layer, Recurrence):
         return layer(x, state)
     several = isinstance(layer, nn.LSTM)
     before = None if state is None else tuple(s[None].contiguous() for s in state)  # (1, B, H): theirs are of layers
     output, after = layer(x, before if several or before is None else before[0])
     return output, tuple(s[0] for s in (after if several else (after,)))
+
+
+class Run(nn.Module):
+    """``run`` as a module, whose layer's weights can be others for a call."""
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        return run(self.layer, x, state)
 
 
 def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: int | None = None) -> None:

@@ -65,9 +65,10 @@ class MADE(nn.Module):
         found, seen = [], places
         for i, layer in enumerate(self.layers):
             degrees = self.degrees(i)[ordering]
+            assert isinstance(layer, nn.Linear)
             found.append((layer.weight * (degrees[:, None] >= seen), layer.bias))
             seen = degrees
-        return [*found, (self.head.weight * (places[:, None] > seen), self.head.bias)]  # type: ignore[list-item]
+        return [*found, (self.head.weight * (places[:, None] > seen), self.head.bias)]
 
     def logits(self, x: Tensor, ordering: int = 0) -> Tensor:
         """The log-odds of each pixel given those before it in an order: (B, C, H, W) to the same."""

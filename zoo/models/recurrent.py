@@ -36,6 +36,7 @@ class Recurrent(nn.Module):
             al. 2014, section 3.1).
         variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
         embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
+        weight_dropout: see ``zoo.models.cells.run``.
         recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; for backend="reference".
         orthogonal, forget_bias, chrono: how the layers begin; see ``zoo.models.cells.initialise``.
         backend: "torch", its kernels, or "reference", the equations; weights are the same for both.
@@ -56,6 +57,7 @@ class Recurrent(nn.Module):
         dropout: float = 0.0,
         variational: bool = False,
         embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         layer_norm: bool = False,
         peephole: bool = False,
@@ -69,7 +71,7 @@ class Recurrent(nn.Module):
         if (vocab_size is None) == (in_features is None):
             raise ZooError("give model.vocab_size for tokens, or model.in_features for numbers, and not both")
         self.hidden, self.read, self.variational, self.bidirectional = hidden, read, variational, bidirectional
-        self.dropout, self.embedding_dropout = dropout, embedding_dropout
+        self.dropout, self.embedding_dropout, self.weight_dropout = dropout, embedding_dropout, weight_dropout
         width = in_features or embedding or hidden
         self.embedding = None if vocab_size is None else nn.Embedding(vocab_size, width)
         directions = 2 if bidirectional else 1
@@ -132,9 +134,9 @@ class Recurrent(nn.Module):
             if i:
                 x = self.drop(x)
             forwards, *backwards = pair  # type: ignore[misc]
-            out, last = cells.run(forwards, x, state[i] if state else None)
+            out, last = cells.run(forwards, x, state[i] if state else None, self.weight_dropout)
             after.append(last)
-            outs = [out, *(cells.run(back, x.flip(1))[0].flip(1) for back in backwards)]
+            outs = [out, *(cells.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
             x = torch.cat(outs, -1) if backwards else out  # (B, T, H · directions)
         return self.drop(x), after
 
