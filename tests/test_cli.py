@@ -75,7 +75,7 @@ def digits(shipped):
 def test_list(run, shipped, own):  # noqa: F811
     code, out, _ = run("list")
     assert code == 0
-    assert "linear, lstm, mine, mlp" in out
+    assert "linear, lstm, made, mine, mlp" in out
     assert re.search(r"small .*mnist .*48,014 .*50\.00% .*A small net", out)
 
 

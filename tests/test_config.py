@@ -159,7 +159,11 @@ def test_every_config_composes(together, tmp_path, toy_data):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
     (tmp_path / "mine.txt").write_text("a text of my own\n" * 9)
-    needs = {"data=image_folder": f"data.root={tmp_path}", "data=text_file": f"data.file={tmp_path}/mine.txt"}
+    needs = {
+        "data=image_folder": f"data.root={tmp_path}",
+        "data=text_file": f"data.file={tmp_path}/mine.txt",
+        "data=tiny_shakespeare": "data.val_size=100",  # of a shorter text
+    }
     together = [*together, *(needs[choice] for choice in together if choice in needs)]
     register_resolvers()
     GlobalHydra.instance().clear()

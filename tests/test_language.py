@@ -350,7 +350,7 @@ def test_impossible_draws(bad):
 
 def test_only_language_models_write():
     result = CliRunner().invoke(app, ["sample", "lenet5_mnist"])
-    assert "no language model" in str(result.exception)
+    assert "writes no text" in str(result.exception)
 
 
 def test_gradient_through_time_reaches_every_step():

@@ -36,7 +36,7 @@ def draw(
         ZooError: a model that makes no images, or none of a class.
     """
     if not (hasattr(model, "noise") and hasattr(model, "generate")):
-        raise ZooError("this model makes no images of its own, so there is nothing to sample")
+        raise ZooError("this model writes no text and makes no images, so there is nothing to sample")
     classes = getattr(model, "num_classes", None)
     if label is not None and not (classes and 0 <= label < classes):
         valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes"

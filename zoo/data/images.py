@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.data import sources
 from zoo.data.augment import Augment
 from zoo.data.base import MemoryData
-from zoo.data.loader import BatchLoader, Loader
+from zoo.data.loader import BatchLoader, Loader, MixedLoader
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 
@@ -31,7 +31,11 @@ class ImageData(MemoryData):
         val_size: images held out for validation; 0 trains on all of them.
         labels_per_class: train on so many images of each class only (drawn with ``seed``); null takes all.
         keep: take only the classes of these numbers, and number them anew in this order; null takes all.
+        unlabelled: how many images without their labels, of the whole training split whatever ``labels_per_class``,
+            stand beside each batch; a training batch is then (x, y, u, v), with two views of them, changed each for
+            itself. For ``task=semi``.
         augment: changes to training images.
+        strong: changes to the second view of images without labels; null is ``augment``.
         binarise: make pixels 0 or 1, each 1 with the probability that its brightness says: "fixed" draws once, from
             published seeds (``binary``); "stochastic" draws training images anew every time, and the others as
             "fixed" does; "none" leaves them. Figures of the one are not to be compared with the other's.
@@ -53,7 +57,9 @@ class ImageData(MemoryData):
         val_size: int = 5000,
         labels_per_class: int | None = None,
         keep: Sequence[int] | None = None,
+        unlabelled: int = 0,
         augment: Augment | None = None,
+        strong: Augment | None = None,
         binarise: Literal["none", "fixed", "stochastic"] = "none",
         seed: int = 0,
         split_seed: int = 0,
@@ -80,7 +86,7 @@ class ImageData(MemoryData):
         self.in_channels, self.image_size = in_channels, image_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.labels_per_class = val_size, labels_per_class
-        self.augment = augment
+        self.unlabelled, self.augment, self.strong = unlabelled, augment, strong
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root).expanduser() if root else None
         self.preprocess = Preprocess(image_size, list(mean), list(std))
@@ -128,6 +134,7 @@ class ImageData(MemoryData):
             drawn = images
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
         val, train = order[: self.val_size], order[self.val_size :].sort().values
+        every = train
         if self.labels_per_class is not None:
             train = self._few(labels, train, self.labels_per_class)
         # without a held-out part the mapped tensors serve as they are
@@ -139,6 +146,8 @@ class ImageData(MemoryData):
             "val": (drawn[val], labels[val]),
             "test": (data["test_images"], data["test_labels"]),
         }
+        if self.unlabelled:
+            self.splits["unlabelled"] = (images[every], labels[every])  # the labels are not given to a model
 
     def _few(self, labels: Tensor, train: Tensor, n: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
@@ -166,6 +175,13 @@ class ImageData(MemoryData):
         n = len(self.splits["train"][1]) // world_size * world_size
         batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
         self.check_batch_size(batch_size)
+        if self.unlabelled:
+            self.check_batch_size(self.unlabelled)
+            others = self.splits["unlabelled"][:1]
+            if len(others[0]) < self.unlabelled:
+                raise ZooError(f"data.unlabelled={self.unlabelled}: there are {len(others[0])} training images")
+            sizes = batch_size, self.unlabelled
+            return self.training(MixedLoader(self.splits["train"], others, *sizes, self.seed, *self.processes()))
         return self.training(self._loader("train", batch_size, shuffle=True))
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -176,11 +192,17 @@ class ImageData(MemoryData):
         """The official test split, in order."""
         return self._loader("test", self.eval_batch_size)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Raw images uint8 (B, H, W, C) to the model's input float32 (B, C, H, W), augmented in training only.
 
         Labels are int64 (B,), or with mixup and cutmix probabilities float (B, num_classes).
         """
+        if self.unlabelled and len(batch) == 3:
+            images, labels, others = batch
+            weak, strong = self.augment or Augment(), self.strong or self.augment or Augment()
+            views = (weak(images), weak(others), strong(others))
+            x, u, v = (self.preprocess(view) for view in views)
+            return x, labels, u, v
         images, labels, *half = batch
         training = bool(self.trainer and self.trainer.training)
         if training and self.binarise == "stochastic":
@@ -201,6 +223,9 @@ class ImageData(MemoryData):
     def summary(self) -> str:
         """One line: the sizes of the splits."""
         n, v, t = (f"{len(self.splits[split][1]):,}" for split in ("train", "val", "test"))
+        if self.unlabelled:
+            n = f"{n} training images with labels and {len(self.splits['unlabelled'][1]):,} without"
+            return f"{self.name}: {n}, {v} validation, {t} test images"
         binary = "" if self.binarise == "none" else f", pixels of 0 and 1 ({self.binarise})"
         return f"{self.name}: {n} training, {v} validation, {t} test images{binary}"
 

@@ -117,6 +117,50 @@ class BatchLoader(Loader):
         return tuple(tensor[index] for tensor in self.tensors)
 
 
+class MixedLoader(Loader):
+    """Batches of examples with labels, and beside each others without.
+
+    An epoch goes once through those without; those with labels come around as often as it takes, each time in a new
+    order. A batch is the tensors of the labelled ones, then those of the others.
+
+    Args:
+        labelled, unlabelled: tensors of the same first dimension each.
+        batch_size, beside: examples of each a (global) batch.
+        seed, rank, world_size: see ``Loader``.
+    """
+
+    def __init__(
+        self,
+        labelled: tuple[Tensor, ...],
+        unlabelled: tuple[Tensor, ...],
+        batch_size: int,
+        beside: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        super().__init__(seed, rank, world_size)
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.batch_size, self.beside = batch_size, beside
+
+    def __len__(self) -> int:
+        return len(self.unlabelled[0]) // self.beside
+
+    def plan(self) -> tuple[Tensor, Tensor]:
+        generator, n = self.generator(), len(self.labelled[0])
+        rounds = -(-len(self) * self.batch_size // n)
+        labelled = torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])
+        return labelled, torch.randperm(len(self.unlabelled[0]), generator=generator)
+
+    def take(self, plan: tuple[Tensor, Tensor], i: int) -> tuple[Tensor, ...]:
+        found: list[Tensor] = []
+        sides = ((self.labelled, self.batch_size), (self.unlabelled, self.beside))
+        for order, (tensors, size) in zip(plan, sides, strict=True):
+            index = order[i * size : (i + 1) * size][self.rank :: self.world_size].to(tensors[0].device)
+            found += [tensor[index] for tensor in tensors]
+        return tuple(found)
+
+
 class StreamLoader(Loader):
     """A text as parallel streams, read a stretch at a time, so that each batch goes on where the one before ended.
 

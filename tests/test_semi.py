@@ -1,0 +1,151 @@
+"""Semi-supervised classification: what a batch holds, each method's objective, and its baseline."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.data_helpers import image_data
+from tests.test_language import Stop, last
+from tests.test_resume import assert_same
+from zoo.data.augment import Augment
+from zoo.data.loader import MixedLoader
+from zoo.errors import ZooError
+from zoo.models.mlp import MLP
+from zoo.pretrained import read_checkpoint
+from zoo.tasks.semi import SemiSupervised
+
+QUICK = (
+    "task=semi", "model=mlp", "model.hidden=[16]", "data.labels_per_class=5", "data.unlabelled=40",
+    "data.batch_size=10", "callbacks.progress=null", "logger=none",
+)  # fmt: skip
+
+
+def test_batches_of_both_kinds():
+    """All images without labels once an epoch; those with labels again and again, each as often as any other."""
+    labelled = (torch.arange(6), torch.arange(6) * 10)
+    loader = MixedLoader(labelled, (torch.arange(100, 125),), batch_size=4, beside=5, seed=1)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 5
+    for x, y, u in batches:
+        assert torch.equal(x * 10, y)
+        assert (len(x), len(u)) == (4, 5)
+    assert sorted(torch.cat([u for _, _, u in batches]).tolist()) == list(range(100, 125))
+    counts = torch.bincount(torch.cat([x for x, _, _ in batches]))
+    assert counts.max() - counts.min() <= 1
+    again = list(loader)
+    assert not torch.equal(again[0][2], batches[0][2])
+    shares = [MixedLoader(labelled, (torch.arange(25),), 4, 6, 1, rank, 2) for rank in (0, 1)]
+    whole = next(iter(MixedLoader(labelled, (torch.arange(25),), 4, 6, 1)))
+    parts = [next(iter(loader)) for loader in shares]
+    for i in range(3):
+        assert sorted(torch.cat([part[i] for part in parts]).tolist()) == sorted(whole[i].tolist())
+
+
+def test_images_without_labels_are_those_of_training(toy_data):
+    """As many as without labels_per_class, none of validation; two views, changed each for itself."""
+    data = image_data(labels_per_class=5, unlabelled=40, batch_size=10, augment=Augment(shift=3))
+    data.setup()
+    assert len(data.splits["train"][0]) == 50
+    assert len(data.splits["unlabelled"][0]) == 500
+    x, y, u, v = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert (len(x), len(y), len(u), len(v)) == (10, 10, 40, 40)
+    assert not torch.equal(u, v)
+    still = image_data(labels_per_class=5, unlabelled=40, batch_size=10)
+    still.setup()
+    _, _, u, v = still.on_after_batch_transfer(next(iter(still.train_dataloader())), 0)
+    assert torch.equal(u, v)
+    assert "50 training images with labels and 500 without" in data.summary()
+
+
+class Spy:
+    """What a task asks of its trainer."""
+
+    def __init__(self, step: int):
+        self.global_step, self._logger_connector = step, type("Quiet", (), {"should_update_logs": False})()
+
+
+def objective(method, step=10**6, **arguments):
+    """A task at a late update, its model and a batch."""
+    torch.manual_seed(0)
+    model = MLP(hidden=[8], image_size=4, num_classes=3)
+    task = SemiSupervised(model, 3, method=method, **arguments)
+    task._trainer, task.length = Spy(step), 1000.0
+    x, u, v = (torch.rand(n, 1, 4, 4) for n in (3, 5, 5))
+    y = torch.tensor([0, 1, 2])
+    return task, model, (x, y, u, v), task.training_step((x, y, u, v), 0)
+
+
+def test_objectives_are_as_published():
+    _, model, (x, y, u, v), loss = objective("none")
+    labelled = F.cross_entropy(model(x), y)
+    torch.testing.assert_close(loss, labelled)
+    _, _, _, loss = objective("pi", weight=7.0)
+    torch.testing.assert_close(loss, labelled + 7 * (model(u).softmax(1) - model(v).softmax(1)).square().mean())
+    chance, label = model(u).softmax(1).max(1)
+    bar = chance.median().item()
+    _, _, _, loss = objective("pseudo_label", weight=2.0, threshold=bar)
+    each = F.cross_entropy(model(v), label, reduction="none") * (chance >= bar)
+    torch.testing.assert_close(loss, labelled + 2 * each.mean())
+
+
+def test_the_weight_rises():
+    """From λ e^-5 to λ in the share of the run that was asked for."""
+    for step, expected in ((0, math.exp(-5)), (100, math.exp(-5 * 0.25)), (200, 1.0), (900, 1.0)):
+        task, *_ = objective("pi", step=step, weight=3.0, ramp_up=0.2)
+        assert task.lambda_now() == pytest.approx(3 * expected)
+
+
+@pytest.mark.parametrize("method", ["none", "pseudo_label", "pi", "mean_teacher"])
+def test_every_method_trains_and_resumes(run_train, tmp_path, monkeypatch, method):
+    """n + m updates equal n, stop, m; the averaged weights of a mean teacher too."""
+    stop = "++callbacks.stop._target_=tests.test_language.Stop"
+    settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2", stop]
+    settings += ["callbacks=[default,ema]"] if method == "mean_teacher" else []
+    ends = {}
+    for folder, step in (("a", -1), ("b", 17)):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Stop.step = step
+        code, out = run_train(*settings)
+        assert code == (130 if step > 0 else 0), out
+        if step > 0:
+            Stop.step = -1
+            code, out = run_train("resume=last", stop)
+            assert code == 0, out
+        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    for key in ("state_dict", "optimizer_states", "random", "ImageData"):
+        assert_same(ends["a"][key], ends["b"][key], key)
+
+
+def test_the_teacher_is_the_average(run_train, monkeypatch):
+    """It gives the wanted probabilities, and no gradient reaches it."""
+    seen = []
+    original = SemiSupervised.teacher
+
+    def look(self):
+        found = original(self)
+        seen.append((found, self.model))
+        return found
+
+    monkeypatch.setattr(SemiSupervised, "teacher", look)
+    code, out = run_train(*QUICK, "task.method=mean_teacher", "callbacks=[default,ema]", "trainer.max_epochs=1")
+    assert code == 0, out
+    teacher, student = seen[-1]
+    assert teacher is not student
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_what_does_not_go_together(run_train):
+    for overrides, message in (
+        (("data.unlabelled=0",), "set data.unlabelled"),
+        (("task.method=mean_teacher",), "set 'callbacks=[default,ema]'"),
+        (("task.threshold=1.5",), "give shares of 1"),
+        (("data.unlabelled=5000",), "there are 500 training images"),
+    ):
+        code, out = run_train(*QUICK, *overrides)
+        assert code == 1, out
+        assert message in out
+    with pytest.raises(ZooError, match="valid: none, pseudo_label, pi, mean_teacher"):
+        SemiSupervised(MLP(), 10, method="ladder")

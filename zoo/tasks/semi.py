@@ -1,0 +1,132 @@
+"""Semi-supervised classification: few images have labels, and many have none (16.7)."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import Optimizer
+
+from zoo.errors import ZooError
+from zoo.tasks.classify import Classify
+
+METHODS = ("none", "pseudo_label", "pi", "mean_teacher")
+
+
+class SemiSupervised(Classify):
+    """Minimise the loss of images with labels, and λ times what two views of an image without one should agree on.
+
+    "pseudo_label": the class that the model gives to the first view, where it is sure enough, is the label of the
+    second (Lee 2013; with a stronger change of the second view, Sohn et al. 2020, equation 4). "pi": the squared
+    distance of the probabilities of both views (the Π-model of Laine & Aila 2017). "mean_teacher": that of the second
+    view's from those that the averaged weights give to the first (Tarvainen & Valpola 2017); needs callbacks=ema, whose
+    average it is, and which is what is tested. "none": labels alone, the baseline to stand beside, with the same
+    images, updates and changes.
+
+    Args:
+        model, num_classes, loss, tta: see ``Classify``.
+        method: one of the four.
+        weight: λ at its greatest.
+        ramp_up: the share of the run in which λ rises from 0, as exp(−5 (1 − t)²).
+        threshold: how probable a pseudo label must be; 0 takes all.
+        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        loss: nn.Module | None = None,
+        method: Literal["none", "pseudo_label", "pi", "mean_teacher"] = "pseudo_label",
+        weight: float = 1.0,
+        ramp_up: float = 0.2,
+        threshold: float = 0.95,
+        tta: Literal["none", "mirror", "mirror_shift"] = "none",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+        lr_scale: Mapping[str, float] | None = None,
+        monitor: str = "val/accuracy",
+        mode: Literal["max", "min"] = "max",
+    ):
+        super().__init__(
+            model, num_classes, optimizer, scheduler, loss, tta=tta, l1=l1, l2=l2, max_norm=max_norm,
+            lr_scale=lr_scale, monitor=monitor, mode=mode, clip_norm=clip_norm,
+        )  # fmt: skip
+        if method not in METHODS:
+            raise ZooError(f"task.method={method} is unknown; valid: {', '.join(METHODS)}")
+        if not (0 <= ramp_up <= 1 and 0 <= threshold < 1 and weight >= 0):
+            raise ZooError(
+                f"task.ramp_up={ramp_up}, task.threshold={threshold}, task.weight={weight}: give shares of 1, and 0 or "
+                "more"
+            )
+        self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
+        self.length = 0.0  # of the run, in updates
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self.length = float(self.totals()["total_steps"])
+        if not getattr(self.trainer.datamodule, "unlabelled", 0):  # type: ignore[attr-defined]
+            raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
+        if self.method == "mean_teacher":
+            self.teacher()
+
+    def teacher(self) -> nn.Module:
+        """The model with the averaged weights."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            average = getattr(callback, "_average_model", None)
+            if isinstance(callback, WeightAveraging) and average is not None:
+                return average.module.model
+        raise ZooError("task.method=mean_teacher needs averaged weights: set 'callbacks=[default,ema]'")
+
+    def lambda_now(self) -> float:
+        """λ at this update."""
+        done = self.trainer.global_step / max(1.0, self.ramp_up * self.length)
+        return self.weight * math.exp(-5 * (1 - min(1.0, done)) ** 2)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
+        x, y, u, v = batch
+        if self.method in ("none", "mean_teacher"):
+            supervised = super().training_step((x, y), batch_idx)
+            if self.method == "none":
+                return supervised
+            logits_v = self.model(v).float()
+        else:
+            # in one pass, so that batch norm sees them all
+            logits = self.model(torch.cat([x, u, v])).float()
+            logits_x, logits_u, logits_v = logits.split([len(x), len(u), len(v)])
+            supervised = self.supervised(logits_x, y, batch_idx)
+        if self.method == "pseudo_label":
+            chance, label = logits_u.detach().softmax(1).max(1)
+            sure = (chance >= self.threshold).float()
+            agreement = (F.cross_entropy(logits_v, label, reduction="none") * sure).mean()
+        elif self.method == "pi":
+            agreement = F.mse_loss(logits_v.softmax(1), logits_u.softmax(1))
+        else:
+            teacher = self.teacher().train(self.model.training)
+            with torch.no_grad():
+                wanted = teacher(u).float().softmax(1)
+            agreement = F.mse_loss(logits_v.softmax(1), wanted)
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/agreement", agreement.detach())
+            if self.method == "pseudo_label":
+                self.log("train/sure", sure.mean())
+        return supervised + self.lambda_now() * agreement
+
+    def supervised(self, logits: Tensor, y: Tensor, batch_idx: int) -> Tensor:
+        """The loss of the images with labels, as ``Classify`` has and logs it, from their logits."""
+        if batch_idx == 0:
+            self.train_accuracy.reset()
+        loss: Any = self.loss(logits, y) + self.penalty()
+        self.train_accuracy.update(logits.detach(), y)
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/loss", loss.detach(), prog_bar=True)
+            self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
+        return loss
