@@ -14,20 +14,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 HERE = Path(__file__).parent
 NAMES = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
-MEAN = 1 / 6  # the error of saying 1 always: the variance of a sum of two numbers from [0, 1]
+MEAN = 1 / 6  # the error of saying 1 always: the variance of the sum of two numbers from [0, 1]
 TEXT = """# The adding problem: what is remembered
 
-Lecture 16.6, after Hochreiter & Schmidhuber 1997, experiment 4: a sequence of T pairs, of which two are marked; what
-do the marked numbers add up to? Whoever says 1 always has a mean squared error of 1/6 = 0.167; to do better, a net must
-carry both numbers over up to T steps. {units} units, {examples:,} training sequences, {epochs} epochs, and one setting
-for all: orthogonal recurrent matrices, the LSTM's forget bias at {forget_bias:g}.
+Lecture 16.6, after Hochreiter & Schmidhuber 1997, experiment 4: of a sequence of T numbers two are marked, one in each
+half; what do they add up to? To say 1 always has a mean squared error of 1/6 = 0.167, and to do better a net has to
+carry the first over up to T steps. Layers of 64 units, 50,000 training sequences, 4 epochs in batches of 64, and one
+setting for all: Adam at 0.002, gradients clipped to length 1, orthogonal recurrent matrices, and gates that begin with
+spans of up to T steps (`model.chrono`, Tallec & Ollivier 2018), which the RNN, without gates, cannot have.
 
 ```
 python train.py -m experiment=adding
 python docs/adding.py logs/adding/sweep-DATE
 ```
 
-Mean squared error of 5,000 test sequences after the last epoch:
+Mean squared error of 5,000 test sequences, after the last epoch:
 
 {table}
 
@@ -35,14 +36,16 @@ One seed each. Hardware: {hardware}.
 
 ![Error by epoch](adding.png)
 
-{words}
+The RNN stays at the error of the mean, or hardly below it, at every length: it begins as an orthogonal matrix, whose
+gradient does not fade at first, but its tanh flattens, and what it learned about the last steps it forgets. GRU and
+LSTM solve them all. How the gates begin is what does it at 400 steps: an LSTM with all forget biases at 5 was still at
+0.170 there after the first three of these epochs.
 """
 
 
 def main(
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
     hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
-    words: Annotated[str, typer.Option(help="What the page says of it at its end.")] = "",
 ) -> None:
     """Read the runs; write adding.png and adding.md beside this file."""
     with (sweep / "sweep.csv").open() as file:
@@ -66,3 +69,10 @@ def main(
     panels[0].set(ylabel="mean squared error, validation")
     panels[-1].legend()
     figure.savefig(HERE / "adding.png")
+    text = TEXT.format(table="\n".join(lines), hardware=hardware)
+    (HERE / "adding.md").write_text(text, encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -127,7 +127,7 @@ def settle(config: dict[str, Any]) -> None:
         callbacks["best"], config["select"] = None, "last"
         if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
-    shows = locate(config["task"]["_target_"], "task").shows
+    shows = getattr(locate(config["task"]["_target_"], "task"), "shows", ())
     if "image_size" not in config["data"]:
         shows = [name for name in shows if name not in OF_IMAGES]
     callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
