@@ -1,6 +1,7 @@
 """Sampling from a language model: a token at a time, the state carried, nothing read twice."""
 
 import codecs
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
+from zoo.models.cells import as_reference
+from zoo.models.recurrent import Recurrent
 
 
 def sample(
@@ -60,12 +63,25 @@ def draw(
 ) -> Iterator[int]:
     generator = torch.Generator().manual_seed(seed)
     x, state = prompt[None], None  # (1, N)
+    model = stepwise(model)
     for _ in range(length):
         logits, state = model.forward_with_state(x, state)
         last = logits[0, -1].float().cpu()  # (V,)
         last[forbidden] = -torch.inf
         x = choose(last, temperature, top_k, top_p, generator).view(1, 1).to(prompt.device)
         yield int(x)
+
+
+def stepwise(model: Any) -> Any:
+    """A recurrent net on a CPU with its layers by the equations: torch's kernel prepares its weights anew in every
+    call, which for a single step takes several times what the step does. The parameters are shared.
+    """
+    if not isinstance(model, Recurrent) or next(model.parameters()).device.type != "cpu":
+        return model
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules)
+    twin.layers = nn.ModuleList(nn.ModuleList(as_reference(layer) for layer in pair) for pair in model.layers)  # type: ignore[union-attr]
+    return twin
 
 
 def choose(

@@ -288,6 +288,18 @@ def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: 
             layer.bias_hh_l0.view(-1, hidden)[gate] = 0
 
 
+def as_reference(layer: Layer) -> Recurrence:
+    """The same layer by the equations, with the same parameters, not copies of them."""
+    if isinstance(layer, Recurrence):
+        return layer
+    cell = next(name for name, kind in TORCH.items() if type(layer) is kind)
+    with torch.device("meta"):
+        reference = REFERENCE[cell](layer.input_size, layer.hidden_size)
+    for name, p in layer.named_parameters():
+        setattr(reference, name, p)
+    return reference.train(layer.training)
+
+
 @torch.no_grad()
 def gates(layer: Layer, x: Tensor) -> dict[str, Tensor]:
     """What a layer's gates are over a sequence, in [0, 1]: z and r of the GRU, i, f and o of the LSTM; of the RNN, h.
@@ -298,12 +310,7 @@ def gates(layer: Layer, x: Tensor) -> dict[str, Tensor]:
     Returns:
         By name, (T, hidden) each.
     """
-    reference = layer
-    if not isinstance(layer, Recurrence):
-        cell = next(name for name, kind in TORCH.items() if type(layer) is kind)
-        reference = REFERENCE[cell](x.shape[-1], layer.hidden_size).to(x.device)
-        reference.load_state_dict(layer.state_dict())
-    assert isinstance(reference, Recurrence)
+    reference = as_reference(layer)
     reference.trace = []
     try:
         reference(x)
