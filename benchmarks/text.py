@@ -2,8 +2,8 @@
 
 The epoch is ``python train.py`` with all its defaults, on characters of Shakespeare; before each of its epochs the bare
 loop trains as many updates of nn.Embedding, nn.LSTM and nn.Linear of the same size on the same stretches of text, state
-carried, with the same optimizer, clipping and precision. Sampling is ``zoo.sample.sample``, a character at a time, which
-on a CPU steps by the equations; the bare loop calls nn.LSTM.
+carried, with the same optimizer, clipping and precision. Sampling is ``zoo.sample.sample``, a character at a time,
+which on a CPU steps by the equations; the bare loop calls nn.LSTM.
 """
 
 import copy
