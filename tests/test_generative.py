@@ -2,21 +2,28 @@
 
 import itertools
 import math
+import os
+import signal
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback
 from torch import nn
 
 import zoo
+from tests.test_language import Stop, last
+from tests.test_resume import assert_same
 from zoo.data.images import binary
 from zoo.errors import ZooError
+from zoo.evaluate import evaluate
 from zoo.models.autoencoder import Autoencoder
 from zoo.models.made import MADE
 from zoo.models.mlp import MLP
 from zoo.models.pixelcnn import PixelCNN
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
+from zoo.pretrained import read_checkpoint
 from zoo.tasks.reconstruct import Reconstruct, corrupt, jacobian, sparseness
 from zoo.tasks.variational import importance, kl, log_likelihood
 from zoo.transfer import copy_weights
@@ -334,3 +341,82 @@ def test_binary_pixels_are_drawn_by_brightness():
     assert torch.equal(drawn, binary(images, seed=0))
     assert not torch.equal(drawn, binary(images, seed=1))
     assert torch.equal(drawn[:1500], binary(images[:1500], seed=0))  # whatever comes after
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+PIXELS = (
+    "data=mnist", "data.mean=[0.0]", "data.std=[1.0]", "data.batch_size=50", "callbacks.progress=null", "logger=none",
+    "scheduler=none",
+)  # fmt: skip
+RUNS = {
+    "em": ("model=ppca", "model.code=4", "model.closed_form=false", "task=em"),
+    "denoising": ("model=autoencoder", "model.hidden=[16]", "task=reconstruct", "optimizer=adam",
+                  "task.corruption=salt_pepper", "task.amount=0.2", "task.contraction=0.01"),
+    "sparse": ("model=autoencoder", "model.code_activation=sigmoid", "model.tied=true", "model.hidden=[16]",
+               "task=reconstruct", "optimizer=adam", "task.sparsity=0.1", "task.loss=bce"),
+    "vae": ("model=vae", "model.hidden=[16]", "model.latent=3", "task=variational", "optimizer=adam",
+            "data.binarise=stochastic", "task.nll_samples=3"),
+    "iwae": ("model=vae", "model.hidden=[16]", "model.channels=[2]", "task=variational", "optimizer=adam",
+             "data.binarise=fixed", "task.samples=4"),
+    "made": ("model=made", "model.hidden=[16]", "model.orderings=3", "task=density", "optimizer=adam",
+             "data.binarise=fixed"),
+    "pixelcnn": ("model=pixelcnn", "model.channels=2", "model.depth=1", "task=density", "optimizer=adam",
+                 "data.binarise=fixed", "trainer.limit_test_batches=1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_resume_and_are_measured_again(run_train, tmp_path, monkeypatch, name):
+    """n + m updates equal n, stop, m, inside of an epoch; and the test's figures are found again from the file."""
+    stop = "++callbacks.stop._target_=tests.test_language.Stop"
+    ends = {}
+    for folder, step in (("a", -1), ("b", 13)):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Stop.step = step
+        code, out = run_train(*PIXELS, *RUNS[name], "trainer.max_epochs=3", "select=last", stop)
+        if name == "em":  # an epoch is one update, so a stop comes after one
+            assert code == 0, out
+        else:
+            assert code == (130 if step > 0 else 0), out
+            if step > 0:
+                Stop.step = -1
+                code, out = run_train("resume=last", stop)
+                assert code == 0, out
+        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    for key in ("state_dict", "optimizer_states", "random", "ImageData"):
+        assert_same(ends["a"][key], ends["b"][key], key)
+    if "trainer.limit_test_batches=1" not in RUNS[name]:
+        _, metrics, off = evaluate(last(tmp_path / "a"))
+        assert metrics
+        assert off == {}
+
+
+def test_em_goes_on_inside_an_epoch(run_train, tmp_path, monkeypatch):
+    """The sums of an epoch that was broken off are in its checkpoint."""
+    ends = {}
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        stop = "++callbacks.stop._target_=tests.test_generative.StopAtBatch"
+        StopAtBatch.batch = 7 if folder == "b" else -1
+        code, out = run_train(*PIXELS, *RUNS["em"], "trainer.max_epochs=2", "test=false", stop)
+        assert code == (130 if folder == "b" else 0), out
+        if folder == "b":
+            StopAtBatch.batch = -1
+            assert read_checkpoint(last(tmp_path / folder))["em_sums"]
+            code, out = run_train("resume=last", stop)
+            assert code == 0, out
+        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    assert_same(ends["a"]["state_dict"], ends["b"]["state_dict"], "state_dict")
+
+
+class StopAtBatch(Callback):
+    """Presses Ctrl-C in a batch of the second epoch."""
+
+    batch = -1
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGINT)
