@@ -96,24 +96,24 @@ def players(checkpoint):
 
 
 def test_each_player_is_updated_in_its_turn(run_train, tmp_path):
-    """With three critic steps, after two batches the generator is as it began; after three it is not."""
+    """With three critic steps, the generator is the same after three batches and after five, and after six another."""
     found = {}
-    for n in (1, 2, 3):
+    for n in (3, 5, 6):
         (tmp_path / str(n)).mkdir()
         os.chdir(tmp_path / str(n))
         code, out = run_train(
             *QUICK, *SMALL, "model.norm=none", "task.loss=wgan_gp", "task.critic_steps=3", "trainer.max_epochs=1",
-            f"trainer.limit_train_batches={n}", "test=false", "task.judge=null", "callbacks.best=null",
+            f"trainer.limit_train_batches={n}", "test=false", "task.judge=null", 
             "scheduler=none",
         )  # fmt: skip
         assert code == 0, out
         content = read_checkpoint(last(tmp_path / str(n)))
         found[n] = players(content)
         assert len(content["optimizer_states"]) == 2
-    weights = [{k: v for k, v in found[n][0].items() if "running" not in k and "num_b" not in k} for n in (1, 2, 3)]
+    weights = [{k: v for k, v in found[n][0].items() if "running" not in k and "num_b" not in k} for n in (3, 5, 6)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert not any(torch.equal(weights[1][k], weights[2][k]) for k in weights[0] if "weight" in k)
-    assert not torch.equal(found[1][1]["model.head.weight"], found[2][1]["model.head.weight"])
+    assert not torch.equal(found[3][1]["model.head.weight"], found[5][1]["model.head.weight"])
 
 
 def test_resume_is_exact(run_train, tmp_path):
@@ -142,21 +142,34 @@ def test_resume_is_exact(run_train, tmp_path):
     assert rates[1] == pytest.approx(rates[0] / 10)
 
 
+def test_a_longer_run_has_longer_schedules(run_train, tmp_path):
+    """Both players', and the rates are those of a run that was so long from the beginning."""
+    found = {}
+    for name, epochs in (("once", ["trainer.max_epochs=3"]), ("twice", ["trainer.max_epochs=1"])):
+        settings = (*QUICK, *SMALL, "scheduler=onecycle", "test=false", "task.judge=null", f"name={name}", *epochs)
+        assert run_train(*settings)[0] == 0
+        if name == "twice":
+            path = next(tmp_path.glob("logs/twice/*/checkpoints/last.ckpt"))
+            code, out = run_train(f"resume={path}", "trainer.max_epochs=3")
+            assert code == 0, out
+        content = read_checkpoint(next(tmp_path.glob(f"logs/{name}/*/checkpoints/last.ckpt")))
+        found[name] = [o["param_groups"][0]["lr"] for o in content["optimizer_states"]]
+    assert found["once"] == pytest.approx(found["twice"])
+
+
 def test_a_game_that_is_over_is_said(run_train, tmp_path, monkeypatch):
     """The step, what to change, and the checkpoint of the epoch before."""
-    original = Adversarial.training_step
+    original = Adversarial.check_game
 
-    def beaten(self, batch, batch_idx):
-        original(self, batch, batch_idx)
+    def beaten(self):
         if self.current_epoch == 1:
-            self.right[0] = self.right[1]
-            if batch_idx + 1 == self.trainer.num_training_batches:
-                self.check_game()
+            self.carried[0] = self.carried[1]
+        original(self)
 
-    monkeypatch.setattr(Adversarial, "training_step", beaten)
+    monkeypatch.setattr(Adversarial, "check_game", beaten)
     code, out = run_train(
         *QUICK, *SMALL, "scheduler=none", "trainer.max_epochs=3", "trainer.limit_train_batches=4", "task.judge=null",
-        "callbacks.best=null", "task.discriminator_lr=0.01",
+        "task.discriminator_lr=0.01",
     )  # fmt: skip
     assert code == 1
     assert "right on all 400 images of epoch 2 (to step 16)" in out
@@ -171,6 +184,11 @@ def test_what_does_not_go_together(run_train):
         (("model=gan", "data.mean=[0.5]"), "set data.mean=[0.0] and data.std=[1.0]"),
         (("model=gan", "task.judge=resnet20_cifar10"), "looks at images of (3, 32, 32)"),
         (("model=gan", "task.judge=nobody"), "nobody"),
+        (("model=gan", "optimizer=lbfgs"), "here are two players"),
+        (("model=gan", "scheduler=plateau"), "which a game's does not"),
+        (("model=gan", "trainer.max_steps=5"), "set trainer.max_epochs"),
+        (("model=gan", "task.critic_steps=11"), "more than an epoch has batches"),
+        (("model=gan", "trainer.strategy=ddp"), "trains in one process"),
     ):
         code, out = run_train(*QUICK, *overrides)
         assert code == 1, overrides
@@ -273,13 +291,22 @@ def test_a_way_ends_where_it_should():
     torch.manual_seed(0)
     vae = VAE(hidden=[16], latent=20).eval()
     a, b = torch.randn(1, 20), torch.randn(1, 20)
-    path = interpolate(vae, a, b, 5)
+    path = interpolate(vae, a, b, 5, noise=True)
     assert path.shape == (5, 1, 28, 28)
     torch.testing.assert_close(path[0], vae.generate(a)[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(path[4], vae.generate(b)[0], atol=1e-5, rtol=1e-4)
+    same = interpolate(vae, a, a, 3, noise=True)
+    torch.testing.assert_close(same[1], vae.generate(a)[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(interpolate(vae, a, b, 3, noise=False)[1], vae.decode((a + b) / 2)[0])
+    pair = DCGAN(channels=4, latent=8, conditional=True).eval()
+    z = pair.noise(2, torch.Generator().manual_seed(0))
+    threes = pair.generate(z, torch.tensor([3, 3]))
+    torch.testing.assert_close(interpolate(pair, z[:1], z[1:], 4, True, 3)[0], threes[0], atol=1e-5, rtol=1e-4)
+    ppca = PPCA(image_size=4, code=3)
+    assert interpolate(ppca, torch.randn(1, 3), torch.randn(1, 3), 4, noise=False).shape == (4, 1, 4, 4)
     plain = zoo.create("autoencoder", hidden=[16], code=3).eval()
     a, b = torch.randn(1, 3), torch.randn(1, 3)
-    torch.testing.assert_close(interpolate(plain, a, b, 3)[1], plain.decode((a + b) / 2)[0])
+    torch.testing.assert_close(interpolate(plain, a, b, 3, noise=False)[1], plain.decode((a + b) / 2)[0])
 
 
 def test_pictures_from_the_command_line(run_train, tmp_path):

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Callback
-from torch import nn
 
 import zoo
 from tests.test_language import Stop, last
@@ -289,9 +288,13 @@ def test_pixelcnn_draws_what_it_says():
     """Drawing row by row, on the rows so far alone, is by the conditionals of the whole image."""
     torch.manual_seed(0)
     model = PixelCNN(image_size=5, channels=4, depth=2).eval()
+    with torch.no_grad():
+        for p in model.parameters():  # so that pixels depend on each other
+            p *= 4
     noise = model.noise(3, torch.Generator().manual_seed(0))
     x = model.generate(noise)
     assert torch.equal(x, (noise.view(3, 1, 5, 5) < model(x).sigmoid()).float())
+    assert not torch.equal(x, (noise.view(3, 1, 5, 5) < model(torch.zeros_like(x)).sigmoid()).float())
     with pytest.raises(ZooError, match="the pixels are of one channel"):
         PixelCNN(in_channels=3)
 
@@ -312,11 +315,17 @@ def test_probabilities_sum_to_one(model):
 def test_samples_follow_the_probabilities(hidden):
     torch.manual_seed(0)
     model = MADE(image_size=2, hidden=hidden).eval()
-    nn.init.normal_(model.head.bias)
+    with torch.no_grad():
+        for p in model.parameters():  # so that pixels depend on each other
+            p *= 4
+    independent = model.logits(torch.zeros(1, 1, 2, 2)).sigmoid().flatten()
     drawn = model.sample(20_000, torch.Generator().manual_seed(0)).flatten(1)
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
     shares = torch.stack([(drawn == one).all(1).float().mean() for one in every])
-    torch.testing.assert_close(shares, model.log_prob(every.view(-1, 1, 2, 2)).exp(), atol=0.01, rtol=0)
+    expected = model.log_prob(every.view(-1, 1, 2, 2)).exp()
+    torch.testing.assert_close(shares, expected, atol=0.012, rtol=0)
+    alone = (every * independent + (1 - every) * (1 - independent)).prod(1)
+    assert (expected - alone).abs().max() > 0.04
 
 
 def test_training_takes_an_order_by_chance():
@@ -393,6 +402,39 @@ def test_runs_resume_and_are_measured_again(run_train, tmp_path, monkeypatch, na
         assert off == {}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model=made", "model.hidden=[9]", "task=density"), "set data.binarise=fixed"),
+        (("model=vae", "model.hidden=[9]", "task=variational", "task.nll_samples=3"), "set data.binarise=fixed"),
+        (("model=autoencoder", "task=reconstruct", "data.mean=[0.5]"), "are for pixels in [0, 1]"),
+        (("model=autoencoder", "task=reconstruct", "task.sparsity=1"), "set model.code_activation=sigmoid"),
+        (("model=ppca", "task=em", "model.code=784"), "give 1 to 783"),
+        (("model=lenet5", "data.unlabelled=40"), "for task=semi"),
+        (("model=lenet5", "task=density"), "needs a model with log_prob"),
+        (("model=autoencoder", "task=reconstruct", "trainer=fsdp"), "calls parts: use ddp"),
+    ],
+)
+def test_what_does_not_go_together(run_train, overrides, message):
+    code, out = run_train(*PIXELS, *overrides)
+    assert code == 1
+    assert message in out
+
+
+def test_pictures_of_a_run(run_train, tmp_path):
+    """With validation or without, and of one latent number too."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for name, more in (("with", ()), ("without", ("data.val_size=0", "model.latent=1"))):
+        settings = ("model=vae", "model.hidden=[9]", "task=variational", "optimizer=adam", "trainer.max_epochs=1")
+        pixels = [setting for setting in PIXELS if setting != "logger=none"]
+        code, out = run_train(*pixels, *settings, f"name={name}", *more)
+        assert code == 0, out
+        (folder,) = tmp_path.glob(f"logs/{name}/*")
+        tags = EventAccumulator(str(folder)).Reload().Tags()["images"]
+        assert {"reconstructions", "samples", "latent/traversal", "latent/map"} <= set(tags)
+
+
 def test_em_goes_on_inside_an_epoch(run_train, tmp_path, monkeypatch):
     """The sums of an epoch that was broken off are in its checkpoint."""
     ends = {}
@@ -405,7 +447,7 @@ def test_em_goes_on_inside_an_epoch(run_train, tmp_path, monkeypatch):
         assert code == (130 if folder == "b" else 0), out
         if folder == "b":
             StopAtBatch.batch = -1
-            assert read_checkpoint(last(tmp_path / folder))["em_sums"]
+            assert read_checkpoint(last(tmp_path / folder))["random"][0]["carried"]
             code, out = run_train("resume=last", stop)
             assert code == 0, out
         ends[folder] = read_checkpoint(last(tmp_path / folder))

@@ -126,15 +126,36 @@ def test_the_teacher_is_the_average(run_train, monkeypatch):
 
     def look(self):
         found = original(self)
-        seen.append((found, self.model))
+        pairs = zip(found.parameters(), self.model.parameters(), strict=True)
+        seen.append((found, self.model, any(torch.equal(a, b) for a, b in pairs)))
         return found
 
     monkeypatch.setattr(SemiSupervised, "teacher", look)
     code, out = run_train(*QUICK, "task.method=mean_teacher", "callbacks=[default,ema]", "trainer.max_epochs=1")
     assert code == 0, out
-    teacher, student = seen[-1]
+    teacher, student, same = seen[-1]  # in the last step
     assert teacher is not student
     assert all(p.grad is None for p in teacher.parameters())
+    assert not same
+
+
+def test_a_mean_teachers_objective(monkeypatch):
+    """The squared distance of the student's probabilities from the teacher's, of the other view."""
+    torch.manual_seed(1)
+    other = MLP(hidden=[8], image_size=4, num_classes=3)
+    monkeypatch.setattr(SemiSupervised, "teacher", lambda self: other)
+    _, model, (x, y, u, v), loss = objective("mean_teacher", weight=5.0)
+    distance = (model(v).softmax(1) - other(u).softmax(1)).square().mean()
+    torch.testing.assert_close(loss, F.cross_entropy(model(x), y) + 5 * distance)
+
+
+def test_views_are_cut_out_too(toy_data):
+    data = image_data(labels_per_class=5, unlabelled=40, batch_size=10, strong=Augment(cutout=20))
+    data.setup()
+    _, _, u, v = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert not torch.equal(u, v)
+    with pytest.raises(ZooError, match="takes no mixup"):
+        image_data(unlabelled=40, augment=Augment(mixup=0.2))
 
 
 def test_what_does_not_go_together(run_train):

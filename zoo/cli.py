@@ -233,12 +233,14 @@ def interpolate(
             raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
         with torch.inference_mode():
             a, b = (model.encode(model.preprocess(model.preprocess.read(file))) for file in images)
-        pictures = walk(model, a, b, steps)
+        pictures = walk(model, a, b, steps, noise=False)
     else:
         if not hasattr(model, "latent"):
             raise ZooError(f"{name} draws no images from a code; give it two images, if it encodes them")
         ends = model.noise(2 * rows, torch.Generator().manual_seed(seed)).split(2)
-        pictures = torch.cat([walk(model, pair[:1], pair[1:], steps) for pair in ends])
+        classes = getattr(model, "num_classes", None) or 1  # a row a class, where it is conditional
+        ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
+        pictures = torch.cat(ways)
     save_grid(pictures, out, columns=steps, scale=2)
     console.print(str(out))
 

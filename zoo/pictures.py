@@ -53,7 +53,15 @@ def draw(
                 done + start * whole // batch, whole * -(-n // batch)
             )
         parts.append(model.generate(noise[part], **more))
-    return torch.cat(parts).clamp(0, 1)
+    return pixels(torch.cat(parts), getattr(model, "preprocess", None))
+
+
+def pixels(x: Tensor, preprocess: Any) -> Tensor:
+    """A model's images (B, C, H, W) as pixels in [0, 1], whatever mean and deviation it was trained with."""
+    if hasattr(preprocess, "std"):
+        mean, std = (x.new_tensor(v).view(1, -1, 1, 1) for v in (preprocess.mean, preprocess.std))
+        x = x * std + mean
+    return x.clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -66,22 +74,27 @@ def reconstruct(model: Any, files: Sequence[Path], invert: bool = False) -> tupl
     if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.preprocess, "read")):
         raise ZooError("this model has no code to reconstruct images from; an autoencoder has")
     x = model.preprocess(torch.cat([model.preprocess.read(file, invert=invert) for file in files]))
-    return x, model(x).clamp(0, 1)
+    return pixels(x, model.preprocess), pixels(model(x), model.preprocess)
 
 
 @torch.inference_mode()
-def interpolate(model: Any, a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """Images on the way from one code, or noise, to another: (1, …) each to (steps, C, H, W), with pixels in [0, 1].
+def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label: int = 0) -> Tensor:
+    """Images on the way from one code to another: (1, …) each to (steps, C, H, W), with pixels in [0, 1].
 
-    Noise of a high dimension has nearly always the same length, so the way is on the sphere between the two (White
-    2016); codes of images go straight.
+    Args:
+        noise: the codes are noise that the model draws images from. It has nearly always the same length in a high
+            dimension, so the way is on the sphere between the two (White 2016). Codes of images go straight.
+        label: the class of the images, of a conditional model.
     """
     share = torch.linspace(0, 1, steps)[:, None]
-    if hasattr(model, "noise"):
-        angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
-        path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin().clamp(min=1e-6)
-        return model.generate(path).clamp(0, 1)
-    return model.decode((1 - share) * a + share * b).clamp(0, 1)
+    path = (1 - share) * a + share * b
+    angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
+    if noise and angle.sin() > 1e-3:
+        path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+    if not noise:
+        return pixels(model.decode(path), getattr(model, "preprocess", None))
+    more = {"labels": torch.full((steps,), label)} if getattr(model, "num_classes", None) else {}
+    return pixels(model.generate(path, **more), getattr(model, "preprocess", None))
 
 
 def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:

@@ -19,7 +19,7 @@ from zoo.pretrained import load, read_checkpoint
 
 SHOWING = (
     "progress", "charts", "norms", "graph", "kernels", "confusion", "mistakes", "projector", "hparams",
-    "learning_rate", "timer",
+    "learning_rate", "timer", "samples", "through_time", "gates", "reconstructions", "sample_grid", "latent",
 )  # fmt: skip
 # What runs of one result may differ in: the seed, names and folders, and what is only shown.
 MAY_DIFFER = {

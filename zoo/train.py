@@ -127,10 +127,19 @@ def settle(config: dict[str, Any]) -> None:
         callbacks["best"], config["select"] = None, "last"
         if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
-    shows = getattr(locate(config["task"]["_target_"], "task"), "shows", ())
+    kind = locate(config["task"]["_target_"], "task")
+    if getattr(kind, "one_process", False) and config["trainer"].get("strategy", "auto") != "auto":
+        raise ZooError(f"{kind.__name__} trains in one process: leave trainer.strategy at auto")
+    if not getattr(kind, "calls_forward", True) and "zoo.parallel" in str(config["trainer"].get("strategy")):
+        raise ZooError(f"trainer=fsdp is for models that are called whole, and {kind.__name__} calls parts: use ddp")
+    shows = getattr(kind, "shows", ())
     if "image_size" not in config["data"]:
         shows = [name for name in shows if name not in OF_IMAGES]
     callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
+    if config["data"].get("unlabelled") and not config["task"]["_target_"].endswith("SemiSupervised"):
+        raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
+    if config["task"].get("judge", "") is None:  # a game that nothing measures has no best
+        callbacks["best"], config["select"] = None, "last"
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
         callbacks["learning_rate"] = None
     if "zoo.parallel" in str(config["trainer"].get("strategy")):  # these look at whole weights in one process

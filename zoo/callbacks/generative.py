@@ -9,12 +9,22 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from zoo.callbacks.tensorboard import writer_of
+from zoo.pictures import pixels
 
 
 class OnValidation(Callback):
-    """Shows something of the model in eval mode after each validation; the run's random numbers are left alone."""
+    """Shows something of the model in eval mode at each validation, of averaged weights if there are some, or where
+    there is none after each epoch; the run's random numbers are left alone.
+    """
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.look(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not sum(trainer.num_val_batches):
+            self.look(trainer, pl_module)
+
+    def look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module.model
         if (writer := writer_of(trainer)) and not trainer.sanity_checking:
             mode = model.training
@@ -45,12 +55,13 @@ class Reconstructions(OnValidation):
         from zoo.tasks.reconstruct import corrupt
 
         x = self.images(trainer, task, self.most)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = [x, model(x)]
         if getattr(task, "corruption", "none") != "none":
             torch.manual_seed(0)
             noisy = corrupt(x, task.corruption, task.amount)
             rows = [x, noisy, model(noisy)]
-        grid = make_grid(torch.cat([row.float().clamp(0, 1) for row in rows]), nrow=len(x), padding=1)
+        grid = make_grid(torch.cat([pixels(row.float(), data.preprocess) for row in rows]), nrow=len(x), padding=1)
         writer.add_image("reconstructions", grid, trainer.global_step)
 
 
@@ -67,7 +78,8 @@ class SampleGrid(OnValidation):
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
         slow = hasattr(model, "log_prob") and hasattr(model, "logits")  # pixel by pixel
         drawn = model.sample(min(self.most, 16) if slow else self.most, generator=torch.Generator().manual_seed(0))
-        grid = make_grid(drawn.float().clamp(0, 1), nrow=max(1, round(len(drawn) ** 0.5)), padding=1)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        grid = make_grid(pixels(drawn.float(), data.preprocess), nrow=max(1, round(len(drawn) ** 0.5)), padding=1)
         writer.add_image("samples", grid, trainer.global_step)
 
 
@@ -91,6 +103,8 @@ class Latent(OnValidation):
             codes = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -2:].flip(1)
         figure = Figure(figsize=(5, 4.5), dpi=100, layout="tight")
         axes = figure.subplots()
+        if size == 1:
+            codes = torch.cat([codes, torch.zeros_like(codes)], 1)
         points = axes.scatter(*codes.T.tolist(), c=labels.tolist(), s=4, cmap="tab10")
         figure.colorbar(points)
         writer.add_figure("latent/map", figure, trainer.global_step, close=False)

@@ -19,7 +19,7 @@ from zoo.tasks.language import Language
 class OnValidation(Callback):
     """Shows something of a recurrent language model, or of a tagger of tokens, after each validation."""
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module.model
         writer = writer_of(trainer)
         reads_tokens = isinstance(model, Recurrent) and model.embedding is not None

@@ -87,6 +87,11 @@ class ImageData(MemoryData):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.labels_per_class = val_size, labels_per_class
         self.unlabelled, self.augment, self.strong = unlabelled, augment, strong
+        if unlabelled < 0:
+            raise ZooError(f"data.unlabelled={unlabelled} is not valid: give 0 or more")
+        mixed = any(change and (change.mixup or change.cutmix) for change in (augment, strong))
+        if unlabelled and (mixed or binarise == "stochastic"):
+            raise ZooError("data.unlabelled takes no mixup or cutmix, and no data.binarise=stochastic")
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root).expanduser() if root else None
         self.preprocess = Preprocess(image_size, list(mean), list(std))
@@ -200,8 +205,8 @@ class ImageData(MemoryData):
         if self.unlabelled and len(batch) == 3:
             images, labels, others = batch
             weak, strong = self.augment or Augment(), self.strong or self.augment or Augment()
-            views = (weak(images), weak(others), strong(others))
-            x, u, v = (self.preprocess(view) for view in views)
+            views = ((weak, images), (weak, others), (strong, others))
+            x, u, v = (change.mix(self.preprocess(change(of)), labels, self.num_classes)[0] for change, of in views)
             return x, labels, u, v
         images, labels, *half = batch
         training = bool(self.trainer and self.trainer.training)
@@ -218,6 +223,8 @@ class ImageData(MemoryData):
     def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
         """The first n examples of a split as the model gets them: images (n, C, H, W), labels (n,)."""
         images, labels = self.splits[split]
+        if split == "train" and self.binarise == "stochastic":
+            images = binary(images[:n], seed=0)
         return self.preprocess(images[:n]), labels[:n]
 
     def summary(self) -> str:

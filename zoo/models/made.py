@@ -25,7 +25,7 @@ class MADE(nn.Module):
         orderings: orders of the pixels, each with units of other degrees; the first is row after row. Training takes
             one of them a batch, by chance; evaluation mixes all.
         activation: of the hidden layers.
-        seed: of orders and degrees.
+        seed: of orders and degrees; weights are for a net of the same.
     """
 
     def __init__(
@@ -48,23 +48,22 @@ class MADE(nn.Module):
         d = widths[0]
         places = [torch.arange(1, d + 1)]
         places += [torch.randperm(d, generator=generator) + 1 for _ in range(orderings - 1)]
-        self.register_buffer("places", torch.stack(places), persistent=False)  # (orderings, D)
+        # no buffers: averaged weights would average them too
+        self.places = torch.stack(places)  # (orderings, D)
+        self.degrees: list[Tensor] = []
         for i, width in enumerate(hidden):
-            least = 1 if i == 0 else self.degrees(i - 1).min(1).values  # else it would see nothing
+            least = (
+                self.degrees[i - 1].min(1, keepdim=True).values if i else torch.tensor([[1]])
+            )  # else it sees nothing
             drawn = torch.rand(orderings, width, generator=generator)
-            least = torch.as_tensor(least).view(-1, 1)
-            degrees = (least + drawn * (d - least)).long().clamp(max=d - 1)
-            self.register_buffer(f"degrees{i}", degrees, persistent=False)  # (orderings, width)
-
-    def degrees(self, i: int) -> Tensor:
-        return self.get_buffer(f"degrees{i}")
+            self.degrees.append((least + drawn * (d - least)).long().clamp(max=d - 1))  # (orderings, width)
 
     def masked(self, ordering: int = 0) -> list[tuple[Tensor, Tensor]]:
         """Matrix and bias of every layer and of the head, as an order of the pixels leaves them."""
-        places: Tensor = self.places[ordering]  # type: ignore[index, assignment]
+        places = self.places[ordering].to(self.head.weight.device)
         found, seen = [], places
-        for i, layer in enumerate(self.layers):
-            degrees = self.degrees(i)[ordering]
+        for layer, each in zip(self.layers, self.degrees, strict=True):
+            degrees = each[ordering].to(places.device)
             assert isinstance(layer, nn.Linear)
             found.append((layer.weight * (degrees[:, None] >= seen), layer.bias))
             seen = degrees

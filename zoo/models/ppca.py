@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import ZooError
+
 
 class PPCA(nn.Module):
     """A Gaussian of few directions over images, with an encoder and a decoder that are linear.
@@ -28,6 +30,8 @@ class PPCA(nn.Module):
         super().__init__()
         self.shape, self.closed_form = (in_channels, image_size, image_size), closed_form
         d = in_channels * image_size**2
+        if not 0 < code < d:
+            raise ZooError(f"model.code={code} is not valid: an image has {d} numbers; give 1 to {d - 1}")
         self.weight = nn.Parameter(torch.randn(d, code, generator=torch.Generator().manual_seed(seed)) / d**0.5)
         self.mean = nn.Parameter(torch.zeros(d))
         self.log_variance = nn.Parameter(torch.zeros(()))  # log σ²
@@ -99,7 +103,9 @@ class PPCA(nn.Module):
         flat, seen = x.flatten(1).double(), known.flatten(1).double()
         centred = (flat - mean) * seen  # (B, D), 0 where unknown
         # z given the known pixels alone: (Σ_known w wᵀ + σ² I) z = Σ_known w (x − μ)
-        inner = torch.einsum("bd,dm,dn->bmn", seen, w, w) + variance * torch.eye(w.shape[1], dtype=w.dtype)
+        inner = torch.einsum("bd,dm,dn->bmn", seen, w, w) + variance * torch.eye(
+            w.shape[1], dtype=w.dtype, device=w.device
+        )
         z = torch.linalg.solve(inner, centred @ w)  # (B, M)
         filled = z @ w.T + mean
         return torch.where(known, x, filled.to(x.dtype).view_as(x))
@@ -140,7 +146,7 @@ class PPCA(nn.Module):
         inner = self.inner()
         z = torch.linalg.solve(inner, self.weight.double().T @ centred.T)  # (M, B)
         spread = self.log_variance.double().exp() * torch.linalg.inv(inner)
-        return centred.T @ z.T, len(x) * spread + z @ z.T, centred.square().sum(), torch.tensor(float(len(x)))
+        return centred.T @ z.T, len(x) * spread + z @ z.T, centred.square().sum(), centred.new_tensor(float(len(x)))
 
     @torch.no_grad()
     def update(self, xz: Tensor, zz: Tensor, square: Tensor, n: Tensor) -> None:

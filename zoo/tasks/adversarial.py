@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
 
 from zoo.errors import ZooError
@@ -38,6 +38,8 @@ class Adversarial(Task):
         optimizer, scheduler, clip_norm, lr_scale, monitor, mode: see ``Task``; clip_norm is for each of the two.
     """
 
+    one_process = True
+    calls_forward = False
     shows = ("sample_grid",)
 
     def __init__(
@@ -70,7 +72,6 @@ class Adversarial(Task):
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
         self.judge = Judge(judge) if judge else None
         self.comparison: Comparison | None = None
-        self.register_buffer("right", torch.zeros(2), persistent=False)  # judgements of this epoch, right and all
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model is no pair of players; called once, before training."""
@@ -92,11 +93,21 @@ class Adversarial(Task):
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
+        trainer: Any = self.trainer
+        if trainer.max_steps > 0:
+            raise ZooError("trainer.max_steps counts the updates of both players: set trainer.max_epochs")
+        if getattr(self.make_optimizer, "func", None) is torch.optim.LBFGS:
+            raise ZooError("optimizer=lbfgs minimises one loss, and here are two players; try adam")
+        if getattr(self.make_scheduler, "func", None) is ReduceLROnPlateau:
+            raise ZooError("scheduler=plateau waits for a loss to end its fall, which a game's does not; try none")
         optimizers, schedulers = [], []
         for player, factor in zip(PLAYERS, (1.0, self.discriminator_lr), strict=True):
             groups = self.parameter_groups(lambda name, player=player: player_of(name) == player)
             scales = [group.pop("lr_scale", 1.0) * factor for group in groups]
-            optimizer = self.make_optimizer(groups)
+            try:
+                optimizer = self.make_optimizer(groups)
+            except ValueError as error:  # torch's own words, of a range
+                raise ZooError(f"optimizer: {error}") from None
             for group, scale in zip(optimizer.param_groups, scales, strict=True):
                 group["lr"] *= scale
             optimizers.append(optimizer)
@@ -104,6 +115,14 @@ class Adversarial(Task):
                 scheduler, interval = self.build_scheduler(optimizer, scales)
                 schedulers.append({"scheduler": scheduler, "interval": interval})
         return optimizers, schedulers
+
+    def fresh_schedulers(self) -> list[Any]:
+        return [settings["scheduler"] for settings in self.configure_optimizers()[1]]
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.trainer.num_training_batches < self.critic_steps:
+            raise ZooError(f"task.critic_steps={self.critic_steps} is more than an epoch has batches; give fewer")
 
     def totals(self) -> dict[str, Any]:
         """The length of the run in updates of the generator, by which both schedules go."""
@@ -121,8 +140,8 @@ class Adversarial(Task):
         x, labels = batch
         model: Any = self.model
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
-        if batch_idx == 0:
-            self.right.zero_()  # type: ignore[operator]
+        if batch_idx == 0:  # judgements of this epoch that were right, and all; a resumed run goes on with them
+            self.carried = torch.zeros(2, device=x.device)
 
         self.toggle_optimizer(optimizer_d)
         z = torch.randn(len(x), model.latent, device=x.device)
@@ -138,7 +157,7 @@ class Adversarial(Task):
         self.update(optimizer_d, loss_d)
         self.untoggle_optimizer(optimizer_d)
         right = (real_score > 0).sum() + (fake_score < 0).sum()
-        self.right += torch.stack([right, torch.full_like(right, 2 * len(x))])
+        self.carried = self.carried + torch.stack([right, torch.full_like(right, 2 * len(x))])
 
         loss_g = None
         if (batch_idx + 1) % self.critic_steps == 0:
@@ -168,7 +187,7 @@ class Adversarial(Task):
 
     def check_game(self) -> None:
         """Raise a ``ZooError`` where the discriminator was right on every image of an epoch: none is learned from."""
-        right, total = self.right.tolist()  # type: ignore[operator]
+        right, total = self.carried.tolist()
         if self.loss == "gan" and right == total:
             raise ZooError(
                 f"the discriminator was right on all {int(total):,} images of epoch {self.current_epoch + 1} (to step "

@@ -23,6 +23,7 @@ class Density(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    calls_forward = False
     shows = ("kernels", "sample_grid")
 
     def __init__(
@@ -45,6 +46,11 @@ class Density(Task):
         """Raise a ``ZooError`` where the model has no likelihood; called once, before training."""
         if not hasattr(self.model, "log_prob"):
             raise ZooError("task=density needs a model with log_prob, as model=made")
+        if hasattr(self.model, "logits") and not ((x == 0) | (x == 1)).all():
+            raise ZooError(
+                "this model is of pixels that are 0 or 1: set data.binarise=fixed (or stochastic), data.mean=[0.0] and "
+                "data.std=[1.0]"
+            )
         with torch.no_grad():
             found = self.model.log_prob(x)  # type: ignore[operator]
         if found.shape != (len(x),):
@@ -104,7 +110,6 @@ class EM(Density):
     ):
         super().__init__(model, monitor=monitor, mode=mode)
         self.automatic_optimization = False
-        self.total: list[Tensor] = []
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         super().check_output(output, x, target)
@@ -117,17 +122,10 @@ class EM(Density):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         found = self.model.statistics(batch[0])  # type: ignore[operator]
-        self.total = [a + b for a, b in zip(self.total, found, strict=True)] if batch_idx else list(found)
+        self.carried = [a + b for a, b in zip(self.carried, found, strict=True)] if batch_idx else list(found)
         if batch_idx + 1 == self.trainer.num_training_batches:  # in the step, so that a checkpoint is after it
+            sums: Any = self.carried
             if self.trainer.world_size > 1:
-                self.total = [self.trainer.strategy.reduce(t, reduce_op="sum") for t in self.total]  # type: ignore[misc]
-            self.model.update(*self.total)  # type: ignore[operator]
+                sums = [self.trainer.strategy.reduce(t.clone(), reduce_op="sum") for t in sums]
+            self.model.update(*sums)  # type: ignore[operator]
             self.optimizers().step()  # type: ignore[union-attr]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["em_sums"] = self.total  # of an epoch that is not ended
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.total = checkpoint.get("em_sums", [])

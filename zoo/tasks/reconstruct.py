@@ -31,6 +31,7 @@ class Reconstruct(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    calls_forward = False
     shows = ("kernels", "reconstructions")
 
     def __init__(
@@ -73,8 +74,17 @@ class Reconstruct(Task):
             )
         if (self.sparsity or self.contraction) and not hasattr(self.model, "encode"):
             raise ZooError("task.sparsity and task.contraction need a model with a code, as model=autoencoder")
-        if self.loss == "bce" and not (x.min() >= 0 and x.max() <= 1):
-            raise ZooError("task.loss=bce needs pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)")
+        inside, given = x.min() >= 0 and x.max() <= 1, output.min() >= 0 and output.max() <= 1
+        if not inside and (given or self.loss == "bce" or self.corruption in ("masking", "salt_pepper")):
+            raise ZooError(
+                "the model's outputs, task.loss=bce, and masking or salt_pepper are for pixels in [0, 1]: set "
+                "data.mean=[0.0] and data.std=[1.0] (a value a channel)"
+            )
+        if self.sparsity:
+            with torch.no_grad():
+                code = self.model.encode(x)  # type: ignore[operator]
+            if code.min() < 0 or code.max() > 1:
+                raise ZooError("task.sparsity is for a code in [0, 1]: set model.code_activation=sigmoid")
 
     # --- what a batch becomes -------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ class Task(LightningModule):
     """
 
     model: nn.Module
+    one_process = False  # it cannot train in several
+    calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
     shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
@@ -172,20 +174,29 @@ class Task(LightningModule):
 
     def on_train_start(self) -> None:
         """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
-        schedule: Any = self.lr_schedulers()
-        if self.totals_before in (None, self.totals()) or not isinstance(schedule, LRScheduler):
+        if self.totals_before in (None, self.totals()):
             return
-        if isinstance(schedule, ReduceLROnPlateau):
-            return
+        schedules: Any = self.lr_schedulers()
+        schedules = schedules if isinstance(schedules, list) else [schedules]
+        for schedule, scheduler in zip(schedules, self.fresh_schedulers(), strict=False):  # none, where there is none
+            if isinstance(schedule, LRScheduler) and not isinstance(schedule, ReduceLROnPlateau):
+                lengthen(schedule, scheduler)
+
+    def fresh_schedulers(self) -> list[Any]:
+        """The schedules of a run of this length, from its beginning."""
         fresh = self.configure_optimizers()
-        optimizer, scheduler = fresh["optimizer"], fresh["lr_scheduler"]["scheduler"]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # there is no update between these steps
-            for _ in range(schedule.last_epoch):
-                scheduler.step()
-        schedule.load_state_dict(scheduler.state_dict())
-        for group, new in zip(schedule.optimizer.param_groups, optimizer.param_groups, strict=True):
-            group.update({key: value for key, value in new.items() if key != "params"})
+        return [fresh["lr_scheduler"]["scheduler"]] if isinstance(fresh, dict) else []
+
+
+def lengthen(schedule: LRScheduler, fresh: Any) -> None:
+    """Let a schedule, and its optimizer, be where a fresh one is after as many steps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is no update between these steps
+        for _ in range(schedule.last_epoch):
+            fresh.step()
+    schedule.load_state_dict(fresh.state_dict())
+    for group, new in zip(schedule.optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
+        group.update({key: value for key, value in new.items() if key != "params"})
 
 
 def known_layers(model: nn.Module) -> str:

@@ -32,6 +32,7 @@ class Variational(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    calls_forward = False
     shows = ("kernels", "reconstructions", "sample_grid", "latent")
 
     def __init__(
@@ -55,7 +56,7 @@ class Variational(Task):
             raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
         self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
         self.sums = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "kl", "nll")})
-        self.generator = torch.Generator()
+        self.generator, self.importance_generator = torch.Generator(), torch.Generator()
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model is no variational autoencoder, or pixels are no probabilities."""
@@ -65,6 +66,8 @@ class Variational(Task):
             raise ZooError(
                 "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
             )
+        if self.nll_samples and not ((x == 0) | (x == 1)).all():
+            raise ZooError("task.nll_samples: a likelihood is of pixels that are 0 or 1: set data.binarise=fixed")
 
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
@@ -86,6 +89,7 @@ class Variational(Task):
         """Adds to the sums."""
         if batch_idx == 0:
             self.generator.manual_seed(0)
+            self.importance_generator.manual_seed(1)
         model: Any = self.model
         mean, log_variance = (t.float() for t in model.posterior(x))
         noise = torch.randn(mean.shape, generator=self.generator).to(mean.device)
@@ -93,7 +97,7 @@ class Variational(Task):
         divergence = kl(mean, log_variance).mean()
         found = {"loss": reconstruction + divergence, "reconstruction": reconstruction, "kl": divergence}
         if nll_samples:
-            found["nll"] = -importance(model, x, mean, log_variance, nll_samples, self.generator).mean()
+            found["nll"] = -importance(model, x, mean, log_variance, nll_samples, self.importance_generator).mean()
         for name, value in found.items():
             self.sums[name].update(value, len(x))  # type: ignore[operator]
 
@@ -139,7 +143,7 @@ def importance(
 ) -> Tensor:
     """log (1/k) Σ_i p(x, z_i) / q(z_i|x) with z_i from q(z|x): (B,), in nats; a few at a time, to save memory."""
     b, latent = mean.shape
-    at_once = max(1, min(k, 2**17 // b)) if not torch.is_grad_enabled() else k
+    at_once = max(1, min(k, 2**13 // b)) if not torch.is_grad_enabled() else k
     total: Tensor | None = None
     for start in range(0, k, at_once):
         n = min(at_once, k - start)
