@@ -26,6 +26,7 @@ def pictures(tmp_path, monkeypatch):
     (tmp_path / "scans").mkdir()
     for name in ("digit.png", "scans/a.png", "scans/b.jpg"):
         Image.new("L", (28, 28)).save(tmp_path / name)
+    (tmp_path / "my.txt").write_text("A text of my own.\n" * 200)
     monkeypatch.chdir(tmp_path)
 
 
