@@ -186,7 +186,6 @@ def test_what_does_not_go_together(run_train):
         (("model=gan", "task.judge=nobody"), "nobody"),
         (("model=gan", "optimizer=lbfgs"), "here are two players"),
         (("model=gan", "scheduler=plateau"), "which a game's does not"),
-        (("model=gan", "trainer.max_steps=5"), "set trainer.max_epochs"),
         (("model=gan", "task.critic_steps=11"), "more than an epoch has batches"),
         (("model=gan", "trainer.strategy=ddp"), "trains in one process"),
     ):

@@ -350,6 +350,6 @@ def test_every_experiment_trains(run_train, tmp_path, name):
     if name in sources:
         torch.save(zoo.create("resnet20", num_classes=sources[name]).state_dict(), tmp_path / "source.pt")
         source = ["init.source=source.pt"]
-    quick = "debug=fast", "logger=none", "data.batch_size=16", "trainer.max_steps=2"
+    quick = "debug=fast", "logger=none", "data.batch_size=16"
     code, out = run_train(f"experiment={name}", *quick, *source)
     assert code == 0, out

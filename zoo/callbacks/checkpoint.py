@@ -85,7 +85,7 @@ class Describe(Callback):
             task=config["task"],
             data={**config["data"], "root": None},  # a folder of this machine
             **data.card(),
-            metric=config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
+            metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
             published=config["card"]["published"] or "",
             command=config["card"]["command"],
             hardware=f"{os.cpu_count()} cores of {processor()}",

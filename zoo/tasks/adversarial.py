@@ -24,6 +24,7 @@ class Adversarial(Task):
 
     Measures ``fid``, the Fréchet distance between as many samples as there are images in the part that is measured,
     in the features of a named, trained classifier; and what else ``zoo.measures`` says. Samples are drawn from seeds.
+    ``trainer.max_steps`` counts the updates of both players.
 
     Args:
         model: with ``generate``, ``judge``, ``sample`` and ``latent``, as ``zoo.models.gan``.
@@ -93,9 +94,6 @@ class Adversarial(Task):
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
-        trainer: Any = self.trainer
-        if trainer.max_steps > 0:
-            raise ZooError("trainer.max_steps counts the updates of both players: set trainer.max_epochs")
         if getattr(self.make_optimizer, "func", None) is torch.optim.LBFGS:
             raise ZooError("optimizer=lbfgs minimises one loss, and here are two players; try adam")
         if getattr(self.make_scheduler, "func", None) is ReduceLROnPlateau:
@@ -127,7 +125,10 @@ class Adversarial(Task):
     def totals(self) -> dict[str, Any]:
         """The length of the run in updates of the generator, by which both schedules go."""
         totals = super().totals()
-        return {**totals, "total_steps": totals["total_steps"] // self.critic_steps}
+        updates = totals["total_steps"] // self.critic_steps
+        if (most := self.trainer.max_steps) > 0:  # type: ignore[attr-defined]  it counts the updates of both players
+            updates = min(updates, most // (self.critic_steps + 1))
+        return {**totals, "total_steps": max(1, updates)}
 
     def update(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
