@@ -262,6 +262,7 @@ def test_a_text_that_has_changed_is_not_trained_on(run_train, tmp_path):
     (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 300)
     code, out = run_train(*own)
     assert code == 0, out
+    assert "logs/lstm_text_file/" in out
     (tmp_path / "t.txt").write_text("thx cat sat on thx mat\n" * 300)
     known_tokenizer.cache_clear()  # as in another process
     code, out = run_train("resume=last", "trainer.max_epochs=2")

@@ -204,5 +204,7 @@ def test_impossible_settings(tmp_path, arguments, message):
 def test_name_or_file():
     with pytest.raises(ZooError, match=r"data.file=PATH"):
         TextData(None, 10)
+    with pytest.raises(ZooError, match=r"data.file=PATH"):
+        TextData("text_file", 10)
     with pytest.raises(ZooError, match="is unknown; valid: shakespeare"):
         TextData("hamlet", 10)

@@ -21,7 +21,7 @@ class TextData(MemoryData):
     text; its test part is used by ``test`` alone.
 
     Args:
-        name: one of ``zoo.data.corpora.CORPORA``, or null with a file of your own.
+        name: one of ``zoo.data.corpora.CORPORA``; with a file of your own null, or "text_file".
         vocab_size: tokens of the vocabulary, by which models are sized; checked.
         file: a text of your own in UTF-8. Its last tenth is for test, and the tenth before it for validation.
         level: what a token is: "char", "byte", "word" or "bpe".
@@ -69,7 +69,7 @@ class TextData(MemoryData):
         if windows not in ("streams", "shuffled"):
             raise ZooError(f"data.windows={windows} is not valid: give streams or shuffled")
         self.source = source(name, file, root)
-        self.name: str = name or Path(str(file)).stem  # type: ignore[assignment]  Lightning's own is str | None
+        self.name: str = Path(file).stem if file else str(name)  # type: ignore[assignment]  Lightning's own is str | None
         self.vocab_size, self.num_classes = vocab_size, vocab_size if num_classes is None else num_classes
         self.in_features, self.read = in_features, read
         self.level, self.most, self.val_size = level, most, val_size
@@ -166,7 +166,8 @@ Source = tuple[str | None, str | None, str | None]  # a corpus's name, or a file
 
 def source(name: str | None, file: str | None, root: str | None) -> Source:
     """Where a text is; a ``ZooError`` unless it is a corpus or a file."""
-    if (name is None) == (file is None):
+    name = None if file is not None and name == "text_file" else name
+    if name == "text_file" or (name is None) == (file is None):
         raise ZooError(f"data=text_file needs data.file=PATH; a corpus is data.name=: {', '.join(corpora.CORPORA)}")
     return name, file, str(Path(root).expanduser()) if root else None
 
