@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import zoo
-from tests.test_language import Stop, last
+from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.cli import app
 from zoo.errors import ZooError
@@ -118,27 +118,15 @@ def test_each_player_is_updated_in_its_turn(run_train, tmp_path):
 
 def test_resume_is_exact(run_train, tmp_path):
     """Both players, both optimizers and schedules, and the random numbers: n + m updates equal n, stop, m."""
-    stop = "++callbacks.stop._target_=tests.test_language.Stop"
     settings = (
-        *QUICK, *SMALL, "scheduler=cosine", "trainer.max_epochs=2", "test=false", "trainer.limit_train_batches=6", stop,
+        *QUICK, *SMALL, "scheduler=cosine", "trainer.max_epochs=2", "test=false", "trainer.limit_train_batches=6",
         "task.critic_steps=2", "trainer.limit_val_batches=1", "task.smoothing=0.1", "model.conditional=true",
         "callbacks=[default,ema]", "task.discriminator_lr=0.1",
     )  # fmt: skip
-    ends = {}
-    for folder, step in (("a", -1), ("b", 12)):
-        (tmp_path / folder).mkdir()
-        os.chdir(tmp_path / folder)
-        Stop.step = step
-        code, out = run_train(*settings)
-        assert code == (130 if step > 0 else 0), out
-        if step > 0:
-            Stop.step = -1
-            code, out = run_train("resume=last", stop)
-            assert code == 0, out
-        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 12)
     for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "random", "global_step"):
-        assert_same(ends["a"][key], ends["b"][key], key)
-    rates = [o["param_groups"][0]["lr"] for o in ends["a"]["optimizer_states"]]
+        assert_same(whole[key], resumed[key], key)
+    rates = [o["param_groups"][0]["lr"] for o in whole["optimizer_states"]]
     assert rates[1] == pytest.approx(rates[0] / 10)
 
 

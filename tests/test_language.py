@@ -126,6 +126,24 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def whole_and_resumed(run_train, folder, settings, step):
+    """The last checkpoints of a run, and of the same one that was stopped after some updates and resumed."""
+    stop = "++callbacks.stop._target_=tests.test_language.Stop"
+    ends = []
+    for name, at in (("whole", -1), ("resumed", step)):
+        (folder / name).mkdir()
+        os.chdir(folder / name)
+        Stop.step = at
+        code, out = run_train(*settings, stop)
+        assert code == (130 if at > 0 else 0), out
+        if at > 0:
+            Stop.step = -1
+            code, out = run_train("resume=last", stop)
+            assert code == 0, out
+        ends.append(read_checkpoint(last(folder / name)))
+    return ends
+
+
 def test_resume_inside_an_epoch_reads_on(run_train, tmp_path):
     """Weights, state and place in the text: n + m updates equal n, stop, m."""
     settings = (

@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from tests.data_helpers import image_data
-from tests.test_language import Stop, last
+from tests.test_language import whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.data.augment import Augment
 from zoo.data.loader import MixedLoader
 from zoo.errors import ZooError
 from zoo.models.mlp import MLP
-from zoo.pretrained import read_checkpoint
 from zoo.tasks.semi import SemiSupervised
 
 QUICK = (
@@ -98,25 +97,13 @@ def test_the_weight_rises():
 
 
 @pytest.mark.parametrize("method", ["none", "pseudo_label", "pi", "mean_teacher"])
-def test_every_method_trains_and_resumes(run_train, tmp_path, monkeypatch, method):
+def test_every_method_trains_and_resumes(run_train, tmp_path, method):
     """n + m updates equal n, stop, m; the averaged weights of a mean teacher too."""
-    stop = "++callbacks.stop._target_=tests.test_language.Stop"
-    settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2", stop]
+    settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2"]
     settings += ["callbacks=[default,ema]"] if method == "mean_teacher" else []
-    ends = {}
-    for folder, step in (("a", -1), ("b", 17)):
-        (tmp_path / folder).mkdir()
-        monkeypatch.chdir(tmp_path / folder)
-        Stop.step = step
-        code, out = run_train(*settings)
-        assert code == (130 if step > 0 else 0), out
-        if step > 0:
-            Stop.step = -1
-            code, out = run_train("resume=last", stop)
-            assert code == 0, out
-        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 17)
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
-        assert_same(ends["a"][key], ends["b"][key], key)
+        assert_same(whole[key], resumed[key], key)
 
 
 def test_the_teacher_is_the_average(run_train, monkeypatch):

@@ -88,10 +88,14 @@ class Classify(Task):
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.supervised(self.all_logits(x), y, batch_idx)
+
+    def supervised(self, outputs: list[Tensor], y: Tensor, batch_idx: int) -> Tensor:
+        """The loss of what ``all_logits`` gave, with the penalties; it and the accuracy are logged."""
         if batch_idx == 0:  # not at an epoch's end: a run may be resumed between the two
             self.train_accuracy.reset()
-        x, y = batch
-        logits, *aux = self.all_logits(x)
+        logits, *aux = outputs
         loss = self.loss(logits, y) + self.penalty()
         for other in aux:
             loss = loss + self.aux_weight * self.loss(other, y)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +102,7 @@ class SemiSupervised(Classify):
             # in one pass, so that batch norm sees them all
             logits = self.model(torch.cat([x, u, v])).float()
             logits_x, logits_u, logits_v = logits.split([len(x), len(u), len(v)])
-            supervised = self.supervised(logits_x, y, batch_idx)
+            supervised = self.supervised([logits_x], y, batch_idx)
         if self.method == "pseudo_label":
             chance, label = logits_u.detach().softmax(1).max(1)
             sure = (chance >= self.threshold).float()
@@ -119,14 +119,3 @@ class SemiSupervised(Classify):
             if self.method == "pseudo_label":
                 self.log("train/sure", sure.mean())
         return supervised + self.lambda_now() * agreement
-
-    def supervised(self, logits: Tensor, y: Tensor, batch_idx: int) -> Tensor:
-        """The loss of the images with labels, as ``Classify`` has and logs it, from their logits."""
-        if batch_idx == 0:
-            self.train_accuracy.reset()
-        loss: Any = self.loss(logits, y) + self.penalty()
-        self.train_accuracy.update(logits.detach(), y)
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", loss.detach(), prog_bar=True)
-            self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
-        return loss
