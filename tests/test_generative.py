@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from zoo.models.pixelcnn import PixelCNN
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
 from zoo.pretrained import read_checkpoint
-from zoo.tasks.reconstruct import Reconstruct, corrupt, jacobian, sparseness
+from zoo.tasks.reconstruct import Reconstruct, corrupt, jacobian, outside, principal_axes, sparseness
 from zoo.tasks.variational import importance, kl, log_likelihood
 from zoo.transfer import copy_weights
 
@@ -158,6 +159,34 @@ def test_an_encoder_becomes_a_classifier():
     torch.testing.assert_close(target.layers(x.flatten(1)), source.encode(x))
 
 
+def test_layers_are_trained_one_after_the_other():
+    """Layer k learns from what those before it make; no other gets a gradient; the epoch says which it is."""
+    torch.manual_seed(0)
+    model = Autoencoder(image_size=4, hidden=[9, 7], code=5)
+    task = Reconstruct(model, corruption="masking", amount=0.5, layerwise=True)
+    assert task.depth() == 3
+    x = torch.rand(6, 1, 4, 4)
+    for epoch, number in ((0, 1), (1, 1), (2, 2), (5, 3)):
+        task.trainer = SimpleNamespace(  # type: ignore[assignment]
+            current_epoch=epoch, max_epochs=6, _logger_connector=SimpleNamespace(should_update_logs=False)
+        )
+        model.zero_grad()
+        loss = task.training_step((x, x), 0)
+        loss.backward()
+        touched = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None}
+        assert touched == {f"fc{number}"}
+    before, layer, back = model.layer(1)
+    torch.testing.assert_close(model.encode(x), model.layer(2)[1](layer(before(x.flatten(1)))))
+    assert back(layer(before(x.flatten(1)))).shape == (6, 9)
+
+
+def test_pca_beside_an_autoencoder():
+    """What is left is the variance in the other directions, as PPCA's projection leaves it."""
+    x = low_rank()
+    mean, axes = principal_axes(x, 3)
+    assert outside(x, mean, axes).item() == pytest.approx(F.mse_loss(fitted(x).project(x), x).item(), rel=1e-5)
+
+
 def test_convolutional_shapes():
     model = zoo.create("conv_autoencoder", in_channels=3, image_size=32, channels=[4, 8, 16], code=10)
     x = torch.rand(2, 3, 32, 32)
@@ -202,6 +231,7 @@ def test_penalties_on_the_code():
         ({"corruption": "masking", "amount": 1.5}, "need a share up to 1"),
         ({"amount": 0.5}, "and none 0"),
         ({"loss": "l1"}, "valid: mse, bce"),
+        ({"layerwise": True, "sparsity": 0.1}, "gaussian or masking"),
     ],
 )
 def test_impossible_objectives(arguments, message):
@@ -364,6 +394,8 @@ RUNS = {
                   "task.corruption=salt_pepper", "task.amount=0.2", "task.contraction=0.01"),
     "sparse": ("model=autoencoder", "model.code_activation=sigmoid", "model.tied=true", "model.hidden=[16]",
                "task=reconstruct", "optimizer=adam", "task.sparsity=0.1", "task.loss=bce"),
+    "layerwise": ("model=autoencoder", "model.hidden=[16,8]", "task=reconstruct", "optimizer=adam",
+                  "task.corruption=masking", "task.amount=0.2", "task.layerwise=true"),
     "vae": ("model=vae", "model.hidden=[16]", "model.latent=3", "task=variational", "optimizer=adam",
             "data.binarise=stochastic", "task.nll_samples=3"),
     "iwae": ("model=vae", "model.hidden=[16]", "model.channels=[2]", "task=variational", "optimizer=adam",
@@ -409,6 +441,8 @@ def test_runs_resume_and_are_measured_again(run_train, tmp_path, monkeypatch, na
         (("model=vae", "model.hidden=[9]", "task=variational", "task.nll_samples=3"), "set data.binarise=fixed"),
         (("model=autoencoder", "task=reconstruct", "data.mean=[0.5]"), "are for pixels in [0, 1]"),
         (("model=autoencoder", "task=reconstruct", "task.sparsity=1"), "set model.code_activation=sigmoid"),
+        (("model=autoencoder", "task=reconstruct", "task.layerwise=true", "trainer.max_epochs=4"), "a multiple"),
+        (("model=conv_autoencoder", "task=reconstruct", "task.layerwise=true"), "of fully connected layers"),
         (("model=ppca", "task=em", "model.code=784"), "give 1 to 783"),
         (("model=lenet5", "data.unlabelled=40"), "for task=semi"),
         (("model=lenet5", "task=density"), "needs a model with log_prob"),

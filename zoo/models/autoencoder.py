@@ -52,6 +52,11 @@ class Autoencoder(nn.Module):
             self.decoder.add_module(f"fc{i + 1}", layer)
             self.decoder.add_module(f"act{i + 1}", make_activation(activation if i else output))
 
+    def layer(self, i: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
+        """Layer i of the encoder, from 0: all before it, the layer itself, and the decoder's layer that undoes it."""
+        j = len(self.encoder) - 2 * (i + 1)
+        return self.encoder[: 2 * i], self.encoder[2 * i : 2 * i + 2], self.decoder[j : j + 2]
+
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to codes (B, code)."""
         return self.encoder(x.flatten(1))

@@ -13,11 +13,14 @@ from torchmetrics import MeanMetric
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
 
+MOST_PIXELS = 4096  # of an image, for the principal components beside an autoencoder
+
 
 class Reconstruct(Task):
     """Minimise the distance of the reconstruction from the input, a pixel; labels are not looked at.
 
-    Evaluation is of clean inputs: ``loss`` is the mean squared error a pixel, whatever is minimised.
+    Evaluation is of clean inputs: ``loss`` is the mean squared error a pixel, whatever is minimised. In the test
+    ``pca_loss`` stands beside it: that of as many principal components of the training images as the code has numbers.
 
     Args:
         model: from images (B, C, H, W) to as many; with ``encode`` for the penalties on the code.
@@ -28,6 +31,9 @@ class Reconstruct(Task):
         sparsity: λ of λ Σ_j KL(ρ ‖ ρ̂_j), where ρ̂_j is the batch's mean of unit j of a code in [0, 1].
         rho: ρ, how active a unit should be.
         contraction: λ of λ ‖∂ code / ∂ x‖² (Rifai et al. 2011), by Hutchinson's estimate: one random vector a batch.
+        layerwise: one layer after the other, each in an equal share of the epochs: layer k learns to give back what the
+            trained layers before it make of clean images, from a corrupted copy of that (stacked denoising
+            autoencoders, Vincent et al. 2010, section 3.5). Above the first the loss is "mse".
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
@@ -45,6 +51,7 @@ class Reconstruct(Task):
         sparsity: float = 0.0,
         rho: float = 0.05,
         contraction: float = 0.0,
+        layerwise: bool = False,
         l1: float = 0.0,
         l2: float = 0.0,
         max_norm: float | None = None,
@@ -61,9 +68,12 @@ class Reconstruct(Task):
                 f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
                 "gaussian a standard deviation, and none 0"
             )
+        if layerwise and (sparsity or contraction or corruption == "salt_pepper"):
+            raise ZooError("task.layerwise takes no sparsity and no contraction, and gaussian or masking corruption")
         self.loss, self.corruption, self.amount = loss, corruption, amount
-        self.sparsity, self.rho, self.contraction = sparsity, rho, contraction
-        self.eval_loss = MeanMetric()
+        self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
+        self.eval_loss, self.pca_loss = MeanMetric(), MeanMetric()
+        self.axes: tuple[Tensor, Tensor] | None = None
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model gives no images, or has no code that penalties need; called once."""
@@ -74,6 +84,8 @@ class Reconstruct(Task):
             )
         if (self.sparsity or self.contraction) and not hasattr(self.model, "encode"):
             raise ZooError("task.sparsity and task.contraction need a model with a code, as model=autoencoder")
+        if self.layerwise and not hasattr(self.model, "layer"):
+            raise ZooError("task.layerwise needs a model of fully connected layers: model=autoencoder")
         inside, given = x.min() >= 0 and x.max() <= 1, output.min() >= 0 and output.max() <= 1
         if not inside and (given or self.loss == "bce" or self.corruption in ("masking", "salt_pepper")):
             raise ZooError(
@@ -90,6 +102,8 @@ class Reconstruct(Task):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
+        if self.layerwise:
+            return self.layer_step(x)
         seen = corrupt(x, self.corruption, self.amount)
         if self.contraction or self.sparsity:
             seen.requires_grad_(bool(self.contraction))
@@ -108,6 +122,31 @@ class Reconstruct(Task):
             self.log("train/loss", loss.detach(), prog_bar=True)
         return total
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.layerwise and self.trainer.max_epochs % self.depth():  # type: ignore[operator]
+            raise ZooError(
+                f"task.layerwise trains {self.depth()} layers for as many epochs each: set trainer.max_epochs to a "
+                "multiple of that"
+            )
+
+    def depth(self) -> int:
+        """The number of layers of the encoder."""
+        return sum(isinstance(part, nn.Linear) for part in self.model.encoder)  # type: ignore[union-attr]
+
+    def layer_step(self, x: Tensor) -> Tensor:
+        """The loss of the layer whose turn it is."""
+        i = self.current_epoch * self.depth() // self.trainer.max_epochs  # type: ignore[operator]
+        before, layer, back = self.model.layer(i)  # type: ignore[operator]
+        with torch.no_grad():
+            wanted = before(x.flatten(1)).float()  # (B, units of the layer before)
+        output = back(layer(corrupt(wanted, self.corruption, self.amount))).float()
+        bce = self.loss == "bce" and i == 0
+        loss = F.binary_cross_entropy(output, wanted) if bce else F.mse_loss(output, wanted)
+        if self.trainer._logger_connector.should_update_logs:
+            self.log(f"train/loss_layer{i + 1}", loss.detach())
+        return loss + self.penalty()
+
     def measure(self, x: Tensor) -> Tensor:
         """Adds to the mean squared error a pixel; returns the reconstruction."""
         output = self.model(x).float()
@@ -124,10 +163,35 @@ class Reconstruct(Task):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
             self.measure(batch[0])
+            if self.axes is not None:
+                self.pca_loss.update(outside(batch[0], *self.axes), len(batch[0]))
+
+    def on_test_start(self) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(self.model, "encode") and data.sample(1)[0].numel() <= MOST_PIXELS:
+            x = data.sample(10**9)[0].to(self.device)
+            self.axes = principal_axes(x, self.model.encode(x[:1]).numel())  # type: ignore[operator]
 
     def on_test_epoch_end(self) -> None:
         self.log("test/loss", self.eval_loss.compute())
         self.eval_loss.reset()
+        if self.axes is not None:
+            self.log("test/pca_loss", self.pca_loss.compute())
+            self.pca_loss.reset()
+
+
+def principal_axes(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The mean of images (N, C, H, W), (D,), and the n directions of their greatest variance, (D, n)."""
+    flat = x.flatten(1)
+    mean = flat.mean(0)
+    centred = flat - mean
+    return mean, torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -n:].float()
+
+
+def outside(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
+    """The mean squared error a pixel of images (B, C, H, W) that are projected to these directions: ()."""
+    centred = x.flatten(1) - mean
+    return F.mse_loss(centred @ axes @ axes.T, centred)
 
 
 def corrupt(x: Tensor, kind: str, amount: float) -> Tensor:
