@@ -25,6 +25,7 @@ PARAMETERS = {
     "speednet": 1971352, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
     "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
     "pixelcnn": 303873, "gan": 2946577, "dcgan": 898370,
+    "ladder": 2 * 1536500 + 2260 + 10 + 10 * 3044,
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ LARGE = {
 # what these give is an image or its log-odds, and one number an image
 IMAGES = ("autoencoder", "conv_autoencoder", "ppca", "vae", "made", "pixelcnn")
 PAIRS = ("gan", "dcgan")
+DECODED = ("ladder",)  # half of it is for training alone
 
 
 def model_and_examples(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
@@ -77,7 +79,24 @@ def test_a_pair_judges_each_image(name):
     assert model(x).shape == (8,)
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in (*IMAGES, *PAIRS)])
+@pytest.mark.parametrize("name", DECODED)
+def test_a_classifier_with_a_decoder(name):
+    """Parameter count; a gradient for every parameter from both of its objectives."""
+    torch.manual_seed(0)
+    model, _ = model_and_examples(name, 8)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    x = torch.rand(8, 1, 28, 28)
+    for p in model.guesses:  # they begin with a guess of 0, whatever comes from above
+        torch.nn.init.normal_(p)
+    logits = model.train()(x)
+    assert logits.shape == (8, 10)
+    (F.cross_entropy(model.corrupted(x)[1], torch.arange(8)) + model.reconstruction_cost(x)).backward()
+    for parameter_name, p in model.named_parameters():
+        assert p.grad is not None, parameter_name
+        assert p.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in (*IMAGES, *PAIRS, *DECODED)])
 def test_model(name):
     """Published parameter count, shape, finite output, a gradient for every parameter, loss ≈ log(classes)."""
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from tests.test_resume import assert_same
 from zoo.data.augment import Augment
 from zoo.data.loader import MixedLoader
 from zoo.errors import ZooError
+from zoo.models.ladder import Ladder, guess
 from zoo.models.mlp import MLP
 from zoo.tasks.semi import SemiSupervised
 
@@ -96,11 +97,66 @@ def test_the_weight_rises():
         assert task.lambda_now() == pytest.approx(3 * expected)
 
 
-@pytest.mark.parametrize("method", ["none", "pseudo_label", "pi", "mean_teacher"])
+def small_ladder(**arguments) -> Ladder:
+    torch.manual_seed(0)
+    return Ladder(3, image_size=4, hidden=[9, 7], **{"costs": (5.0, 3.0, 2.0, 1.0), **arguments})
+
+
+def test_a_ladder_guesses_what_it_should():
+    """Equations 1 and 2 of its paper by hand; without noise the layers are the clean ones, and classify as forward."""
+    z, u, a = torch.tensor([[0.7]]), torch.tensor([[-0.4]]), torch.arange(1, 11.0)[:, None] / 10
+    mu = 0.1 / (1 + math.exp(-(0.2 * -0.4 + 0.3))) + 0.4 * -0.4 + 0.5
+    share = 0.6 / (1 + math.exp(-(0.7 * -0.4 + 0.8))) + 0.9 * -0.4 + 1.0
+    assert guess(z, u, a).item() == pytest.approx((0.7 - mu) * share + mu, rel=1e-5)
+    model, x = small_ladder(noise=0.0), torch.rand(6, 1, 4, 4)
+    layers, logits = model.corrupted(x)
+    torch.testing.assert_close(logits, model(x))
+    for noisy, (clean, _, _) in zip(layers, model.clean(x), strict=True):
+        torch.testing.assert_close(noisy, clean)
+
+
+def test_a_ladders_cost():
+    """A decoder that hands the noisy layer on is off by the noise at the input, where nothing is normalised."""
+    model, x = small_ladder(noise=0.2, costs=(1.0, 0.0, 0.0, 0.0)), torch.rand(4000, 1, 4, 4)
+    for p in model.guesses:
+        p.data = torch.tensor([0.0] * 9 + [1.0])[:, None].repeat(1, p.shape[1])  # υ = 1, μ = 0
+    assert model.reconstruction_cost(x).item() == pytest.approx(0.04, rel=0.05)
+    for p in model.guesses:
+        p.data = torch.zeros_like(p)  # it guesses 0
+    assert model.reconstruction_cost(x).item() == pytest.approx(x.square().mean().item(), rel=1e-4)
+
+
+def test_a_ladder_is_evaluated_by_running_averages():
+    model = small_ladder()
+    x = torch.rand(500, 1, 4, 4)
+    for _ in range(200):
+        model.train().reconstruction_cost(x)
+    together = model.eval()(x)
+    torch.testing.assert_close(together, model.train()(x), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(model.eval()(x[:1]), together[:1])
+
+
+def test_a_ladders_objective():
+    """The loss of the noisy copy with labels, and the cost without; another model is an error."""
+    model = small_ladder(noise=0.0)
+    task = SemiSupervised(model, 3, method="ladder", weight=2.0)
+    task._trainer, task.length = Spy(10**6), 1000.0
+    x, u, y = torch.rand(6, 1, 4, 4), torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    expected = F.cross_entropy(model(x), y) + 2 * model.reconstruction_cost(u)
+    torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
+    with pytest.raises(ZooError, match="needs model=ladder"):
+        SemiSupervised(MLP(), 10, method="ladder").check_output(torch.rand(2, 10), torch.rand(2, 1), torch.tensor([0, 1]))
+    with pytest.raises(ZooError, match="2 hidden layers 4 costs"):
+        small_ladder(costs=(1.0,))
+
+
+@pytest.mark.parametrize("method", ["none", "pseudo_label", "pi", "mean_teacher", "ladder"])
 def test_every_method_trains_and_resumes(run_train, tmp_path, method):
     """n + m updates equal n, stop, m; the averaged weights of a mean teacher too."""
     settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2"]
     settings += ["callbacks=[default,ema]"] if method == "mean_teacher" else []
+    if method == "ladder":
+        settings += ["model=ladder", "model.hidden=[16]", "model.costs=[10.0,1.0,0.1]"]
     whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 17)
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
         assert_same(whole[key], resumed[key], key)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch.optim.optimizer import Optimizer
 from zoo.errors import ZooError
 from zoo.tasks.classify import Classify
 
-METHODS = ("none", "pseudo_label", "pi", "mean_teacher")
+METHODS = ("none", "pseudo_label", "pi", "mean_teacher", "ladder")
 
 
 class SemiSupervised(Classify):
@@ -24,12 +24,13 @@ class SemiSupervised(Classify):
     second (Lee 2013; with a stronger change of the second view, Sohn et al. 2020, equation 4). "pi": the squared
     distance of the probabilities of both views (the Π-model of Laine & Aila 2017). "mean_teacher": that of the second
     view's from those that the averaged weights give to the first (Tarvainen & Valpola 2017); needs callbacks=ema, whose
-    average it is, and which is what is tested. "none": labels alone, the baseline to stand beside, with the same
-    images, updates and changes.
+    average it is, and which is what is tested. "ladder": how well each layer is found again from a noisy copy (Rasmus
+    et al. 2015); needs model=ladder, and looks at the first view alone. "none": labels alone, the baseline to stand
+    beside, with the same images, updates and changes.
 
     Args:
         model, num_classes, loss, tta: see ``Classify``.
-        method: one of the four.
+        method: one of the five.
         weight: λ at its greatest.
         ramp_up: the share of the run in which λ rises from 0, as exp(−5 (1 − t)²).
         threshold: how probable a pseudo label must be; 0 takes all.
@@ -43,7 +44,7 @@ class SemiSupervised(Classify):
         optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: nn.Module | None = None,
-        method: Literal["none", "pseudo_label", "pi", "mean_teacher"] = "pseudo_label",
+        method: Literal["none", "pseudo_label", "pi", "mean_teacher", "ladder"] = "pseudo_label",
         weight: float = 1.0,
         ramp_up: float = 0.2,
         threshold: float = 0.95,
@@ -70,6 +71,12 @@ class SemiSupervised(Classify):
         self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
         self.length = 0.0  # of the run, in updates
 
+    def check_output(self, output: Any, x: Tensor, target: Any) -> None:
+        """Raise a ``ZooError`` where the method needs another model; called once, before training."""
+        super().check_output(output, x, target)
+        if self.method == "ladder" and not hasattr(self.model, "reconstruction_cost"):
+            raise ZooError("task.method=ladder needs model=ladder")
+
     def on_train_start(self) -> None:
         super().on_train_start()
         self.length = float(self.totals()["total_steps"])
@@ -93,6 +100,10 @@ class SemiSupervised(Classify):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
         x, y, u, v = batch
+        if self.method == "ladder":
+            model: Any = self.model
+            supervised = self.supervised([model.corrupted(x)[1].float()], y, batch_idx)
+            return self.together(supervised, model.reconstruction_cost(u))
         if self.method in ("none", "mean_teacher"):
             supervised = super().training_step((x, y), batch_idx)
             if self.method == "none":
@@ -114,8 +125,12 @@ class SemiSupervised(Classify):
             with torch.no_grad():
                 wanted = teacher(u).float().softmax(1)
             agreement = F.mse_loss(logits_v.softmax(1), wanted)
+        if self.method == "pseudo_label" and self.trainer._logger_connector.should_update_logs:
+            self.log("train/sure", sure.mean())
+        return self.together(supervised, agreement)
+
+    def together(self, supervised: Tensor, agreement: Tensor) -> Tensor:
+        """The loss of images with labels, and λ times that of those without."""
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/agreement", agreement.detach())
-            if self.method == "pseudo_label":
-                self.log("train/sure", sure.mean())
         return supervised + self.lambda_now() * agreement
