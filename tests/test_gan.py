@@ -1,7 +1,9 @@
 """The adversarial game, its exact resume, what ends it, and the measures of made images."""
 
+import json
 import math
 import os
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -242,6 +244,46 @@ def test_measured_again(run_train, tmp_path):
     assert set(metrics) == {"fid", "fid_floor", "precision", "recall", "modes", "reverse_kl", "agreement"}
     assert off == {}
     assert card.metric == "fid"
+
+
+def test_inception_is_torchmetrics(run_train, monkeypatch, tmp_path):
+    """It gets bytes in three channels, and says nothing of classes; what is missing is said."""
+    from torchmetrics.image import fid
+
+    class Seen(torch.nn.Module):
+        def __init__(self, name, features):
+            super().__init__()
+            assert features == ["2048"]
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            assert x.shape[1:] == (3, 28, 28)
+            return x.float().flatten(1)[:, :1000:50]
+
+    def unreachable(*_):
+        raise URLError("no route to host")
+
+    game = (
+        *QUICK,
+        *SMALL,
+        "scheduler=none",
+        "trainer.max_epochs=1",
+        "task.judge=inception",
+        "task.discriminator_lr=0.1",
+    )
+    monkeypatch.setattr(fid, "_TORCH_FIDELITY_AVAILABLE", False)
+    code, out = run_train(*game)
+    assert code == 1
+    assert "pip install 'reference-zoo[fid]'" in out
+    monkeypatch.setattr(fid, "NoTrainInceptionV3", unreachable)
+    code, out = run_train(*game)
+    assert code == 1
+    assert "could not be fetched" in out
+    monkeypatch.setattr(fid, "NoTrainInceptionV3", Seen)
+    code, out = run_train(*game)
+    assert code == 0, out
+    metrics = json.loads(next(tmp_path.glob("logs/*/*/metrics.json")).read_text())
+    assert set(metrics) == {f"test/{name}" for name in ("fid", "fid_floor", "precision", "recall")}
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

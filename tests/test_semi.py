@@ -145,7 +145,9 @@ def test_a_ladders_objective():
     expected = F.cross_entropy(model(x), y) + 2 * model.reconstruction_cost(u)
     torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
     with pytest.raises(ZooError, match="needs model=ladder"):
-        SemiSupervised(MLP(), 10, method="ladder").check_output(torch.rand(2, 10), torch.rand(2, 1), torch.tensor([0, 1]))
+        SemiSupervised(MLP(), 10, method="ladder").check_output(
+            torch.rand(2, 10), torch.rand(2, 1), torch.tensor([0, 1])
+        )
     with pytest.raises(ZooError, match="2 hidden layers 4 costs"):
         small_ladder(costs=(1.0,))
 

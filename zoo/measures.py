@@ -47,10 +47,44 @@ class Judge:
         return seen[0].flatten(1).double(), logits.argmax(1)
 
 
+class Inception:
+    """The net of published Fréchet distances (Heusel et al. 2017), by torchmetrics; it sees features and no classes.
+
+    Raises:
+        ZooError: torch-fidelity is not installed, or the weights that it fetches cannot be had.
+    """
+
+    name = "inception"
+
+    def __init__(self):
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        try:
+            self.model = NoTrainInceptionV3("inception-v3-compat", ["2048"])
+        except ModuleNotFoundError:
+            raise ZooError("task.judge=inception needs torch-fidelity: pip install 'reference-zoo[fid]'") from None
+        except OSError as error:  # URLError too
+            raise ZooError(f"task.judge=inception: its weights could not be fetched ({error})") from None
+
+    def check(self, x: Tensor) -> None:
+        """Any images of one or three channels."""
+
+    @torch.no_grad()
+    def look(self, x: Tensor) -> tuple[Tensor, None]:
+        """Images (B, C, H, W) with pixels in [0, 1] to features (B, 2048), in 64 bits."""
+        x = x.cpu().expand(-1, 3, -1, -1)
+        return self.model((x * 255).round().to(torch.uint8)).double(), None
+
+
+def judge_named(name: str) -> Judge | Inception:
+    """A shipped classifier, or ``inception``."""
+    return Inception() if name == "inception" else Judge(name)
+
+
 class Comparison:
     """Real images, batch after batch, and as many of a model's samples."""
 
-    def __init__(self, judge: Judge, generator: torch.Generator):
+    def __init__(self, judge: Judge | Inception, generator: torch.Generator):
         self.judge, self.generator = judge, generator
         self.real: list[Tensor] = []
         self.made: list[Tensor] = []
@@ -67,27 +101,36 @@ class Comparison:
         drawn = model.sample(len(x), self.generator, **({} if labels is None else {"labels": labels}))
         features, classes = self.judge.look(drawn.clamp(0, 1))
         self.made.append(features)
-        self.classes.append(classes)
+        if classes is not None:
+            self.classes.append(classes)
 
     def fid(self) -> float:
         return frechet_distance(torch.cat(self.real), torch.cat(self.made))
 
-    def all(self, data: Any) -> dict[str, float]:
-        """Every measure: ``fid`` and ``fid_floor`` (of training images instead of samples), ``precision`` and
-        ``recall``, ``modes`` and ``reverse_kl``, and of a conditional model ``agreement``, the share of samples that
-        look like the class they were to be.
+    def coverage(self, num_classes: int) -> dict[str, float]:
+        """``modes`` and ``reverse_kl``, see the function; and of a conditional model ``agreement``, the share of
+        samples that look like the class they were to be. Nothing of a judge without these classes.
         """
-        real, made, classes = torch.cat(self.real), torch.cat(self.made), torch.cat(self.classes)
-        training = torch.cat([self.judge.look(part)[0] for part in data.sample(len(real))[0].split(1000)])
-        precision, recall = precision_and_recall(real, made)
-        hit, divergence = modes(classes, data.num_classes)
-        found = {
-            "fid": frechet_distance(real, made), "fid_floor": frechet_distance(real, training),
-            "precision": precision, "recall": recall, "modes": float(hit), "reverse_kl": divergence,
-        }  # fmt: skip
+        if not self.classes:
+            return {}
+        classes = torch.cat(self.classes)
+        hit, divergence = modes(classes, num_classes)
+        found = {"modes": float(hit), "reverse_kl": divergence}
         if self.wanted:
             found["agreement"] = (classes == torch.cat(self.wanted)).double().mean().item()
         return found
+
+    def all(self, data: Any) -> dict[str, float]:
+        """Every measure: ``fid`` and ``fid_floor`` (of training images instead of samples), ``precision`` and
+        ``recall``, and those of ``coverage``.
+        """
+        real, made = torch.cat(self.real), torch.cat(self.made)
+        training = torch.cat([self.judge.look(part)[0] for part in data.sample(len(real))[0].split(1000)])
+        precision, recall = precision_and_recall(real, made)
+        return {
+            "fid": frechet_distance(real, made), "fid_floor": frechet_distance(real, training),
+            "precision": precision, "recall": recall, **self.coverage(data.num_classes),
+        }  # fmt: skip
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

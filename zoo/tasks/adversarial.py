@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
 
 from zoo.errors import ZooError
-from zoo.measures import Comparison, Judge
+from zoo.measures import Comparison, judge_named
 from zoo.tasks.task import Task
 
 PLAYERS = ("generator", "discriminator")
@@ -34,8 +34,8 @@ class Adversarial(Task):
             section 3.4). Of "gan" alone.
         penalty_weight: λ of the gradient penalty, of "wgan_gp".
         discriminator_lr: factor of its learning rate beside the generator's.
-        judge: a shipped classifier of such images, whose features and classes samples are measured in; null measures
-            nothing.
+        judge: a shipped classifier of such images, whose features and classes samples are measured in; "inception",
+            the net of published distances, which sees no classes; null measures nothing.
         optimizer, scheduler, clip_norm, lr_scale, monitor, mode: see ``Task``; clip_norm is for each of the two.
     """
 
@@ -71,7 +71,7 @@ class Adversarial(Task):
             )
         self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
-        self.judge = Judge(judge) if judge else None
+        self.judge = judge_named(judge) if judge else None
         self.comparison: Comparison | None = None
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
@@ -211,7 +211,9 @@ class Adversarial(Task):
 
     def on_validation_epoch_end(self) -> None:
         if self.comparison is not None:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.log("val/fid", self.comparison.fid(), prog_bar=True)
+            self.log_dict({f"val/{name}": value for name, value in self.comparison.coverage(data.num_classes).items()})
             self.comparison = None
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
