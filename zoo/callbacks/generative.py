@@ -3,37 +3,19 @@
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from zoo.callbacks.tensorboard import writer_of
+from zoo.callbacks.validation import OnValidation
 from zoo.pictures import pixels
 
 
-class OnValidation(Callback):
-    """Shows something of the model in eval mode at each validation, of averaged weights if there are some, or where
-    there is none after each epoch; the run's random numbers are left alone.
-    """
+class OfImages(OnValidation):
+    """Shows something of a model that makes images."""
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.look(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not sum(trainer.num_val_batches):
-            self.look(trainer, pl_module)
-
-    def look(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model: Any = pl_module.model
-        if (writer := writer_of(trainer)) and not trainer.sanity_checking:
-            mode = model.training
-            with torch.random.fork_rng(), torch.no_grad():
-                self.show(writer, trainer, pl_module, model.eval())
-            model.train(mode)
-
-    def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
-        raise NotImplementedError
+    every_epoch = True
 
     def images(self, trainer: Trainer, task: Any, n: int) -> Tensor:
         """The first images of the validation split, or without one of training: (n, C, H, W)."""
@@ -41,7 +23,7 @@ class OnValidation(Callback):
         return data.sample(n, "val" if data.val_size else "train")[0].to(task.device)
 
 
-class Reconstructions(OnValidation):
+class Reconstructions(OfImages):
     """Inputs in the upper row, what the model makes of them in the lower; of a denoising model corrupted ones between.
 
     Args:
@@ -51,6 +33,7 @@ class Reconstructions(OnValidation):
     def __init__(self, most: int = 16):
         self.most = most
 
+    @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
         from zoo.tasks.reconstruct import corrupt
 
@@ -65,7 +48,7 @@ class Reconstructions(OnValidation):
         writer.add_image("reconstructions", grid, trainer.global_step)
 
 
-class SampleGrid(OnValidation):
+class SampleGrid(OfImages):
     """Images that the model draws, always from the same random numbers.
 
     Args:
@@ -75,6 +58,7 @@ class SampleGrid(OnValidation):
     def __init__(self, most: int = 64):
         self.most = most
 
+    @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
         slow = hasattr(model, "log_prob") and hasattr(model, "logits")  # pixel by pixel
         drawn = model.sample(min(self.most, 16) if slow else self.most, generator=torch.Generator().manual_seed(0))
@@ -83,9 +67,10 @@ class SampleGrid(OnValidation):
         writer.add_image("samples", grid, trainer.global_step)
 
 
-class Latent(OnValidation):
+class Latent(OfImages):
     """A walk along each of the first eight latent numbers, −3 to 3; and where images lie in the first two, by label."""
 
+    @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
         size = model.latent
         rows = []

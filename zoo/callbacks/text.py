@@ -5,35 +5,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from zoo.callbacks.tensorboard import writer_of
+from zoo.callbacks.validation import OnValidation
 from zoo.models.cells import gates
 from zoo.models.recurrent import Recurrent
 from zoo.sample import encoded_prompt, sample, text_of
 from zoo.tasks.language import Language
 
 
-class OnValidation(Callback):
-    """Shows something of a recurrent language model, or of a tagger of tokens, after each validation."""
+class OfLanguage(OnValidation):
+    """Shows something of a recurrent language model, or of a tagger of tokens."""
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model: Any = pl_module.model
-        writer = writer_of(trainer)
-        reads_tokens = isinstance(model, Recurrent) and model.embedding is not None
-        if writer and not trainer.sanity_checking and reads_tokens and isinstance(pl_module, Language):
-            mode = model.training
-            with torch.random.fork_rng():
-                self.show(writer, trainer, pl_module, model.eval())
-            model.train(mode)
-
-    def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
-        raise NotImplementedError
+    def fits(self, task: LightningModule, model: Any) -> bool:
+        return isinstance(model, Recurrent) and model.embedding is not None and isinstance(task, Language)
 
 
-class Samples(OnValidation):
+class Samples(OfLanguage):
     """What the model writes after some prompts, always with the same random numbers.
 
     Args:
@@ -56,7 +46,7 @@ class Samples(OnValidation):
             writer.add_text(f"samples/{prompt.strip() or 'start'}", lines, trainer.global_step)
 
 
-class ThroughTime(OnValidation):
+class ThroughTime(OfLanguage):
     """The norm of the gradient of one step's loss with respect to the inputs of the steps before it (lecture 16.6)."""
 
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
@@ -80,7 +70,7 @@ def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
     return gradient.norm(dim=2).mean(0).cpu()
 
 
-class Gates(OnValidation):
+class Gates(OfLanguage):
     """The first layer's gates over some text: a row a unit, a column a step, white where open.
 
     Args:

@@ -1,0 +1,125 @@
+"""The commands that make text and pictures: sample, reconstruct, interpolate."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from zoo.cli.app import Name, Trust, app, complete_name, console
+from zoo.errors import ZooError
+
+
+@app.command()
+def sample(
+    name: Annotated[
+        str, typer.Argument(help="A model of text or images: shipped, or a checkpoint.", autocompletion=complete_name)
+    ] = "lstm_shakespeare",
+    prompt: Annotated[str, typer.Option(help="Text: what it goes on with.")] = "",
+    length: Annotated[int, typer.Option(min=1, help="Tokens to draw.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the most probable token always; 1: as expected.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw among so many of the most probable.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among those that together have this probability.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same text.")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Images: how many.")] = 64,
+    out: Annotated[Path, typer.Option(help="Images: the picture to write.")] = Path("samples.png"),
+    label: Annotated[str | None, typer.Option("--class", help="Images: of this class, by name or number.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Write a text with a language model, as it comes; or draw images with a model of images, as one picture."""
+    from zoo.data.tokens import Words
+    from zoo.pretrained import load
+    from zoo.sample import encoded_prompt, text_of
+    from zoo.sample import sample as draw
+
+    model: Any = load(name, trust or ())
+    tokenizer = model.preprocess
+    if not hasattr(tokenizer, "encode"):
+        return draw_grid(name, model, n, seed, label, out)
+    unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
+    tokens = draw(
+        model, encoded_prompt(tokenizer, prompt), length, temperature, top_k, top_p, forbidden=unknown, seed=seed
+    )
+    apart = isinstance(tokenizer, Words) and bool(prompt) and not prompt[-1].isspace()
+    print(prompt, end=" " if apart else "", flush=True)
+    for part in text_of(tokenizer, tokens):
+        print(part, end="", flush=True)
+    print()
+
+
+def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: Path) -> None:
+    """The images of ``zoo sample``."""
+    from rich.progress import Progress
+
+    from zoo.pictures import draw, save_grid
+
+    number = None
+    if label is not None:
+        names = [str(c) for c in model.classes]
+        if label not in names and not (label.isdigit() and int(label) < len(names)):
+            raise ZooError(f"--class={label}: no class of {name} is called that; it has {', '.join(names)}")
+        number = names.index(label) if label in names else int(label)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("drawing", total=None)
+        images = draw(model, n, seed, number, lambda done, total: bar.update(task, completed=done, total=total))
+    save_grid(images, out, columns=max(1, round(n**0.5)), scale=2)
+    console.print(f"{out}: {n} images, seed {seed}")
+
+
+@app.command()
+def reconstruct(
+    name: Name,
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    out: Annotated[Path, typer.Option(help="The picture to write: the images, and below what the model makes.")] = Path(
+        "reconstructions.png"
+    ),
+    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light: ink on paper for MNIST.")] = False,
+    trust: Trust = None,
+) -> None:
+    """Give back images from their codes, with an autoencoder."""
+    import torch
+
+    from zoo.pictures import reconstruct as give_back
+    from zoo.pictures import save_grid
+    from zoo.pretrained import load
+
+    x, output = give_back(load(name, trust or ()), images, invert)
+    save_grid(torch.cat([x, output]), out, columns=len(x), scale=4)
+    for file, error in zip(images, (output - x).square().flatten(1).mean(1).tolist(), strict=True):
+        console.print(f"{file}: mean squared error {error:.4f} a pixel")
+    console.print(str(out))
+
+
+@app.command()
+def interpolate(
+    name: Name,
+    images: Annotated[list[Path] | None, typer.Argument(help="Two image files; none: two that it draws.")] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Images on the way, with both ends.")] = 10,
+    rows: Annotated[int, typer.Option(min=1, help="Ways, where it draws both ends.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same ways.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("interpolation.png"),
+    trust: Trust = None,
+) -> None:
+    """Walk from one image to another through a model's codes."""
+    import torch
+
+    from zoo.pictures import interpolate as walk
+    from zoo.pictures import save_grid
+    from zoo.pretrained import load
+
+    model: Any = load(name, trust or ())
+    if images:
+        if len(images) != 2 or not hasattr(model, "encode"):
+            raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
+        with torch.inference_mode():
+            a, b = (model.encode(model.preprocess(model.preprocess.read(file))) for file in images)
+        pictures = walk(model, a, b, steps, noise=False)
+    else:
+        if not hasattr(model, "latent"):
+            raise ZooError(f"{name} draws no images from a code; give it two images, if it encodes them")
+        ends = model.noise(2 * rows, torch.Generator().manual_seed(seed)).split(2)
+        classes = getattr(model, "num_classes", None) or 1  # a row a class, where it is conditional
+        ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
+        pictures = torch.cat(ways)
+    save_grid(pictures, out, columns=steps, scale=2)
+    console.print(str(out))

@@ -1,0 +1,110 @@
+"""The commands on what a model is worth, and what is made of it: evaluate, export, publish, results."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Column, Table
+
+from zoo.card import shipped, show
+from zoo.cli.app import Name, Trust, app, complete_name, console, one_line
+from zoo.errors import ZooError
+
+
+@app.command()
+def evaluate(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped name or a checkpoint.", autocompletion=complete_name)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All shipped weights.")] = False,
+    root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Measure a language model on this file instead.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
+    from zoo.evaluate import evaluate as measure_again
+    from zoo.evaluate import measure_text
+
+    if everything == (name is not None):
+        raise ZooError("give a name, or --all")
+    if text is not None:
+        if everything:
+            raise ZooError("--text is for one model; give its name")
+        from zoo.pretrained import load
+
+        model: Any = load(str(name), trust or ())
+        table = Table("metric", str(text))
+        for metric, value in measure_text(model, model.card, text, trust or ()).items():
+            table.add_row(metric, show(metric, value))
+        console.print(table)
+        return
+    sources = list(shipped()) if everything else [str(name)]
+    if not sources:
+        raise ZooError("no weights are shipped here, so there is nothing to evaluate")
+    table = Table(Column("weights", no_wrap=True), "metric", "card", "measured", "")
+    bad: list[str] = []
+    for source in sources:
+        try:
+            card, metrics, off = measure_again(source, root, trust or ())
+        except Exception as error:
+            if not everything:
+                raise
+            bad.append(source)
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            continue
+        if off:
+            bad.append(source)
+        for metric, value in (metrics | off).items():
+            said = show(metric, card.metrics[metric]) if metric in card.metrics else ""
+            verdict, style = ("differs", "red") if metric in off else ("", None)
+            table.add_row(card.name, metric, said, show(metric, value), verdict, style=style)
+    console.print(table)
+    if bad:
+        raise ZooError(f"not what the card says: {', '.join(bad)}")
+
+
+@app.command()
+def export(
+    name: Name,
+    format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
+    output: Annotated[Path | None, typer.Option(help="The file to write; NAME.onnx or NAME.pt2 here.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Write a model for other programs, with any batch size, and check its outputs against the original's."""
+    from zoo.export import export as write
+
+    path, difference = write(name, format, output, trust or ())
+    console.print(f"{path}: largest difference of an output {difference:.1e}")
+
+
+@app.command()
+def publish(
+    name: str,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
+    note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
+    half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
+) -> None:
+    """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
+    from zoo.publish import publish as write
+
+    card = write(name, runs, note, half)
+    mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
+    console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")
+
+
+@app.command()
+def results(
+    write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
+    readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
+) -> None:
+    """The table of all results, made from the cards: RESULTS.md."""
+    from zoo.publish import readme_with_table, results_table
+
+    if readme:
+        page = Path("README.md")
+        page.write_text(readme_with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+    elif write:
+        write.write_text(results_table(), encoding="utf-8")
+    else:
+        print(results_table())
