@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lightning import Callback
 
 import zoo
-from tests.test_language import Stop, last
+from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.data.images import binary
 from zoo.errors import ZooError
@@ -23,7 +23,6 @@ from zoo.models.mlp import MLP
 from zoo.models.pixelcnn import PixelCNN
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
-from zoo.pretrained import read_checkpoint
 from zoo.tasks.reconstruct import Reconstruct, corrupt, jacobian, outside, principal_axes, sparseness
 from zoo.tasks.variational import importance, kl, log_likelihood
 from zoo.transfer import copy_weights
@@ -389,7 +388,6 @@ PIXELS = (
     "scheduler=none",
 )  # fmt: skip
 RUNS = {
-    "em": ("model=ppca", "model.code=4", "model.closed_form=false", "task=em"),
     "denoising": ("model=autoencoder", "model.hidden=[16]", "task=reconstruct", "optimizer=adam",
                   "task.corruption=salt_pepper", "task.amount=0.2", "task.contraction=0.01"),
     "sparse": ("model=autoencoder", "model.code_activation=sigmoid", "model.tied=true", "model.hidden=[16]",
@@ -408,28 +406,14 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs_resume_and_are_measured_again(run_train, tmp_path, monkeypatch, name):
+def test_runs_resume_and_are_measured_again(run_train, tmp_path, name):
     """n + m updates equal n, stop, m, inside of an epoch; and the test's figures are found again from the file."""
-    stop = "++callbacks.stop._target_=tests.test_language.Stop"
-    ends = {}
-    for folder, step in (("a", -1), ("b", 13)):
-        (tmp_path / folder).mkdir()
-        monkeypatch.chdir(tmp_path / folder)
-        Stop.step = step
-        code, out = run_train(*PIXELS, *RUNS[name], "trainer.max_epochs=3", "select=last", stop)
-        if name == "em":  # an epoch is one update, so a stop comes after one
-            assert code == 0, out
-        else:
-            assert code == (130 if step > 0 else 0), out
-            if step > 0:
-                Stop.step = -1
-                code, out = run_train("resume=last", stop)
-                assert code == 0, out
-        ends[folder] = read_checkpoint(last(tmp_path / folder))
+    settings = (*PIXELS, *RUNS[name], "trainer.max_epochs=3", "select=last")
+    whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 13)
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
-        assert_same(ends["a"][key], ends["b"][key], key)
+        assert_same(whole[key], resumed[key], key)
     if "trainer.limit_test_batches=1" not in RUNS[name]:
-        _, metrics, off = evaluate(last(tmp_path / "a"))
+        _, metrics, off = evaluate(last(tmp_path / "whole"))
         assert metrics
         assert off == {}
 
@@ -469,30 +453,25 @@ def test_pictures_of_a_run(run_train, tmp_path):
         assert {"reconstructions", "samples", "latent/traversal", "latent/map"} <= set(tags)
 
 
-def test_em_goes_on_inside_an_epoch(run_train, tmp_path, monkeypatch):
-    """The sums of an epoch that was broken off are in its checkpoint."""
-    ends = {}
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        monkeypatch.chdir(tmp_path / folder)
-        stop = "++callbacks.stop._target_=tests.test_generative.StopAtBatch"
-        StopAtBatch.batch = 7 if folder == "b" else -1
-        code, out = run_train(*PIXELS, *RUNS["em"], "trainer.max_epochs=2", "test=false", stop)
-        assert code == (130 if folder == "b" else 0), out
-        if folder == "b":
-            StopAtBatch.batch = -1
-            assert read_checkpoint(last(tmp_path / folder))["random"][0]["carried"]
-            code, out = run_train("resume=last", stop)
-            assert code == 0, out
-        ends[folder] = read_checkpoint(last(tmp_path / folder))
-    assert_same(ends["a"]["state_dict"], ends["b"]["state_dict"], "state_dict")
-
-
 class StopAtBatch(Callback):
     """Presses Ctrl-C in a batch of the second epoch."""
 
-    batch = -1
+    step = -1
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == self.batch:
+        if trainer.current_epoch == 1 and batch_idx == self.step:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_em_goes_on_inside_an_epoch(run_train, tmp_path):
+    """The sums of an epoch that was broken off are in its checkpoint."""
+
+    def carries(checkpoint):
+        assert checkpoint["random"][0]["carried"]
+
+    settings = (*PIXELS, "model=ppca", "model.code=4", "model.closed_form=false", "task=em", "trainer.max_epochs=2")
+    whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 7, carries, StopAtBatch)
+    assert_same(whole["state_dict"], resumed["state_dict"], "state_dict")
+    _, metrics, off = evaluate(last(tmp_path / "whole"))
+    assert metrics
+    assert off == {}

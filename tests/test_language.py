@@ -126,19 +126,23 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def whole_and_resumed(run_train, folder, settings, step):
-    """The last checkpoints of a run, and of the same one that was stopped after some updates and resumed."""
-    stop = "++callbacks.stop._target_=tests.test_language.Stop"
+def whole_and_resumed(run_train, folder, settings, step, stopped=lambda checkpoint: None, stop=Stop):
+    """The last checkpoints of a run, and of the same one that was stopped after some updates and resumed.
+
+    What it was stopped with goes to ``stopped``; ``stop`` is the callback that does it, at its ``step``.
+    """
+    callback = f"++callbacks.stop._target_={stop.__module__}.{stop.__name__}"
     ends = []
     for name, at in (("whole", -1), ("resumed", step)):
         (folder / name).mkdir()
         os.chdir(folder / name)
-        Stop.step = at
-        code, out = run_train(*settings, stop)
+        stop.step = at
+        code, out = run_train(*settings, callback)
         assert code == (130 if at > 0 else 0), out
         if at > 0:
-            Stop.step = -1
-            code, out = run_train("resume=last", stop)
+            stopped(read_checkpoint(last(folder / name)))
+            stop.step = -1
+            code, out = run_train("resume=last", callback)
             assert code == 0, out
         ends.append(read_checkpoint(last(folder / name)))
     return ends
@@ -154,24 +158,14 @@ def test_resume_inside_an_epoch_reads_on(run_train, tmp_path):
         "model.dropout=0.2",
         "trainer.limit_train_batches=12",
     )
-    stop = "++callbacks.stop._target_=tests.test_language.Stop"
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    ends = {}
-    for folder, step in (("a", -1), ("b", 17)):
-        os.chdir(tmp_path / folder)
-        Stop.step = step
-        code, out = run_train(*settings, stop)
-        assert code == (130 if step > 0 else 0), out
-        if step > 0:
-            (own,) = read_checkpoint(last(tmp_path / folder))["random"]
-            assert own["carried"] is not None
-            Stop.step = -1
-            code, out = run_train("resume=last", stop)
-            assert code == 0, out
-        ends[folder] = read_checkpoint(last(tmp_path / folder))
+
+    def carries(checkpoint):
+        (own,) = checkpoint["random"]
+        assert own["carried"] is not None
+
+    whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 17, carries)
     for key in ("state_dict", "optimizer_states", "TextData", "random"):
-        assert_same(ends["a"][key], ends["b"][key], key)
+        assert_same(whole[key], resumed[key], key)
 
 
 def test_gradients_are_clipped(run_train, tmp_path):

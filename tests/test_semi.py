@@ -213,5 +213,5 @@ def test_what_does_not_go_together(run_train):
         code, out = run_train(*QUICK, *overrides)
         assert code == 1, out
         assert message in out
-    with pytest.raises(ZooError, match="valid: none, pseudo_label, pi, mean_teacher"):
-        SemiSupervised(MLP(), 10, method="ladder")
+    with pytest.raises(ZooError, match="valid: none, pseudo_label, pi, mean_teacher, ladder"):
+        SemiSupervised(MLP(), 10, method="vat")  # type: ignore[arg-type]

@@ -37,6 +37,8 @@ class SemiSupervised(Classify):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    takes_unlabelled = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -38,6 +38,7 @@ class Task(LightningModule):
 
     model: nn.Module
     one_process = False  # it cannot train in several
+    takes_unlabelled = False  # images without labels beside each batch
     calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
     shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
