@@ -136,14 +136,14 @@ def results_table() -> str:
         "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Test (accuracy, unless another",
         "metric is named) and error are on the official test split; `zoo evaluate --all` measures the shipped weights",
         "again. Mean ± standard deviation are over the seeds of the last column; the weights shipped, and the minutes",
-        "of training, are the first seed's.",
+        "of training, are the first seed's. Where there is an accuracy, the mean is the error's.",
         "Studies: transfer [from MNIST to Fashion-MNIST](docs/transfer.md), between the halves of CIFAR-10's classes "
         "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)), "
         "[from CIFAR-10 to Fashion-MNIST](docs/transfer_cifar10_to_fashion.md); "
         "[gradients through time](docs/through_time.md), [what is remembered](docs/adding.md); "
         "[speed](benchmarks/README.md).",
         "",
-        "| weights | data | parameters | test | error | error, mean ± sd | published | minutes | seeds |",
+        "| weights | data | parameters | test | error | mean ± sd | published | minutes | seeds |",
         "|---|---|---:|---:|---:|---:|---|---:|---|",
     ]
     cards = [Card.read(path) for path in shipped().values()]
@@ -152,7 +152,11 @@ def results_table() -> str:
         if "accuracy" in card.metrics:
             mean, spread = card.mean_and_spread("accuracy")
             error = show("error", 1 - card.metrics["accuracy"])
-            many = f"{show('error', 1 - mean)} ± {show('error', spread)}" if len(card.runs) > 1 else "one seed"
+            many = f"{show('error', 1 - mean)} ± {show('error', spread)}"
+        elif card.metric in card.metrics:
+            mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
+            many = f"{card.metric} {mean} ± {spread}"
+        many = many if len(card.runs) > 1 else "one seed"
         seeds = ", ".join(str(int(run["seed"])) for run in card.runs)
         lines.append(
             f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data['name']} | {card.parameters:,} "
