@@ -23,7 +23,7 @@ SHOWING = (
 )  # fmt: skip
 # What runs of one result may differ in: the seed, names and folders, and what is only shown.
 MAY_DIFFER = {
-    "seed", "name", "logger", "resume", "card", "data.seed", "data.root", "trainer.enable_progress_bar",
+    "seed", "name", "logger", "resume", "card", "data.seed", "model.seed", "data.root", "trainer.enable_progress_bar",
     *(f"callbacks.{name}" for name in SHOWING),
 }  # fmt: skip
 
