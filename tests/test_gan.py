@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -244,6 +245,18 @@ def test_measured_again(run_train, tmp_path):
     assert set(metrics) == {"fid", "fid_floor", "precision", "recall", "modes", "reverse_kl", "agreement"}
     assert off == {}
     assert card.metric == "fid"
+
+
+def test_validation_shows_modes(monkeypatch):
+    """Which of the classes samples are of, beside the distance; for TensorBoard."""
+    task, seen = Adversarial(DCGAN(channels=4, latent=8, conditional=True), judge="lenet5_mnist"), {}
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(num_classes=10))  # type: ignore[assignment]
+    monkeypatch.setattr(task, "log", lambda name, value, **_: seen.update({name: value}))
+    monkeypatch.setattr(task, "log_dict", seen.update)
+    task.validation_step((torch.rand(40, 1, 28, 28), torch.arange(40) % 10), 0)
+    task.on_validation_epoch_end()
+    assert set(seen) == {"val/fid", "val/modes", "val/reverse_kl", "val/agreement"}
+    assert 1 <= seen["val/modes"] <= 10
 
 
 def test_inception_is_torchmetrics(run_train, monkeypatch, tmp_path):

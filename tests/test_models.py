@@ -86,8 +86,8 @@ def test_a_classifier_with_a_decoder(name):
     model, _ = model_and_examples(name, 8)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
     x = torch.rand(8, 1, 28, 28)
-    for p in model.guesses:  # they begin with a guess of 0, whatever comes from above
-        torch.nn.init.normal_(p)
+    for level in model.decoder:  # they begin with a guess of 0, whatever comes from above
+        torch.nn.init.normal_(level.a)
     logits = model.train()(x)
     assert logits.shape == (8, 10)
     (F.cross_entropy(model.corrupted(x)[1], torch.arange(8)) + model.reconstruction_cost(x)).backward()
@@ -133,6 +133,7 @@ def test_output_does_not_depend_on_the_batch(name):
     [
         ("lenet5", {"num_classes": 7, "in_channels": 3, "image_size": 32}, (2, 7)),
         ("lenet5", {"num_classes": 0}, (2, 84)),
+        ("ladder", {"num_classes": 0, "hidden": [9, 7], "costs": [1.0] * 4}, (2, 7)),
         ("lenet5", {"channels": [8, 20], "hidden": [30], "batch_norm": True, "pool": "avg"}, (2, 10)),
         ("lenet5_1998", {"num_classes": 4, "in_channels": 3}, (2, 4)),
         ("lenet5_1998", {"num_classes": 0}, (2, 84)),

@@ -461,7 +461,7 @@ LEAST = {
 OF_CLASSES = {"accuracy", "f1", "loss"}
 OF_PAIRS = {"fid", "fid_floor", "precision", "recall", "modes", "reverse_kl"}
 NEEDED = {
-    "Classify": OF_CLASSES, "SemiSupervised": OF_CLASSES, "Reconstruct": {"loss", "pca_loss"},
+    "Classify": OF_CLASSES, "SemiSupervised": OF_CLASSES, "Reconstruct": {"loss"},
     "Language": {"accuracy", "loss", "bits_per_character", "perplexity_per_word"}, "EM": {"nll", "bits_per_dim"},
     "Density": {"nll", "bits_per_dim"}, "Variational": {"loss", "nll"}, "Adversarial": OF_PAIRS,
 }  # fmt: skip

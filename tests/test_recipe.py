@@ -350,6 +350,10 @@ def test_every_experiment_trains(run_train, tmp_path, name):
     if name in sources:
         torch.save(zoo.create("resnet20", num_classes=sources[name]).state_dict(), tmp_path / "source.pt")
         source = ["init.source=source.pt"]
+    if name == "mlp_pretrained_mnist":
+        encoder = zoo.create("autoencoder", hidden=[1000, 1000], code=1000, tied=True)
+        torch.save(encoder.state_dict(), tmp_path / "source.pt")
+        source = ["init.weights=source.pt"]
     quick = "debug=fast", "logger=none", "data.batch_size=16"
     code, out = run_train(f"experiment={name}", *quick, *source)
     assert code == 0, out

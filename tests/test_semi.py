@@ -12,7 +12,7 @@ from tests.test_resume import assert_same
 from zoo.data.augment import Augment
 from zoo.data.loader import MixedLoader
 from zoo.errors import ZooError
-from zoo.models.ladder import Ladder, guess
+from zoo.models.ladder import Denoise, Ladder
 from zoo.models.mlp import MLP
 from zoo.tasks.semi import SemiSupervised
 
@@ -102,12 +102,16 @@ def small_ladder(**arguments) -> Ladder:
     return Ladder(3, image_size=4, hidden=[9, 7], **{"costs": (5.0, 3.0, 2.0, 1.0), **arguments})
 
 
-def test_a_ladder_guesses_what_it_should():
-    """Equations 1 and 2 of its paper by hand; without noise the layers are the clean ones, and classify as forward."""
-    z, u, a = torch.tensor([[0.7]]), torch.tensor([[-0.4]]), torch.arange(1, 11.0)[:, None] / 10
-    mu = 0.1 / (1 + math.exp(-(0.2 * -0.4 + 0.3))) + 0.4 * -0.4 + 0.5
-    share = 0.6 / (1 + math.exp(-(0.7 * -0.4 + 0.8))) + 0.9 * -0.4 + 1.0
-    assert guess(z, u, a).item() == pytest.approx((0.7 - mu) * share + mu, rel=1e-5)
+def test_a_ladder_denoises_by_equations_1_and_2():
+    """One unit by hand; without noise the layers are the clean ones, and classify as forward does."""
+    level = Denoise(1, None)
+    level.a.data = torch.arange(1, 11.0) / 10
+    noisy, above = torch.tensor([[0.7], [-0.2]]), torch.tensor([[3.0], [1.0]])
+    for row, u in enumerate((1, -1)):  # normalised over a batch of two
+        mu = 0.1 / (1 + math.exp(-(0.2 * u + 0.3))) + 0.4 * u + 0.5
+        share = 0.6 / (1 + math.exp(-(0.7 * u + 0.8))) + 0.9 * u + 1.0
+        expected = (noisy[row].item() - mu) * share + mu
+        assert level(noisy, above)[row].item() == pytest.approx(expected, rel=1e-4)
     model, x = small_ladder(noise=0.0), torch.rand(6, 1, 4, 4)
     layers, logits = model.corrupted(x)
     torch.testing.assert_close(logits, model(x))
@@ -115,15 +119,48 @@ def test_a_ladder_guesses_what_it_should():
         torch.testing.assert_close(noisy, clean)
 
 
-def test_a_ladders_cost():
-    """A decoder that hands the noisy layer on is off by the noise at the input, where nothing is normalised."""
-    model, x = small_ladder(noise=0.2, costs=(1.0, 0.0, 0.0, 0.0)), torch.rand(4000, 1, 4, 4)
-    for p in model.guesses:
-        p.data = torch.tensor([0.0] * 9 + [1.0])[:, None].repeat(1, p.shape[1])  # υ = 1, μ = 0
-    assert model.reconstruction_cost(x).item() == pytest.approx(0.04, rel=0.05)
-    for p in model.guesses:
-        p.data = torch.zeros_like(p)  # it guesses 0
-    assert model.reconstruction_cost(x).item() == pytest.approx(x.square().mean().item(), rel=1e-4)
+def batch_normed(x):
+    return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
+
+
+def test_a_ladders_cost_is_algorithm_1s():
+    """Written out for one hidden layer, with every parameter drawn at random."""
+    torch.manual_seed(0)
+    model = Ladder(3, image_size=2, hidden=[5], noise=0.3, costs=(5.0, 3.0, 2.0))
+    for p in model.parameters():
+        torch.nn.init.normal_(p)
+    x, (first, top) = torch.rand(7, 1, 2, 2), (model.layers[0], model.head)
+    torch.manual_seed(1)
+    found = model.reconstruction_cost(x)
+    torch.manual_seed(1)
+    x = x.flatten(1)
+    z0 = x + 0.3 * torch.randn(7, 4)
+    z1 = batch_normed(z0 @ first.linear.weight.T) + 0.3 * torch.randn(7, 5)
+    h1 = (z1 + first.bias).relu()
+    z2 = batch_normed(h1 @ top.linear.weight.T) + 0.3 * torch.randn(7, 3)
+    y = (top.scale * (z2 + top.bias)).softmax(1)
+    before1 = x @ first.linear.weight.T
+    before2 = (batch_normed(before1) + first.bias).relu() @ top.linear.weight.T
+    estimate, total = y, 0.0
+    levels = ((2, z2, before2, 2.0), (1, z1, before1, 3.0), (0, z0, None, 5.0))
+    for i, noisy, before, cost in levels:
+        v = model.decoder[i].linear
+        u = batch_normed(estimate if v is None else estimate @ v.weight.T)
+        a = model.decoder[i].a.view(10, -1)
+        mu = a[0] * (a[1] * u + a[2]).sigmoid() + a[3] * u + a[4]
+        share = a[5] * (a[6] * u + a[7]).sigmoid() + a[8] * u + a[9]
+        estimate = (noisy - mu) * share + mu
+        if before is None:
+            total = total + cost * (estimate - x).square().mean()
+        else:
+            shifted = (estimate - before.mean(0)) / (before.var(0, correction=0) + 1e-5).sqrt()
+            total = total + cost * (shifted - batch_normed(before)).square().mean()
+    torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-4)
+
+
+def test_a_ladder_decays_its_matrices_alone():
+    decayed = SemiSupervised(small_ladder(), 3).decayed()
+    assert {name.rpartition(".")[2] for name in decayed} == {"weight"}
 
 
 def test_a_ladder_is_evaluated_by_running_averages():
@@ -138,17 +175,19 @@ def test_a_ladder_is_evaluated_by_running_averages():
 
 def test_a_ladders_objective():
     """The loss of the noisy copy with labels, and the cost without; another model is an error."""
-    model = small_ladder(noise=0.0)
+    model = small_ladder()
     task = SemiSupervised(model, 3, method="ladder", weight=2.0)
     task._trainer, task.length = Spy(10**6), 1000.0
     x, u, y = torch.rand(6, 1, 4, 4), torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2])
-    expected = F.cross_entropy(model(x), y) + 2 * model.reconstruction_cost(u)
+    torch.manual_seed(3)
+    expected = F.cross_entropy(model.corrupted(x)[1], y) + 2 * model.reconstruction_cost(u)
+    torch.manual_seed(3)
     torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
     with pytest.raises(ZooError, match="needs model=ladder"):
-        SemiSupervised(MLP(), 10, method="ladder").check_output(
-            torch.rand(2, 10), torch.rand(2, 1), torch.tensor([0, 1])
-        )
-    with pytest.raises(ZooError, match="2 hidden layers 4 costs"):
+        SemiSupervised(MLP(), 10, method="ladder").check_output(torch.rand(2, 10), x[:2], y[:2])
+    with pytest.raises(ZooError, match=r"pixels in \[0, 1\]"):
+        task.check_output(torch.rand(2, 3), x[:2] - 0.5, y[:2])
+    with pytest.raises(ZooError, match="two more costs"):
         small_ladder(costs=(1.0,))
 
 
@@ -158,7 +197,13 @@ def test_every_method_trains_and_resumes(run_train, tmp_path, method):
     settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2"]
     settings += ["callbacks=[default,ema]"] if method == "mean_teacher" else []
     if method == "ladder":
-        settings += ["model=ladder", "model.hidden=[16]", "model.costs=[10.0,1.0,0.1]"]
+        settings += [
+            "model=ladder",
+            "model.hidden=[16]",
+            "model.costs=[10.0,1.0,0.1]",
+            "data.mean=[0.0]",
+            "data.std=[1.0]",
+        ]
     whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 17)
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
         assert_same(whole[key], resumed[key], key)

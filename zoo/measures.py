@@ -4,6 +4,7 @@ The Fréchet distance (Heusel et al. 2017) is of the features of one net, so fig
 hence the distance between real training and test images stands beside it as the floor.
 """
 
+from http.client import HTTPException
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class Judge:
         seen: list[Tensor] = []
         hook = self.model.get_submodule(self.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            logits = self.model((x.cpu() - self.mean) / self.std)
+            with torch.autocast("cpu", enabled=False):  # whatever the run is in
+                logits = self.model((x.cpu() - self.mean) / self.std)
         finally:
             hook.remove()
         return seen[0].flatten(1).double(), logits.argmax(1)
@@ -49,6 +51,8 @@ class Judge:
 
 class Inception:
     """The net of published Fréchet distances (Heusel et al. 2017), by torchmetrics; it sees features and no classes.
+
+    Those distances are mostly of 50,000 samples and the training images; fewer give higher ones.
 
     Raises:
         ZooError: torch-fidelity is not installed, or the weights that it fetches cannot be had.
@@ -63,17 +67,23 @@ class Inception:
             self.model = NoTrainInceptionV3("inception-v3-compat", ["2048"])
         except ModuleNotFoundError:
             raise ZooError("task.judge=inception needs torch-fidelity: pip install 'reference-zoo[fid]'") from None
-        except OSError as error:  # URLError too
+        except (OSError, HTTPException, RuntimeError) as error:  # a URLError is the first, a wrong hash the last
             raise ZooError(f"task.judge=inception: its weights could not be fetched ({error})") from None
+        self.model.use_antialias = False  # images are scaled as the published figures have it
 
     def check(self, x: Tensor) -> None:
-        """Any images of one or three channels."""
+        """Raise a ``ZooError`` where it does not take such images."""
+        if x.shape[1] not in (1, 3):
+            raise ZooError(f"task.judge=inception looks at images of 1 or 3 channels, and these have {x.shape[1]}")
 
     @torch.no_grad()
     def look(self, x: Tensor) -> tuple[Tensor, None]:
         """Images (B, C, H, W) with pixels in [0, 1] to features (B, 2048), in 64 bits."""
-        x = x.cpu().expand(-1, 3, -1, -1)
-        return self.model((x * 255).round().to(torch.uint8)).double(), None
+        raw = (x.expand(-1, 3, -1, -1) * 255).round().to(torch.uint8)
+        model = self.model.to(x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            seen = [model(part).cpu().double() for part in raw.split(64)]  # which become 299 px wide
+        return torch.cat(seen), None
 
 
 def judge_named(name: str) -> Judge | Inception:
@@ -109,7 +119,7 @@ class Comparison:
 
     def coverage(self, num_classes: int) -> dict[str, float]:
         """``modes`` and ``reverse_kl``, see the function; and of a conditional model ``agreement``, the share of
-        samples that look like the class they were to be. Nothing of a judge without these classes.
+        samples that look like the class they were to be. Nothing of a judge that sees no classes.
         """
         if not self.classes:
             return {}

@@ -13,7 +13,7 @@ class OnValidation(Callback):
     random numbers are left alone.
     """
 
-    every_epoch = False  # where nothing is validated, after each epoch instead
+    every_epoch = False  # where nothing is validated, after each epoch instead, of the weights as they are
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.look(trainer, pl_module)

@@ -4,7 +4,7 @@ import os
 import sys
 
 from zoo.cli import making, measuring  # noqa: F401  their commands
-from zoo.cli.app import app, one_line
+from zoo.cli.base import app, one_line
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from zoo.cli.app import Name, Trust, app, complete_name, console
+from zoo.cli.base import Name, Trust, app, complete_name, console
 from zoo.errors import ZooError
 
 

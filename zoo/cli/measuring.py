@@ -8,7 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from zoo.card import shipped, show
-from zoo.cli.app import Name, Trust, app, complete_name, console, one_line
+from zoo.cli.base import Name, Trust, app, complete_name, console, one_line
 from zoo.errors import ZooError
 
 

@@ -50,10 +50,12 @@ class Autoencoder(nn.Module):
             forward = self.encoder.get_submodule(f"fc{i + 1}")
             layer = Transposed(forward) if tied else nn.Linear(widths[i + 1], widths[i])  # type: ignore[arg-type]
             self.decoder.add_module(f"fc{i + 1}", layer)
-            self.decoder.add_module(f"act{i + 1}", make_activation(activation if i else output))
+            self.decoder.add_module(f"act{i + 1}", make_activation(activation) if i else Output(output))
 
     def layer(self, i: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
-        """Layer i of the encoder, from 0: all before it, the layer itself, and the decoder's layer that undoes it."""
+        """Layer i of the encoder, 0 to the number of hidden layers: all before it, the layer itself (linear and
+        activation), and the decoder's layer that undoes it.
+        """
         j = len(self.encoder) - 2 * (i + 1)
         return self.encoder[: 2 * i], self.encoder[2 * i : 2 * i + 2], self.decoder[j : j + 2]
 
@@ -68,6 +70,17 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of images, (B, C, H, W)."""
         return self.decode(self.encode(x))
+
+
+class Output(nn.Module):
+    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid is 1 from log-odds of 6.5 on."""
+
+    def __init__(self, activation: str):
+        super().__init__()
+        self.activation = make_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x.float())
 
 
 class Transposed(nn.Module):
@@ -122,7 +135,7 @@ class ConvAutoencoder(nn.Module):
         self.decoder.add_module("unflatten", nn.Unflatten(1, (maps[-1], side, side)))
         for i in reversed(range(len(channels))):
             self.decoder.add_module(f"conv{i + 1}", nn.ConvTranspose2d(maps[i + 1], maps[i], 4, stride=2, padding=1))
-            self.decoder.add_module(f"act{i + 1}", make_activation(activation if i else output))
+            self.decoder.add_module(f"act{i + 1}", make_activation(activation) if i else Output(output))
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to codes (B, code)."""

@@ -21,12 +21,17 @@ class Ladder(nn.Module):
     """Fully connected layers with batch norm, noise and, for training, a decoder.
 
     Args:
-        num_classes: the last layer's units.
+        num_classes: the head's units; 0 gives the last hidden layer's features, and nothing to train.
         in_channels, image_size: the input is flattened, D = in_channels × image_size² numbers in [0, 1].
-        hidden: widths of the layers between.
-        noise: standard deviation of what is added to the input and to every normalised layer.
+        hidden: widths of the layers between, at least one.
+        noise: standard deviation of what is added to the input and to every normalised layer, 0 or more.
         costs: λ of each layer's distance, the input's first; as many as ``hidden`` and two more.
+
+    Raises:
+        ZooError: no hidden layer, a noise below 0, another number of costs.
     """
+
+    heads = ("head", "decoder")  # sized by the classes, both
 
     def __init__(
         self,
@@ -38,72 +43,105 @@ class Ladder(nn.Module):
         costs: Sequence[float] = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1),
     ):
         super().__init__()
-        if num_classes < 1 or len(costs) != len(hidden) + 2 or noise < 0:
+        if not hidden or len(costs) != len(hidden) + 2 or noise < 0:
             raise ZooError(
-                f"num_classes={num_classes}, noise={noise} and {len(costs)} costs are not valid: a ladder needs "
-                f"classes, noise of 0 or more, and with {len(hidden)} hidden layers {len(hidden) + 2} costs"
+                f"noise={noise}, {len(hidden)} hidden layers and {len(costs)} costs are not valid: a ladder needs "
+                "noise of 0 or more, a hidden layer, and two more costs than those"
             )
-        widths = [in_channels * image_size**2, *hidden, num_classes]
+        widths = [in_channels * image_size**2, *hidden]
         self.noise, self.costs = noise, list(costs)
-        # biases come after the noise, so they are not the linear layers'
-        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths[:-1]))
-        self.head = nn.Linear(widths[-2], num_classes, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width, EPSILON, affine=False) for width in widths[1:])
-        self.biases = nn.ParameterList(torch.zeros(width) for width in widths[1:])  # β
-        self.scale = nn.Parameter(torch.ones(num_classes))  # γ; before a ReLU it would say nothing new
-        self.decoder = nn.ModuleList(nn.Linear(b, a, bias=False) for a, b in pairwise(widths))
-        start = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).repeat(2)[:, None]
-        self.guesses = nn.ParameterList(start.repeat(1, width) for width in widths)  # a₁ … a₁₀ of every unit
-        for part in self.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.normal_(part.weight, std=part.in_features**-0.5)
+        self.layers = nn.ModuleList(Layer(a, b) for a, b in pairwise(widths))
+        self.head, self.decoder = None, nn.ModuleList()
+        if num_classes:
+            self.head = Layer(widths[-1], num_classes, last=True)
+            self.decoder.extend(Denoise(a, b) for a, b in pairwise([*widths, num_classes]))
+            self.decoder.append(Denoise(num_classes, None))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes), without noise."""
         h = x.flatten(1)
-        for i, layer in enumerate([*self.layers, self.head]):
-            h = self.activate(self.norms[i](layer(h).float()), i)
-        return h
-
-    def activate(self, z: Tensor, i: int) -> Tensor:
-        """What layer i, from 0, hands on: ReLU(z + β), and of the last γ (z + β), the logits."""
-        z = z + self.biases[i]
-        return self.scale * z if i == len(self.layers) else z.relu()
+        for layer in self.layers:
+            h = layer(h)
+        return h if self.head is None else self.head(h)
 
     def corrupted(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Layers with noise z̃, the input's first, (B, width) each; and the logits. Normalised over the batch."""
         h = x.flatten(1)
         h = h + self.noise * torch.randn_like(h)
         found = [h]
-        for i, layer in enumerate([*self.layers, self.head]):
-            z, _, _ = normalised(layer(h).float())
+        for layer in (*self.layers, self.head):
+            z, _, _ = normalised(layer.linear(h).float())  # type: ignore[union-attr, operator]
             found.append(z + self.noise * torch.randn_like(z))
-            h = self.activate(found[-1], i)
+            h = layer.activate(found[-1])  # type: ignore[union-attr, operator]
         return found, h
 
     def clean(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Layers without noise z (B, width), the input's first, with the batch's mean and deviation of each."""
         h = x.flatten(1)
         found = [(h, torch.zeros_like(h[0]), torch.ones_like(h[0]))]
-        for i, layer in enumerate([*self.layers, self.head]):
-            before = layer(h).float()
-            if self.training:
-                self.norms[i](before)  # for its running averages, which evaluation goes by
+        for layer in (*self.layers, self.head):
+            before = layer.linear(h).float()  # type: ignore[union-attr, operator]
+            with torch.no_grad():
+                layer.norm(before)  # type: ignore[union-attr, operator]  for its averages, which evaluation goes by
             found.append(normalised(before))
-            h = self.activate(found[-1][0], i)
+            h = layer.activate(found[-1][0])  # type: ignore[union-attr, operator]
         return found
 
     def reconstruction_cost(self, x: Tensor) -> Tensor:
-        """Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, mean over the batch: images (B, C, H, W) to () (equation 9)."""
+        """Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, mean over the batch: images (B, C, H, W) to () (algorithm 1)."""
         noisy, logits = self.corrupted(x)
+        clean, above = self.clean(x), logits.softmax(1)
         total = logits.new_zeros(())
-        clean, estimate = self.clean(x), logits.softmax(1)
         for i in reversed(range(len(noisy))):
-            above = estimate if i == len(noisy) - 1 else self.decoder[i](estimate).float()
-            estimate = guess(noisy[i], normalised(above)[0], self.guesses[i])
+            above = self.decoder[i](noisy[i], above)  # ẑ
             z, mean, deviation = clean[i]
-            total = total + self.costs[i] * F.mse_loss((estimate - mean) / deviation, z)
+            total = total + self.costs[i] * F.mse_loss((above - mean) / deviation, z)
         return total
+
+
+class Layer(nn.Module):
+    """Linear, batch norm, and ReLU(z + β); of the head γ (z + β), the logits. Noise comes between norm and β."""
+
+    def __init__(self, below: int, width: int, last: bool = False):
+        super().__init__()
+        self.linear = nn.Linear(below, width, bias=False)
+        self.norm = nn.BatchNorm1d(width, EPSILON, affine=False)
+        self.bias = nn.Parameter(torch.zeros(width))  # β
+        self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it would say nothing new
+        nn.init.normal_(self.linear.weight, std=below**-0.5)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, below) to (B, width)."""
+        return self.activate(self.norm(self.linear(h).float()))
+
+    def activate(self, z: Tensor) -> Tensor:
+        """What a normalised layer z (B, width) hands on."""
+        return (z + self.bias).relu() if self.scale is None else self.scale * (z + self.bias)
+
+
+class Denoise(nn.Module):
+    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is what comes from above, normalised; μ and υ are each
+    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with numbers of every unit (equations 1 and 2).
+
+    Args:
+        width: units of this layer.
+        above: units of the layer above, whose ẑ goes through a linear layer; None at the top.
+    """
+
+    def __init__(self, width: int, above: int | None):
+        super().__init__()
+        self.linear = None if above is None else nn.Linear(above, width, bias=False)
+        # a₁ … a₅ of μ and of υ, all units' of each together: a vector, as weight decay is for matrices
+        self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).repeat(2).repeat_interleave(width))
+        if self.linear is not None:
+            nn.init.normal_(self.linear.weight, std=self.linear.in_features**-0.5)
+
+    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
+        """z̃ (B, width) and the layer above's ẑ (B, above) to ẑ (B, width)."""
+        u, _, _ = normalised((above if self.linear is None else self.linear(above)).float())
+        a = self.a.view(2, 5, -1)
+        mu, upsilon = (p[0] * torch.sigmoid(p[1] * u + p[2]) + p[3] * u + p[4] for p in a)
+        return (noisy - mu) * upsilon + mu
 
 
 def normalised(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,9 +149,3 @@ def normalised(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(z, 0, correction=0)
     deviation = (variance + EPSILON).sqrt()
     return (z - mean) / deviation, mean, deviation
-
-
-def guess(noisy: Tensor, above: Tensor, a: Tensor) -> Tensor:
-    """ẑ = (z̃ − μ(u)) υ(u) + μ(u), where both are a₁ σ(a₂ u + a₃) + a₄ u + a₅ of a unit (equations 1 and 2)."""
-    mu, share = (p[0] * torch.sigmoid(p[1] * above + p[2]) + p[3] * above + p[4] for p in (a[:5], a[5:]))
-    return (noisy - mu) * share + mu

@@ -20,7 +20,8 @@ class Reconstruct(Task):
     """Minimise the distance of the reconstruction from the input, a pixel; labels are not looked at.
 
     Evaluation is of clean inputs: ``loss`` is the mean squared error a pixel, whatever is minimised. In the test
-    ``pca_loss`` stands beside it: that of as many principal components of the training images as the code has numbers.
+    ``pca_loss`` stands beside it: that of as many principal components of the training images as the code has numbers,
+    if they are fewer than the pixels, and those no more than ``MOST_PIXELS``.
 
     Args:
         model: from images (B, C, H, W) to as many; with ``encode`` for the penalties on the code.
@@ -31,9 +32,10 @@ class Reconstruct(Task):
         sparsity: λ of λ Σ_j KL(ρ ‖ ρ̂_j), where ρ̂_j is the batch's mean of unit j of a code in [0, 1].
         rho: ρ, how active a unit should be.
         contraction: λ of λ ‖∂ code / ∂ x‖² (Rifai et al. 2011), by Hutchinson's estimate: one random vector a batch.
-        layerwise: one layer after the other, each in an equal share of the epochs: layer k learns to give back what the
-            trained layers before it make of clean images, from a corrupted copy of that (stacked denoising
-            autoencoders, Vincent et al. 2010, section 3.5). Above the first the loss is "mse".
+        layerwise: one layer after the other, each in an equal share of ``trainer.max_epochs``: layer k learns to give
+            back what the trained layers before it make of clean images, from a corrupted copy of that (stacked
+            denoising autoencoders, Vincent et al. 2010, section 3.5). Above the first the loss is "mse", of a linear
+            reconstruction. Evaluation is of the whole net, so use select=last.
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
@@ -68,8 +70,8 @@ class Reconstruct(Task):
                 f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
                 "gaussian a standard deviation, and none 0"
             )
-        if layerwise and (sparsity or contraction or corruption == "salt_pepper"):
-            raise ZooError("task.layerwise takes no sparsity and no contraction, and gaussian or masking corruption")
+        if layerwise and (sparsity or contraction or l1 or l2 or corruption == "salt_pepper"):
+            raise ZooError("task.layerwise takes no sparsity, contraction, l1 or l2, and no salt_pepper")
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
         self.eval_loss, self.pca_loss = MeanMetric(), MeanMetric()
@@ -112,7 +114,7 @@ class Reconstruct(Task):
         else:
             code, output = None, self.model(seen)
         output = output.float()
-        loss = F.mse_loss(output, x) if self.loss == "mse" else F.binary_cross_entropy(output, x)
+        loss = F.mse_loss(output, x) if self.loss == "mse" else cross_entropy(output, x)
         total = loss + self.penalty()
         if code is not None and self.sparsity:
             total = total + self.sparsity * sparseness(code.float(), self.rho)
@@ -124,11 +126,13 @@ class Reconstruct(Task):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self.layerwise and self.trainer.max_epochs % self.depth():  # type: ignore[operator]
-            raise ZooError(
-                f"task.layerwise trains {self.depth()} layers for as many epochs each: set trainer.max_epochs to a "
-                "multiple of that"
-            )
+        if not self.layerwise:
+            return
+        epochs, depth = self.trainer.max_epochs or -1, self.depth()
+        if self.trainer.world_size > 1 or self.trainer.max_steps > 0:  # type: ignore[operator]
+            raise ZooError("task.layerwise trains in one process, for epochs: leave trainer.max_steps at -1")
+        if 1 < epochs < depth or epochs < 1:  # a single epoch is to see whether it runs
+            raise ZooError(f"task.layerwise trains {depth} layers: set trainer.max_epochs to a multiple of that")
 
     def depth(self) -> int:
         """The number of layers of the encoder."""
@@ -140,12 +144,15 @@ class Reconstruct(Task):
         before, layer, back = self.model.layer(i)  # type: ignore[operator]
         with torch.no_grad():
             wanted = before(x.flatten(1)).float()  # (B, units of the layer before)
-        output = back(layer(corrupt(wanted, self.corruption, self.amount))).float()
-        bce = self.loss == "bce" and i == 0
-        loss = F.binary_cross_entropy(output, wanted) if bce else F.mse_loss(output, wanted)
+        code = layer(corrupt(wanted, self.corruption, self.amount))
+        if i == 0:
+            output = back(code).float()
+            loss = F.mse_loss(output, wanted) if self.loss == "mse" else cross_entropy(output, wanted)
+        else:  # linear: a ReLU that is off gets no gradient
+            loss = F.mse_loss(back[0](code).float(), wanted)
         if self.trainer._logger_connector.should_update_logs:
             self.log(f"train/loss_layer{i + 1}", loss.detach())
-        return loss + self.penalty()
+        return loss
 
     def measure(self, x: Tensor) -> Tensor:
         """Adds to the mean squared error a pixel; returns the reconstruction."""
@@ -164,13 +171,18 @@ class Reconstruct(Task):
         with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
             self.measure(batch[0])
             if self.axes is not None:
-                self.pca_loss.update(outside(batch[0], *self.axes), len(batch[0]))
+                self.pca_loss.update(projection_error(batch[0], *self.axes), len(batch[0]))
 
     def on_test_start(self) -> None:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if hasattr(self.model, "encode") and data.sample(1)[0].numel() <= MOST_PIXELS:
-            x = data.sample(10**9)[0].to(self.device)
-            self.axes = principal_axes(x, self.model.encode(x[:1]).numel())  # type: ignore[operator]
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is None or not hasattr(self.model, "encode"):
+            return
+        x = data.sample(1)[0]
+        with torch.no_grad():
+            size = self.model.encode(x.to(self.device)).numel()  # type: ignore[operator]
+        if size < x.numel() <= MOST_PIXELS:
+            mean, axes = principal_axes(data.sample(10**9)[0], size)
+            self.axes = mean.to(self.device), axes.to(self.device)
 
     def on_test_epoch_end(self) -> None:
         self.log("test/loss", self.eval_loss.compute())
@@ -181,17 +193,25 @@ class Reconstruct(Task):
 
 
 def principal_axes(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The mean of images (N, C, H, W), (D,), and the n directions of their greatest variance, (D, n)."""
+    """The mean of images (N, C, H, W), (D,), and the n ≤ D directions of their greatest variance, (D, n)."""
     flat = x.flatten(1)
-    mean = flat.mean(0)
-    centred = flat - mean
-    return mean, torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -n:].float()
+    mean, products = flat.mean(0), torch.zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
+    for part in flat.split(1000):  # a few at a time, to save memory
+        centred = part - mean
+        products += centred.T @ centred
+    return mean, torch.linalg.eigh(products).eigenvectors[:, -n:].float()
 
 
-def outside(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
+def projection_error(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
     """The mean squared error a pixel of images (B, C, H, W) that are projected to these directions: ()."""
     centred = x.flatten(1) - mean
     return F.mse_loss(centred @ axes @ axes.T, centred)
+
+
+def cross_entropy(output: Tensor, x: Tensor) -> Tensor:
+    """The mean cross-entropy in nats of pixels x in [0, 1] and outputs in (0, 1), in 32 bits under autocast too."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.binary_cross_entropy(output.float(), x.float())
 
 
 def corrupt(x: Tensor, kind: str, amount: float) -> Tensor:

@@ -78,6 +78,11 @@ class SemiSupervised(Classify):
         super().check_output(output, x, target)
         if self.method == "ladder" and not hasattr(self.model, "reconstruction_cost"):
             raise ZooError("task.method=ladder needs model=ladder")
+        if self.method == "ladder" and (x.min() < 0 or x.max() > 1):
+            raise ZooError(
+                "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a value a "
+                "channel)"
+            )
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -86,6 +91,8 @@ class SemiSupervised(Classify):
             raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
         if self.method == "mean_teacher":
             self.teacher()
+        if hasattr(self.model, "reconstruction_cost") and self.trainer.world_size > 1:
+            raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
 
     def teacher(self) -> nn.Module:
         """The model with the averaged weights."""
@@ -105,7 +112,7 @@ class SemiSupervised(Classify):
         if self.method == "ladder":
             model: Any = self.model
             supervised = self.supervised([model.corrupted(x)[1].float()], y, batch_idx)
-            return self.together(supervised, model.reconstruction_cost(u))
+            return self.weighted(supervised, model.reconstruction_cost(u))
         if self.method in ("none", "mean_teacher"):
             supervised = super().training_step((x, y), batch_idx)
             if self.method == "none":
@@ -129,9 +136,9 @@ class SemiSupervised(Classify):
             agreement = F.mse_loss(logits_v.softmax(1), wanted)
         if self.method == "pseudo_label" and self.trainer._logger_connector.should_update_logs:
             self.log("train/sure", sure.mean())
-        return self.together(supervised, agreement)
+        return self.weighted(supervised, agreement)
 
-    def together(self, supervised: Tensor, agreement: Tensor) -> Tensor:
+    def weighted(self, supervised: Tensor, agreement: Tensor) -> Tensor:
         """The loss of images with labels, and λ times that of those without."""
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/agreement", agreement.detach())
