@@ -17,10 +17,10 @@ STYLES = {"plain20": ("C0", "--"), "plain56": ("C3", "--"), "resnet20": ("C0", "
 TEXT = """# What shortcuts do
 
 Lecture 16.3, after He et al. 2016, figure 6: plain nets of 20 and 56 layers, and the same with shortcuts that have no
-parameters, so that each pair has as many. Trained on 45,000 images of CIFAR-10 with one setting for all four: {epochs} epochs
-where the paper has 164, a learning rate that rises to 0.1 in the first tenth of the updates (without that, 56 layers
-with shortcuts diverged here) and then falls along half a cosine. The curves are of the 5,000 images held out, and of the
-training images as they came, augmented.
+parameters, so that each pair has as many. Trained on 45,000 images of CIFAR-10 with one setting for all four: {epochs}
+epochs where the paper has 164, a learning rate that rises to 0.1 in the first tenth of the updates (without that, 56
+layers with shortcuts diverged here) and then falls along half a cosine. The curves are of the 5,000 images held out,
+and of the training images as they came, augmented.
 
 ```
 python train.py -m experiment=plain_and_residual
