@@ -140,6 +140,7 @@ def results_table() -> str:
         "Studies: transfer [from MNIST to Fashion-MNIST](docs/transfer.md), between the halves of CIFAR-10's classes "
         "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)), "
         "[from CIFAR-10 to Fashion-MNIST](docs/transfer_cifar10_to_fashion.md); "
+        "[what shortcuts do](docs/residual.md); "
         "[gradients through time](docs/through_time.md), [what is remembered](docs/adding.md); "
         "[speed](benchmarks/README.md).",
         "",
