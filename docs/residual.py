@@ -12,6 +12,8 @@ import typer
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from zoo.pretrained import read_checkpoint
+
 HERE = Path(__file__).parent
 STYLES = {"plain20": ("C0", "--"), "plain56": ("C3", "--"), "resnet20": ("C0", "-"), "resnet56": ("C3", "-")}
 TEXT = """# What shortcuts do
@@ -20,7 +22,7 @@ Lecture 16.3, after He et al. 2016, figure 6: plain nets of 20 and 56 layers, an
 parameters, so that each pair has as many. Trained on 45,000 images of CIFAR-10 with one setting for all four: {epochs}
 epochs where the paper has 164, a learning rate that rises to 0.1 in the first tenth of the updates (without that, 56
 layers with shortcuts diverged here) and then falls along half a cosine. The curves are of the 5,000 images held out,
-and of the training images as they came, augmented, as a mean over each epoch so far.
+and of the training images as they came, augmented: a mean over the epoch so far, which begins anew with each.
 
 ```
 python train.py -m experiment=plain_and_residual
@@ -31,8 +33,8 @@ python docs/residual.py logs/plain_and_residual/sweep-DATE
 
 From 20 to 56 layers the validation error changes by {plain:+.1f} points without shortcuts and by {residual:+.1f} with
 them, and the training error by {plain_training:+.1f} and {residual_training:+.1f}: what keeps a deep plain net back is
-its optimisation, not overfitting.
-One seed each. Hardware: {hardware}.
+its optimisation, not overfitting. One seed each, so differences of a point say little.
+Hardware: {hardware}.
 
 ![Error by epoch](residual.png)
 """
@@ -44,6 +46,11 @@ def errors(run: Path, tag: str) -> list[float]:
     return [100 * (1 - point.value) for point in events.Scalars(tag)]
 
 
+def minutes(run: Path) -> float:
+    """Of training, as the checkpoint's card has it."""
+    return read_checkpoint(run / "checkpoints" / "last.ckpt")["card"]["minutes"]
+
+
 def main(
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
     hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
@@ -53,7 +60,7 @@ def main(
         runs = {row["model"]: (sweep / row["run"], row) for row in csv.DictReader(file)}
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    lines = ["| model | error, validation | error, test |", "|---|---:|---:|"]
+    lines = ["| model | error, training | error, validation | error, test | minutes |", "|---|---:|---:|---:|---:|"]
     epochs = 0
     ends: dict[str, tuple[float, float]] = {}  # error in training and validation
     for model, (colour, style) in STYLES.items():
@@ -65,7 +72,10 @@ def main(
         steps = [epochs * (i + 1) / len(training) for i in range(len(training))]
         left.plot(steps, training, style, color=colour, label=model, linewidth=1.2)
         right.plot(range(1, epochs + 1), held_out, style, color=colour, label=model, linewidth=1.2)
-        lines.append(f"| {model} | {held_out[-1]:.1f} % | {100 * (1 - float(row['accuracy'])):.1f} % |")
+        lines.append(
+            f"| {model} | {training[-1]:.1f} % | {held_out[-1]:.1f} % "
+            f"| {100 * (1 - float(row['accuracy'])):.1f} % | {minutes(folder):.0f} |"
+        )
     left.set(title="training", xlabel="epoch", ylabel="error, %")
     right.set(title="validation", xlabel="epoch")
     for axes in (left, right):

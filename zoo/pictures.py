@@ -36,10 +36,13 @@ def draw(
         ZooError: a model that makes no images, or none of a class.
     """
     if not (hasattr(model, "noise") and hasattr(model, "generate")):
-        raise ZooError("this model writes no text and makes no images, so there is nothing to sample")
+        raise ZooError(
+            "this model writes no text and draws no images from noise, so there is nothing to sample; of what is "
+            "shipped, lstm_shakespeare writes and ppca_mnist draws"
+        )
     classes = getattr(model, "num_classes", None)
     if label is not None and not (classes and 0 <= label < classes):
-        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes"
+        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (model.conditional=true)"
         raise ZooError(f"class {label} is none that this model can draw: {valid}")
     noise = model.noise(n, torch.Generator().manual_seed(seed))
     labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
@@ -72,7 +75,7 @@ def reconstruct(model: Any, files: Sequence[Path], invert: bool = False) -> tupl
         ZooError: a model that gives back no images; a file that cannot be read.
     """
     if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.preprocess, "read")):
-        raise ZooError("this model has no code to reconstruct images from; an autoencoder has")
+        raise ZooError("this model has no code to reconstruct images from; an autoencoder has, as sdae_mnist")
     x = model.preprocess(torch.cat([model.preprocess.read(file, invert=invert) for file in files]))
     return pixels(x, model.preprocess), pixels(model(x), model.preprocess)
 

@@ -163,7 +163,7 @@ def results_table() -> str:
             f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data['name']} | {card.parameters:,} "
             f"| {card.headline()} | {error} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
         )
-    lines += ["", "Commands (add `seed=1` and so on for the other seeds) and hardware:", ""]
+    lines += ["", "Commands (with `seed=1` and so on for the other seeds) and hardware:", ""]
     for card in cards:
         note = f" ({card.note})" if card.note else ""
         lines.append(f"- `{card.command}`: {card.hardware}, torch {card.versions.get('torch', '')}{note}")

@@ -17,7 +17,9 @@ def sample(
     ] = "lstm_shakespeare",
     prompt: Annotated[str, typer.Option(help="Text: what it goes on with.")] = "",
     length: Annotated[int, typer.Option(min=1, help="Tokens to draw.")] = 500,
-    temperature: Annotated[float, typer.Option(min=0, help="0: the most probable token always; 1: as expected.")] = 0.8,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0: the most probable token always; 1: as the model says.")
+    ] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw among so many of the most probable.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among those that together have this probability.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same text.")] = 0,
@@ -35,6 +37,8 @@ def sample(
     model: Any = load(name, trust or ())
     tokenizer = model.preprocess
     if not hasattr(tokenizer, "encode"):
+        if prompt:
+            raise ZooError(f"--prompt is for a model of text, and {name} draws images")
         return draw_grid(name, model, n, seed, label, out)
     unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
     tokens = draw(

@@ -75,6 +75,11 @@ class Classify(Task):
         """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
         if labels.ndim > 1:
             raise ZooError("these data have a label at every step of a sequence: set task=language")
+        if logits.ndim != 2:
+            raise ZooError(
+                f"the model gives {tuple(logits.shape[1:])} numbers an example and no class; it is for another task: "
+                "reconstruct, variational, density, em, adversarial, or for sequences language"
+            )
         if tuple(logits.shape) != (len(labels), self.num_classes):
             raise ZooError(
                 f"the model gives {tuple(logits.shape[1:])} numbers an example, but the data have {self.num_classes} "
