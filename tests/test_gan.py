@@ -378,7 +378,7 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
     assert sizes["i.png"] == (2 * (5 * 29 + 1), 2 * (2 * 29 + 1))
     assert sizes["r.png"] == (4 * 59, 4 * 59)
     for arguments, message in (
-        (["sample", a], "makes no images"),
+        (["sample", a], "draws no images from noise"),
         (["sample", g, "--class", "cat"], "no class of"),
         (["reconstruct", g, *digits], "no code to reconstruct"),
         (["interpolate", g, *digits], "give two images"),
