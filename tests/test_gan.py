@@ -321,7 +321,7 @@ def test_samples_are_of_their_seed_on_any_split():
         draw(models[0], 2, label=11)
     with pytest.raises(ZooError, match="it was trained without classes"):
         draw(models[1], 2, label=1)
-    with pytest.raises(ZooError, match="makes no images"):
+    with pytest.raises(ZooError, match="draws no images from noise"):
         draw(zoo.create("lenet5"), 2)
 
 
