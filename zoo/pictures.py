@@ -38,7 +38,7 @@ def draw(
     if not (hasattr(model, "noise") and hasattr(model, "generate")):
         raise ZooError(
             "this model writes no text and draws no images from noise, so there is nothing to sample; of what is "
-            "shipped, lstm_shakespeare writes and ppca_mnist draws"
+            "shipped, lstm_shakespeare writes and cgan_mnist draws"
         )
     classes = getattr(model, "num_classes", None)
     if label is not None and not (classes and 0 <= label < classes):
