@@ -289,7 +289,7 @@ def test_a_card_without_accuracy(run, shipped):
     card.save(shipped)
     assert "perplexity 4.0000" in run("list")[1]
     assert re.search(r"perplexity over seeds .*4\.5000 ± 0\.7071 \(2 runs\)", run("info", "small")[1])
-    assert "| perplexity 4.0000 |  |  |  | 0.0 | 0, 1 |" in run("results")[1]
+    assert "| perplexity 4.0000 |  | perplexity 4.5000 ± 0.7071 |  | 0.0 | 0, 1 |" in run("results")[1]
     Path("README.md").write_text("<!-- shipped -->\n<!-- /shipped -->\n")
     assert run("results", "--readme")[0] == 0
     assert "| perplexity 4.0000 |" in Path("README.md").read_text()
