@@ -504,7 +504,7 @@ def test_em_goes_on_inside_an_epoch(run_train, tmp_path):
 
     settings = (*PIXELS, "model=ppca", "model.code=4", "model.closed_form=false", "task=em", "trainer.max_epochs=2")
     whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 7, carries, StopAtBatch)
-    for key in ("state_dict", "random", "ImageData"):
+    for key in ("state_dict", "optimizer_states", "random", "ImageData"):
         assert_same(whole[key], resumed[key], key)
     _, metrics, off = evaluate(last(tmp_path / "whole"))
     assert metrics

@@ -136,7 +136,7 @@ def settle(config: dict[str, Any]) -> None:
     if "image_size" not in config["data"]:
         shows = [name for name in shows if name not in OF_IMAGES]
     callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
-    if config["data"].get("unlabelled") and not getattr(kind, "takes_unlabelled", True):
+    if config["data"].get("unlabelled") and not getattr(kind, "takes_unlabelled", False):
         raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
     if config["task"].get("judge", "") is None:  # a game that nothing measures has no best
         callbacks["best"], config["select"] = None, "last"
