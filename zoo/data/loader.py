@@ -172,20 +172,32 @@ class StreamLoader(Loader):
         streams: parallel ones, over all processes.
         seq_len: steps a stretch; the last of an epoch may be shorter.
         seed, rank, world_size: see ``Loader``.
+        draw: gives an epoch's tokens, as many, by its generator; None reads the same in every epoch.
     """
 
-    def __init__(self, tokens: Tensor, streams: int, seq_len: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+    def __init__(
+        self,
+        tokens: Tensor,
+        streams: int,
+        seq_len: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        draw: Callable[[torch.Generator], Tensor] | None = None,
+    ):
         super().__init__(seed, rank, world_size)
-        self.tokens, self.streams, self.seq_len = tokens, streams, seq_len
+        self.tokens, self.streams, self.seq_len, self.draw = tokens, streams, seq_len, draw
         self.steps = (len(tokens) - seq_len) // streams  # of a stream, wherever it begins
 
     def __len__(self) -> int:
         return -(-self.steps // self.seq_len)
 
     def plan(self) -> Tensor:
-        start = int(torch.randint(self.seq_len, (), generator=self.generator()))
+        generator = self.generator()
+        start = int(torch.randint(self.seq_len, (), generator=generator))
         # each stream's inputs, and the token after them, which is the next stream's first
-        tokens = self.tokens[start : start + self.streams * self.steps + 1]
+        tokens = self.tokens if self.draw is None else self.draw(generator)
+        tokens = tokens[start : start + self.streams * self.steps + 1]
         return tokens.unfold(0, self.steps + 1, self.steps)[self.rank :: self.world_size]  # (streams, steps + 1)
 
     def take(self, plan: Tensor, i: int) -> tuple[Tensor, Tensor]:

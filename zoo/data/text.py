@@ -10,6 +10,7 @@ from zoo.build import build
 from zoo.data import corpora, tokens
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
+from zoo.data.names import MadeUpNames
 from zoo.data.tokens import Tokenizer, Words
 from zoo.errors import ZooError
 
@@ -32,6 +33,8 @@ class TextData(MemoryData):
         batch_size: streams, or windows an update.
         seq_len: tokens of a stretch or window, through which gradients go.
         windows: "streams" read on from batch to batch, with the state carried; "shuffled" ones begin anew.
+        rename: the probability that a speaker's name in a stretch of a play is replaced by a made-up one, anew each
+            epoch, 0 to 1; see ``zoo.data.names.MadeUpNames``. Training's streams of characters alone.
         eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
             ``zoo.data.loader.Evaluation``.
         val_size: characters of the end of the training text for validation, where the corpus has no part for it, as
@@ -54,6 +57,7 @@ class TextData(MemoryData):
         batch_size: int = 64,
         seq_len: int = 128,
         windows: Literal["streams", "shuffled"] = "streams",
+        rename: float = 0.0,
         eval_batch_size: int = 16,
         eval_context: int = 256,
         val_size: int | None = None,
@@ -73,7 +77,9 @@ class TextData(MemoryData):
         self.vocab_size, self.num_classes = vocab_size, vocab_size if num_classes is None else num_classes
         self.in_features, self.read = in_features, read
         self.level, self.most, self.val_size = level, most, val_size
-        self.batch_size, self.seq_len, self.windows = batch_size, seq_len, windows
+        if rename and windows == "shuffled":
+            raise ZooError("data.rename needs data.windows=streams")
+        self.batch_size, self.seq_len, self.windows, self.rename = batch_size, seq_len, windows, rename
         self.eval_batch_size, self.eval_context = eval_batch_size, eval_context
         self.seed = seed
         self.tokenizer: Tokenizer = (
@@ -110,7 +116,11 @@ class TextData(MemoryData):
                 f"data.seq_len={self.seq_len}; give smaller ones"
             )
         if self.windows == "streams":
-            return self.training(StreamLoader(encoded, self.batch_size, self.seq_len, self.seed, *self.processes()))
+            draw = None
+            if self.rename:
+                draw = MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size).draw
+            streams = (self.batch_size, self.seq_len, self.seed, *self.processes(), draw)
+            return self.training(StreamLoader(encoded, *streams))
         windows = encoded.unfold(0, self.seq_len + 1, self.seq_len)  # a view, (n, seq_len + 1)
         return self.training(BatchLoader((windows,), self.batch_size, True, self.seed, *self.processes()))
 
