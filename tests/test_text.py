@@ -1,11 +1,14 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
+import re
+
 import pytest
 import torch
 
 from zoo.build import build
 from zoo.data import corpora, tokens
 from zoo.data.loader import Evaluation, StreamLoader
+from zoo.data.names import MadeUpNames
 from zoo.data.text import TextData
 from zoo.data.tokens import BPE, Bytes, Characters, Words
 from zoo.errors import ZooError
@@ -208,3 +211,75 @@ def test_name_or_file():
         TextData("text_file", 10)
     with pytest.raises(ZooError, match="is unknown; valid: shakespeare"):
         TextData("hamlet", 10)
+
+
+# --- names made up ----------------------------------------------------------------------------------------------------
+
+PLAY = "KING ROMEO:\nO Romeo, Romeo! the king.\n\nJULIET:\nGood Romeo's horse.\n\nFirst Citizen:\nJuliet?\n\n"
+PLAY += "MALVOLIO:\nNo.\n\nOLIVIA:\nYes.\n\nFERDINAND:\nNo.\n\n"
+
+
+def spoken(names: MadeUpNames, seed: int) -> list[str]:
+    """The pieces of PLAY, once each, with other names."""
+    text = names.tokenizer.decode(names.draw(torch.Generator().manual_seed(seed)).tolist())
+    return [text[i : i + len(PLAY)] for i in range(0, len(text), len(PLAY))]
+
+
+def test_names_are_made_up_the_same_throughout_a_piece():
+    names = MadeUpNames(PLAY * 3, Characters.fit(PLAY), share=1.0, pieces=3)
+    assert names.names == ["FERDINAND", "JULIET", "MALVOLIO", "OLIVIA", "ROMEO"]  # and not KING, which is a word too
+    pieces = spoken(names, 1)
+    for piece in pieces:
+        headings = re.findall(r"([A-Z]{3,}):", piece)
+        other = dict(zip(("ROMEO", "JULIET", "MALVOLIO", "OLIVIA", "FERDINAND"), headings, strict=True))
+        other |= {old.capitalize(): new.capitalize() for old, new in other.items()}
+        assert piece == re.sub("|".join(other), lambda match, other=other: other[match[0]], PLAY)
+    assert len({*pieces, PLAY}) == 4
+    assert spoken(names, 1) == pieces != spoken(names, 2)
+    kept = MadeUpNames(PLAY * 100, Characters.fit(PLAY), share=0.3, pieces=100)
+    unchanged = sum("ROMEO:" in piece for piece in spoken(kept, 1))
+    assert 55 < unchanged < 85  # 70 on average
+
+
+def test_training_reads_other_names_each_epoch_and_evaluation_never(tmp_path):
+    (tmp_path / "play.txt").write_text(PLAY * 40)
+    arguments = {"file": str(tmp_path / "play.txt"), "batch_size": 2, "seq_len": 16}
+    arguments["vocab_size"] = len(Characters.fit(PLAY).vocabulary)
+    plain, renamed = TextData(None, **arguments), TextData(None, **arguments, rename=1.0)
+    for data in (plain, renamed):
+        data.setup()
+    loader, other = renamed.train_dataloader(), plain.train_dataloader()
+    first, second = [x for x, _ in loader], [x for x, _ in loader]
+    assert len(first) == len(list(other))
+    read = renamed.tokenizer.decode(torch.cat(first, 1)[0].tolist())
+    assert "First Citizen:" in read
+    assert len(set(re.findall(r"([A-Z]{6}):", read)) - {"JULIET", "OLIVIA"}) >= 1
+    assert not torch.equal(first[0], second[0])
+    again = renamed.train_dataloader()
+    again.load_state_dict({"epoch": 1, "batch": 2})
+    assert all(torch.equal(x, y) for (x, _), y in zip(again, second[2:], strict=True))
+    pairs = zip(renamed.test_dataloader(), plain.test_dataloader(), strict=True)
+    assert all(torch.equal(x, y) for (x, _), (y, _) in pairs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rename": 1.5}, r"data\.rename=1\.5 is not valid"),
+        ({"rename": 0.5, "windows": "shuffled"}, "needs data.windows=streams"),
+        ({"rename": 0.5, "level": "byte", "vocab_size": 256}, "needs data.level=char"),
+        ({"rename": 0.5, "text": LINES}, "no names of speakers"),
+    ],
+)
+def test_names_that_cannot_be_made_up(tmp_path, arguments, message):
+    text = arguments.pop("text", PLAY) * 40
+    (tmp_path / "play.txt").write_text(text)
+    arguments = {"vocab_size": len(Characters.fit(text).vocabulary), **arguments}
+
+    def begin() -> None:
+        data = TextData(None, file=str(tmp_path / "play.txt"), batch_size=2, seq_len=16, **arguments)
+        data.setup()
+        data.train_dataloader()
+
+    with pytest.raises(ZooError, match=message):
+        begin()
