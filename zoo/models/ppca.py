@@ -112,24 +112,23 @@ class PPCA(nn.Module):
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def init_from_data(self, x: Tensor) -> None:
         """The maximum of the likelihood of these images, or for EM their mean and variance alone."""
-        with torch.no_grad():
-            flat = x.flatten(1).double()
-            self.mean.copy_(flat.mean(0))
-            self.log_variance.copy_((flat - flat.mean(0)).square().mean().log())
-            if self.closed_form:
-                self.fit(x)
+        if self.closed_form:
+            return self.fit(x)
+        mean, covariance = moments(x)
+        self.mean.copy_(mean)
+        self.log_variance.copy_(covariance.diagonal().mean().log())
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """The closed form (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest eigenvalues Λ of the sample
         covariance and their vectors U, and σ² the mean of the others.
         """
-        flat, m = x.flatten(1).double(), self.weight.shape[1]
-        mean = flat.mean(0)
-        centred = flat - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(flat))  # ascending
+        mean, covariance = moments(x)
+        m = self.weight.shape[1]
+        values, vectors = torch.linalg.eigh(covariance)  # ascending
         variance = values[:-m].mean().clamp(min=1e-12)
         self.mean.copy_(mean)
         self.log_variance.copy_(variance.log())
@@ -155,3 +154,14 @@ class PPCA(nn.Module):
         variance = (square - 2 * (xz * w).sum() + (zz * (w.T @ w)).sum()) / (n * len(w))
         self.weight.copy_(w)
         self.log_variance.copy_(variance.clamp(min=1e-12).log())
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (D,) and covariance (D, D) of images (N, C, H, W), in 64 bits; few images at a time, to save memory."""
+    flat = x.flatten(1)
+    mean = flat.mean(0, dtype=torch.float64)
+    products = mean.new_zeros(len(mean), len(mean))
+    for part in flat.split(1000):
+        centred = part - mean
+        products += centred.T @ centred
+    return mean, products / len(flat)

@@ -11,6 +11,7 @@ from torch.optim.optimizer import Optimizer
 from torchmetrics import MeanMetric
 
 from zoo.errors import ZooError
+from zoo.models.ppca import PPCA
 from zoo.tasks.task import Task
 
 MOST_PIXELS = 4096  # of an image, for the principal components beside an autoencoder
@@ -75,7 +76,7 @@ class Reconstruct(Task):
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
         self.eval_loss, self.pca_loss = MeanMetric(), MeanMetric()
-        self.axes: tuple[Tensor, Tensor] | None = None
+        self.project: Callable[[Tensor], Tensor] | None = None  # to as many principal components
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model gives no images, or has no code that penalties need; called once."""
@@ -170,8 +171,8 @@ class Reconstruct(Task):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
             self.measure(batch[0])
-            if self.axes is not None:
-                self.pca_loss.update(projection_error(batch[0], *self.axes), len(batch[0]))
+            if self.project is not None:
+                self.pca_loss.update(F.mse_loss(self.project(batch[0]), batch[0]), len(batch[0]))
 
     def on_test_start(self) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -181,31 +182,16 @@ class Reconstruct(Task):
         with torch.no_grad():
             size = self.model.encode(x.to(self.device)).numel()  # type: ignore[operator]
         if size < x.numel() <= MOST_PIXELS:
-            mean, axes = principal_axes(data.sample(10**9)[0], size)
-            self.axes = mean.to(self.device), axes.to(self.device)
+            pca = PPCA(x.shape[1], x.shape[-1], size)
+            pca.fit(data.sample(10**9)[0])
+            self.project = pca.to(self.device).project
 
     def on_test_epoch_end(self) -> None:
         self.log("test/loss", self.eval_loss.compute())
         self.eval_loss.reset()
-        if self.axes is not None:
+        if self.project is not None:
             self.log("test/pca_loss", self.pca_loss.compute())
             self.pca_loss.reset()
-
-
-def principal_axes(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The mean of images (N, C, H, W), (D,), and the n ≤ D directions of their greatest variance, (D, n)."""
-    flat = x.flatten(1)
-    mean, products = flat.mean(0), torch.zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
-    for part in flat.split(1000):  # a few at a time, to save memory
-        centred = part - mean
-        products += centred.T @ centred
-    return mean, torch.linalg.eigh(products).eigenvectors[:, -n:].float()
-
-
-def projection_error(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
-    """The mean squared error a pixel of images (B, C, H, W) that are projected to these directions: ()."""
-    centred = x.flatten(1) - mean
-    return F.mse_loss(centred @ axes @ axes.T, centred)
 
 
 def cross_entropy(output: Tensor, x: Tensor) -> Tensor:
