@@ -428,8 +428,8 @@ def test_a_card_survives_its_file(tmp_path):
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
 
-# What a weight's metric must reach, as a mean over its seeds: at most of a loss or a likelihood in nats, at least of all
-# else. LeNet-5 of 1998: its published error is 0.95 %, and a margin.
+# What a metric of a weight must reach, as a mean over its seeds: at most of a loss or a likelihood in nats, at least of
+# all else. LeNet-5 of 1998: its published error is 0.95 %, and a margin.
 GOALS = {
     "linear_mnist": ("accuracy", 0.924),
     "mlp_mnist": ("accuracy", 1 - 0.0110),
