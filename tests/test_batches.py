@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import toy
 from tests.data_helpers import fails, image_data, png, write
 from zoo.data import sources
-from zoo.data.augment import Augment, rotate_and_zoom, shift_and_flip
+from zoo.data.augment import Augment, shift_and_flip, warp
 from zoo.data.loader import BatchLoader
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
@@ -308,7 +308,7 @@ def test_off_is_the_identity():
     images = same(channels=3)
     assert Augment()(images) is images
     assert torch.equal(shift_and_flip(images, 0), images)
-    assert torch.equal(rotate_and_zoom(images, 0.0, 0.0), images)
+    assert torch.equal(warp(images, 0.0, 0.0, 0.0), images)
 
 
 def test_shift_moves_by_at_most_n_pixels_and_pads_zeros():

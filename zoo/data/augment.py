@@ -20,6 +20,8 @@ class Augment:
             even epochs and the other half in odd ones, so that two epochs show both (Jordan 2024, section 3.6).
         rotate: degrees, each image is turned by up to that many.
         zoom: each image is scaled by a factor in [1 − zoom, 1 + zoom].
+        elastic: pixels, each image is bent by a smooth random field whose displacements in x and y have this standard
+            deviation (Simard et al. 2003, section 2).
         colour: brightness, contrast and saturation are each scaled by a factor in [1 − colour, 1 + colour].
         cutout: pixels, the side of a square with its centre anywhere in the image that is set to the data's mean
             (DeVries & Taylor 2017).
@@ -34,6 +36,7 @@ class Augment:
     flip: bool | Literal["alternate"] = False
     rotate: float = 0.0
     zoom: float = 0.0
+    elastic: float = 0.0
     colour: float = 0.0
     cutout: int = 0
     mixup: float = 0.0
@@ -41,7 +44,7 @@ class Augment:
     border: Literal["zero", "reflect"] = "zero"
 
     def __post_init__(self):
-        for name in ("shift", "rotate", "cutout", "mixup", "cutmix"):
+        for name in ("shift", "rotate", "elastic", "cutout", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ZooError(f"data.augment: {name}={getattr(self, name)} is not valid: give 0 or more")
         for name, valid in (("border", ("zero", "reflect")), ("flip", (False, True, "alternate"))):
@@ -64,8 +67,8 @@ class Augment:
             mirrored = torch.rand(len(images), device=images.device) < 0.5
         if self.shift or mirrored is not None:
             images = shift_and_flip(images, self.shift, mirrored, self.border)
-        if self.rotate or self.zoom:
-            images = rotate_and_zoom(images, self.rotate, self.zoom)
+        if self.rotate or self.zoom or self.elastic:
+            images = warp(images, self.rotate, self.zoom, self.elastic)
         if self.colour:
             images = jitter_colour(images, self.colour)
         return images
@@ -108,15 +111,21 @@ def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, b
     return images.view(-1, c)[(rows * width)[:, :, None] + columns[:, None, :]]
 
 
-def rotate_and_zoom(images: Tensor, degrees: float, zoom: float) -> Tensor:
-    """Rotate by up to ±``degrees`` and scale by 1 ± ``zoom`` about the centre, bilinear: (B, H, W, C) -> same."""
-    b = len(images)
+def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
+    """Rotate by up to ±``degrees``, scale by 1 ± ``zoom`` about the centre, and bend: (B, H, W, C) -> same, bilinear."""
+    b, height, width, _ = images.shape
     angle = (torch.rand(b, device=images.device) * 2 - 1) * torch.pi / 180 * degrees
     scale = 1 + (torch.rand(b, device=images.device) * 2 - 1) * zoom
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
     theta = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(b, 2, 3)
     x = images.permute(0, 3, 1, 2).float()  # (B, C, H, W)
-    x = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # (B, H, W, 2), −1 to 1
+    if elastic:
+        # independent every quarter of the image, and smooth between; 2 px are one half of the grid's −1 to 1 by its width
+        coarse = torch.randn(b, 2, 5, 5, device=images.device) * 2 * elastic
+        field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1) / grid.new_tensor([width, height])
+    x = F.grid_sample(x, grid, align_corners=False)
     return x.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 
