@@ -311,6 +311,18 @@ def test_off_is_the_identity():
     assert torch.equal(warp(images, 0.0, 0.0, 0.0), images)
 
 
+def test_elastic_moves_pixels_smoothly_by_about_as_much():
+    """Of an image whose value is its column, the change is the displacement in x."""
+    columns = torch.arange(0, 256, 4, dtype=torch.uint8).repeat(300, 64, 1)[..., None]  # (B, 64, 64, 1)
+    torch.manual_seed(0)
+    bent = warp(columns, 0.0, 0.0, elastic=1.5)
+    moved = ((bent.float() - columns) / 4)[:, 8:-8, 8:-8, 0]  # away from the border, where zeros come in
+    assert moved.std().item() == pytest.approx(1.5, rel=0.25)
+    assert abs(moved.mean().item()) < 0.2
+    assert moved.diff(dim=1).abs().max() < 1.5
+    assert moved.std(0).min() > 0.5  # each image is bent in another way
+
+
 def test_shift_moves_by_at_most_n_pixels_and_pads_zeros():
     """Every result is one of the 25 shifts by up to 2, and all of them occur."""
     images = same(1000)

@@ -112,7 +112,7 @@ def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, b
 
 
 def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
-    """Rotate by up to ±``degrees``, scale by 1 ± ``zoom`` about the centre, and bend: (B, H, W, C) -> same, bilinear."""
+    """Rotate by up to ±``degrees``, scale by 1 ± ``zoom``, and bend; bilinear, (B, H, W, C) -> same."""
     b, height, width, _ = images.shape
     angle = (torch.rand(b, device=images.device) * 2 - 1) * torch.pi / 180 * degrees
     scale = 1 + (torch.rand(b, device=images.device) * 2 - 1) * zoom
@@ -121,7 +121,7 @@ def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
     x = images.permute(0, 3, 1, 2).float()  # (B, C, H, W)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # (B, H, W, 2), −1 to 1
     if elastic:
-        # independent every quarter of the image, and smooth between; 2 px are one half of the grid's −1 to 1 by its width
+        # independent every quarter of the image, and smooth between; the grid's unit is half a side
         coarse = torch.randn(b, 2, 5, 5, device=images.device) * 2 * elastic
         field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1) / grid.new_tensor([width, height])
