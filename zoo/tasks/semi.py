@@ -34,9 +34,6 @@ class SemiSupervised(Classify):
         weight: λ at its greatest.
         ramp_up: the share of the run in which λ rises from 0, as exp(−5 (1 − t)²).
         threshold: how probable a pseudo label must be; 0 takes all.
-        align: scale probabilities by how frequent a class is among labels, over how probable it was to the model of
-            late, before a pseudo label is taken: so that no class takes in another (distribution alignment, Berthelot
-            et al. 2020, section 3.1).
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
@@ -53,7 +50,6 @@ class SemiSupervised(Classify):
         weight: float = 1.0,
         ramp_up: float = 0.2,
         threshold: float = 0.95,
-        align: bool = False,
         tta: Literal["none", "mirror", "mirror_shift"] = "none",
         l1: float = 0.0,
         l2: float = 0.0,
@@ -75,12 +71,6 @@ class SemiSupervised(Classify):
                 "more"
             )
         self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
-        if align and method != "pseudo_label":
-            raise ZooError(f"task.align is for task.method=pseudo_label, not {method}")
-        self.align = align
-        if align:  # means over the batches of late, of labels and of what the model gives to images without
-            self.register_buffer("wanted", torch.full((num_classes,), 1 / num_classes))
-            self.register_buffer("given", torch.full((num_classes,), 1 / num_classes))
         self.length = 0.0  # of the run, in updates
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
@@ -134,7 +124,7 @@ class SemiSupervised(Classify):
             logits_x, logits_u, logits_v = logits.split([len(x), len(u), len(v)])
             supervised = self.supervised([logits_x], y, batch_idx)
         if self.method == "pseudo_label":
-            chance, label = self.aligned(logits_u.detach().softmax(1), y).max(1)
+            chance, label = logits_u.detach().softmax(1).max(1)
             sure = (chance >= self.threshold).float()
             agreement = (F.cross_entropy(logits_v, label, reduction="none") * sure).mean()
         elif self.method == "pi":
@@ -147,15 +137,6 @@ class SemiSupervised(Classify):
         if self.method == "pseudo_label" and self.trainer._logger_connector.should_update_logs:
             self.log("train/sure", sure.mean())
         return self.weighted(supervised, agreement)
-
-    def aligned(self, chances: Tensor, y: Tensor) -> Tensor:
-        """Probabilities (U, K), with ``align`` scaled to the frequencies of the labels y (B,)."""
-        if not self.align:
-            return chances
-        self.wanted.lerp_(torch.bincount(y, minlength=self.num_classes) / len(y), 0.01)
-        self.given.lerp_(chances.mean(0), 0.01)
-        scaled = chances * self.wanted / self.given
-        return scaled / scaled.sum(1, keepdim=True)
 
     def weighted(self, supervised: Tensor, agreement: Tensor) -> Tensor:
         """The loss of images with labels, and λ times that of those without."""
