@@ -5,11 +5,11 @@ Imports of torch stand inside the commands, so that ``--help``, ``list`` and com
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -44,11 +44,15 @@ Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that
 def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
-    whole = {"no_wrap": True, "overflow": "ignore"}  # names are there to be copied
-    table = Table(Column("weights", **whole), "data", "parameters", "test", "", box=SIMPLE)
-    for card in (Card.read(path) for path in shipped().values()):
-        data = str(card.data.get("name", ""))
-        table.add_row(card.name, data, f"{card.parameters:,}", card.headline(), card.title)
+    cards = [Card.read(path) for path in shipped().values()]
+    rows = [(c.name, str(c.data.get("name", "")), f"{c.parameters:,}", c.headline(), c.title) for c in cards]
+    # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
+    heads = ("weights", "data", "parameters", "test")
+    taken = sum(2 + max(len(text) for text in column) for column in zip(heads, *(row[:4] for row in rows), strict=True))
+    room = console.width - taken
+    table = Table(*(Column(head, no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for *row, title in rows:
+        table.add_row(*row, *([textwrap.shorten(title, room, placeholder="…")] if room > 10 else []))
     console.print(table)
 
 
