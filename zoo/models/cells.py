@@ -229,8 +229,10 @@ def run(layer: Layer, x: Tensor, state: State | None = None, weight_dropout: flo
             DropConnect, which torch's kernels can have too (Merity et al. 2018, section 2).
     """
     if weight_dropout and layer.training:
-        w_h: Any = layer.weight_hh_l0
-        return functional_call(Run(layer), {"layer.weight_hh_l0": F.dropout(w_h, weight_dropout)}, (x, state))
+        w_h = F.dropout(layer.weight_hh_l0, weight_dropout)  # type: ignore[arg-type]
+        if torch.is_autocast_enabled(x.device.type):  # once; of what is no parameter it would anew in every step
+            w_h = w_h.to(torch.get_autocast_dtype(x.device.type))
+        return functional_call(Run(layer), {"layer.weight_hh_l0": w_h}, (x, state))
     if isinstance(layer, Recurrence):
         return layer(x, state)
     several = isinstance(layer, nn.LSTM)
