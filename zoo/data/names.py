@@ -6,7 +6,7 @@ learns by heart first. So every epoch of training reads the same text with other
 
 import random
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class MadeUpNames:
             raise ZooError("data.rename needs data.level=char: other tokens than characters have no letters to replace")
         self.tokenizer, self.share, self.pieces = tokenizer, share, pieces
         self.tokens = tokenizer.encode(text)
-        words = Counter(re.findall(r"\w+", text))
+        words = set(re.findall(r"\w+", text))
         found = {w for heading in HEADING.findall(text) for w in re.findall(r"\b[A-Z]{3,}\b", heading)}
         self.names = sorted(name for name in found if name.lower() not in words)
         if not self.names:
