@@ -11,7 +11,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from zoo.data.tokens import Characters
+from zoo.data.tokens import Characters, Tokenizer
 from zoo.errors import ZooError
 
 HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$", re.MULTILINE)  # a speaker, alone in a line
@@ -34,7 +34,7 @@ class MadeUpNames:
         ZooError: a share out of range, another tokenizer, a text without names.
     """
 
-    def __init__(self, text: str, tokenizer: Characters, share: float, pieces: int):
+    def __init__(self, text: str, tokenizer: Tokenizer, share: float, pieces: int):
         if not 0 < share <= 1:
             raise ZooError(f"data.rename={share} is not valid: give a share of the names, 0 to 1")
         if not isinstance(tokenizer, Characters):
