@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from zoo.models.cells import initialise, layer, run
+from zoo.models.backends import initialise, layer, run
 
 HERE = Path(__file__).parent
 STEPS, HIDDEN, BATCH = 200, 64, 32

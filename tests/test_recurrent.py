@@ -6,7 +6,8 @@ from torch import nn
 
 import zoo
 from zoo.errors import ZooError
-from zoo.models.cells import GRU, LSTM, REFERENCE, RNN, TORCH, gates, initialise, layer, run
+from zoo.models.backends import REFERENCE, TORCH, gates, initialise, layer, run
+from zoo.models.cells import GRU, LSTM, RNN
 from zoo.models.recurrent import Recurrent
 
 CELLS = ("rnn", "gru", "lstm")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
-from zoo.models.cells import as_reference
+from zoo.models.backends import as_reference
 from zoo.models.recurrent import Recurrent
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from zoo.callbacks.validation import OnValidation
-from zoo.models.cells import gates
+from zoo.models.backends import gates
 from zoo.models.recurrent import Recurrent
 from zoo.sample import encoded_prompt, sample, text_of
 from zoo.tasks.language import Language

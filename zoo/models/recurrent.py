@@ -1,6 +1,6 @@
 """Recurrent networks for language models, classifiers and taggers of sequences: one trunk, two ways to read it.
 
-Lecture 16.6. Embedding (of tokens) or the numbers themselves, layers of ``zoo.models.cells``, a linear head. With
+Lecture 16.6. Embedding (of tokens) or the numbers themselves, layers of ``zoo.models.backends``, a linear head. With
 ``read="each"`` there is an output a step: the next token of a language model, or a tag; with "last" one for the
 whole.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo import layers
 from zoo.errors import ZooError
-from zoo.models import cells
+from zoo.models import backends
 from zoo.models.cells import State
 
 
@@ -36,9 +36,9 @@ class Recurrent(nn.Module):
             al. 2014, section 3.1).
         variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
         embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
-        weight_dropout: see ``zoo.models.cells.run``.
+        weight_dropout: see ``zoo.models.backends.run``.
         recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; for backend="reference".
-        orthogonal, forget_bias, chrono: how the layers begin; see ``zoo.models.cells.initialise``.
+        orthogonal, forget_bias, chrono: how the layers begin; see ``zoo.models.backends.initialise``.
         backend: "torch", its kernels, or "reference", the equations; weights are the same for both.
     """
 
@@ -84,9 +84,9 @@ class Recurrent(nn.Module):
         self.layers = nn.ModuleList()
         for i in range(depth):
             size = directions * hidden if i else width
-            pair = [cells.layer(cell, size, hidden, backend, **options) for _ in range(directions)]
+            pair = [backends.layer(cell, size, hidden, backend, **options) for _ in range(directions)]
             for one in pair:
-                cells.initialise(one, orthogonal, forget_bias, chrono)
+                backends.initialise(one, orthogonal, forget_bias, chrono)
             self.layers.append(nn.ModuleList(pair))
         self.head: nn.Module
         if not tied:
@@ -134,9 +134,9 @@ class Recurrent(nn.Module):
             if i:
                 x = self.drop(x)
             forwards, *backwards = pair  # type: ignore[misc]
-            out, last = cells.run(forwards, x, state[i] if state else None, self.weight_dropout)
+            out, last = backends.run(forwards, x, state[i] if state else None, self.weight_dropout)
             after.append(last)
-            outs = [out, *(cells.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
+            outs = [out, *(backends.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
             x = torch.cat(outs, -1) if backwards else out  # (B, T, H · directions)
         return self.drop(x), after
 
