@@ -20,8 +20,8 @@ class Augment:
             even epochs and the other half in odd ones, so that two epochs show both (Jordan 2024, section 3.6).
         rotate: degrees, each image is turned by up to that many.
         zoom: each image is scaled by a factor in [1 − zoom, 1 + zoom].
-        elastic: pixels, each image is bent by a smooth random field whose displacements in x and y have this standard
-            deviation (Simard et al. 2003, section 2).
+        elastic: pixels, each image is bent by a smooth random field, whose displacements in x and y have this standard
+            deviation at its 5 × 5 knots (after Simard et al. 2003, section 2).
         colour: brightness, contrast and saturation are each scaled by a factor in [1 − colour, 1 + colour].
         cutout: pixels, the side of a square with its centre anywhere in the image that is set to the data's mean
             (DeVries & Taylor 2017).
