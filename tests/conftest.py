@@ -44,7 +44,8 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "load", load)
     words = [TOY[i : i + 9] for i in range(0, len(TOY) - 9)]
     texts = {"train": "\n".join(words * 40), "val": "\n".join(words * 4), "test": "\n".join(words[::-1] * 4)}
-    play = {part: f"ROMEO:\n{text}" for part, text in texts.items() if part != "val"}  # with a speaker, for data.rename
+    speech = {part: "ROMEO:\n" + "\n".join(words[:6]) + "\n\n" for part in ("train", "test")}  # for data.rename
+    play = {part: begin * 20 + texts[part] for part, begin in speech.items()}
     monkeypatch.setattr(corpora, "load", lambda name, root=None: dict(play if name == "tiny_shakespeare" else texts))
     text.known_tokenizer.cache_clear()
 

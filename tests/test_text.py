@@ -241,6 +241,14 @@ def test_names_are_made_up_the_same_throughout_a_piece():
     assert 55 < unchanged < 85  # 70 on average
 
 
+def test_headings_of_other_editions():
+    """FIRST CITIZEN. is one too, and Exeunt. is not."""
+    play = re.sub(r"^([A-Za-z ]+):$", lambda match: f"{match[1].upper()}.", PLAY, flags=re.MULTILINE) + "Exeunt.\n"
+    names = MadeUpNames(play, Characters.fit(play), share=1.0, pieces=1)
+    assert names.names == ["CITIZEN", "FERDINAND", "FIRST", "JULIET", "MALVOLIO", "OLIVIA", "ROMEO"]
+    assert "ROMEO." not in names.tokenizer.decode(names.draw(torch.Generator().manual_seed(1)).tolist())
+
+
 def test_training_reads_other_names_each_epoch_and_evaluation_never(tmp_path):
     (tmp_path / "play.txt").write_text(PLAY * 40)
     arguments = {"file": str(tmp_path / "play.txt"), "batch_size": 2, "seq_len": 16}
@@ -267,8 +275,9 @@ def test_training_reads_other_names_each_epoch_and_evaluation_never(tmp_path):
     [
         ({"rename": 1.5}, r"data\.rename=1\.5 is not valid"),
         ({"rename": 0.5, "windows": "shuffled"}, "needs data.windows=streams"),
-        ({"rename": 0.5, "level": "byte", "vocab_size": 256}, "needs data.level=char"),
-        ({"rename": 0.5, "text": LINES}, "no names of speakers"),
+        ({"rename": 0.5, "level": "byte", "vocab_size": 256}, "set data.level=char, and data.tokenizer=null"),
+        ({"rename": 0.5, "text": LINES}, "lines 0 do, with 0 names; set data.rename=0"),
+        ({"rename": 0.5, "text": "ROMEO:\n" + "Yes.\n" * 200}, "of 6,433 lines 32 do, with 1 names"),
     ],
 )
 def test_names_that_cannot_be_made_up(tmp_path, arguments, message):

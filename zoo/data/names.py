@@ -14,38 +14,53 @@ from torch import Tensor
 from zoo.data.tokens import Characters, Tokenizer
 from zoo.errors import ZooError
 
-HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$", re.MULTILINE)  # a speaker, alone in a line
+# a speaker alone in a line: "First Citizen:" or, as other editions print it, "FIRST CITIZEN."
+HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$|^([A-Z][A-Z' ]*)\.$", re.MULTILINE)
+LEAST = 0.01  # of a text's lines are headings, or it is no play, or one that is printed in another way
+
+
+def check(share: float, tokenizer: Tokenizer) -> None:
+    """Raise a ``ZooError`` unless a share of names can be replaced in a text of this tokenizer."""
+    if not 0 <= share <= 1:
+        raise ZooError(f"data.rename={share} is not valid: give a share of the names, 0 to 1")
+    if share and not isinstance(tokenizer, Characters):
+        raise ZooError(
+            "data.rename replaces letters, so it needs tokens that are characters: set data.level=char, and "
+            "data.tokenizer=null or one of characters"
+        )
 
 
 class MadeUpNames:
     """The tokens of a text, with names of speakers replaced.
 
-    A name is a word of three capitals or more in a speaker's heading that the text never has in lower case: ROMEO, but
-    not KING. It is replaced, as ROMEO and as Romeo, by as many letters, drawn from how letters follow each other in all
+    A speaker's heading is a line of its own that ends in a colon, or one in capitals that ends in a full stop. A name
+    is a word of three capitals or more in a heading that the text never has in lower case: ROMEO, but not KING. It is replaced, as ROMEO and as Romeo, by as many letters, drawn from how letters follow each other in all
     names; so the text's length stays. All of a piece of the text gets the same name instead.
 
     Args:
         text: the training text.
         tokenizer: its tokenizer, of characters.
-        share: the probability that a name is replaced in a piece, in (0, 1].
+        share: the probability that a name is replaced in a piece, 0 to 1.
         pieces: into how many of the same length the text is cut, 1 or more; as many as streams that read it.
 
     Raises:
-        ZooError: a share out of range, another tokenizer, a text without names.
+        ZooError: a share out of range, another tokenizer, a text with fewer headings than one in a hundred lines, or
+            without names in them.
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer, share: float, pieces: int):
-        if not 0 < share <= 1:
-            raise ZooError(f"data.rename={share} is not valid: give a share of the names, 0 to 1")
-        if not isinstance(tokenizer, Characters):
-            raise ZooError("data.rename needs data.level=char: other tokens than characters have no letters to replace")
+        check(share, tokenizer)
         self.tokenizer, self.share, self.pieces = tokenizer, share, pieces
         self.tokens = tokenizer.encode(text)
         words = set(re.findall(r"\w+", text))
-        found = {w for heading in HEADING.findall(text) for w in re.findall(r"\b[A-Z]{3,}\b", heading)}
+        headings, lines = [match[0] for match in HEADING.finditer(text)], text.count("\n") + 1
+        found = {word for heading in headings for word in re.findall(r"\b[A-Z]{3,}\b", heading)}
         self.names = sorted(name for name in found if name.lower() not in words)
-        if not self.names:
-            raise ZooError("data.rename: the text has no names of speakers in capitals, as 'ROMEO:' alone in a line")
+        if len(headings) < LEAST * lines or not self.names:
+            raise ZooError(
+                f"data.rename needs a play whose speakers stand alone in a line, as 'ROMEO:' or 'ROMEO.': of {lines:,} "
+                f"lines {len(headings)} do, with {len(self.names)} names; set data.rename=0"
+            )
         places: dict[str, list[int]] = defaultdict(list)  # of each way of writing a name
         either = "|".join(f"{name}|{name.capitalize()}" for name in self.names)
         for match in re.finditer(rf"\b(?:{either})\b", text):

@@ -7,10 +7,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from zoo.build import build
-from zoo.data import corpora, tokens
+from zoo.data import corpora, names, tokens
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
-from zoo.data.names import MadeUpNames
 from zoo.data.tokens import Tokenizer, Words
 from zoo.errors import ZooError
 
@@ -85,17 +84,20 @@ class TextData(MemoryData):
         self.tokenizer: Tokenizer = (
             tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size)
         )
+        names.check(rename, self.tokenizer)
+        self.made_up: names.MadeUpNames | None = None
         self.texts: dict[str, str] = {}
         self.splits: dict[str, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the text and tokenise its parts."""
-        if self.splits:
-            return
-        held = len(self.tokenizer.vocabulary)
-        if held != self.vocab_size:
-            raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
-        self.put(parts(*self.source, self.val_size))
+        if not self.splits:
+            held = len(self.tokenizer.vocabulary)
+            if held != self.vocab_size:
+                raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
+            self.put(parts(*self.source, self.val_size))
+        if self.rename and self.made_up is None and stage in ("fit", None):
+            self.made_up = names.MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size)
 
     def put(self, texts: dict[str, str]) -> None:
         """Take these texts for the parts."""
@@ -116,9 +118,7 @@ class TextData(MemoryData):
                 f"data.seq_len={self.seq_len}; give smaller ones"
             )
         if self.windows == "streams":
-            draw = None
-            if self.rename:
-                draw = MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size).draw
+            draw = self.made_up.draw if self.made_up else None
             streams = (self.batch_size, self.seq_len, self.seed, *self.processes(), draw)
             return self.training(StreamLoader(encoded, *streams))
         windows = encoded.unfold(0, self.seq_len + 1, self.seq_len)  # a view, (n, seq_len + 1)
