@@ -86,6 +86,8 @@ def test_em_climbs_to_the_closed_form():
     best = fitted(x)
     model = PPCA(image_size=4, code=3, closed_form=False)
     model.init_from_data(x)
+    centred = x.flatten(1) - x.flatten(1).mean(0)
+    assert model.log_variance.exp().item() == pytest.approx(centred.square().mean().item(), rel=1e-5)
     found = []
     for _ in range(200):
         halves = [model.statistics(part) for part in x.split(150)]
@@ -215,6 +217,16 @@ def test_projection_leaves_the_variance_of_the_other_directions():
     flat = x.flatten(1).double()
     left = torch.linalg.svdvals(flat - flat.mean(0))[3:].square().sum() / flat.numel()
     assert F.mse_loss(fitted(x).project(x), x).item() == pytest.approx(left.item(), rel=1e-5)
+
+
+def test_projection_onto_fewer_directions_than_the_code_has():
+    """Images of rank 2 lie in a plane of 3 directions, one of no length."""
+    basis = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    x = (torch.randn(200, 2, generator=torch.Generator().manual_seed(1)) @ basis + 0.5).view(-1, 1, 4, 4)
+    model = fitted(x)
+    with torch.no_grad():
+        model.weight[:, 2] = 0
+    torch.testing.assert_close(model.project(x), x, atol=1e-5, rtol=1e-5)
 
 
 def test_convolutional_shapes():

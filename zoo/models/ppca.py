@@ -57,10 +57,14 @@ class PPCA(nn.Module):
         return self.decode(self.encode(x))
 
     def project(self, x: Tensor) -> Tensor:
-        """PCA's reconstruction: the orthogonal projection W (WᵀW)⁻¹ Wᵀ (x − μ) + μ, the nearest point of the plane."""
-        w, centred = self.weight.double(), x.flatten(1).double() - self.mean.double()
-        z = torch.linalg.lstsq(w, centred.T).solution.T  # (B, code)
-        return self.decode(z.to(x.dtype))
+        """PCA's reconstruction: the orthogonal projection U Uᵀ (x − μ) + μ, the nearest point of the plane, where U are
+        W's left singular vectors; directions of length 0, as of pixels that are always black, are left out.
+        """
+        w, mean = self.weight.double(), self.mean.double()
+        u, lengths, _ = torch.linalg.svd(w, full_matrices=False)
+        u = u * (lengths > lengths.max() * 1e-6)  # (D, code); 32 bits have no more digits
+        near = (x.flatten(1).double() - mean) @ u @ u.T + mean
+        return near.to(x.dtype).view_as(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats (equation 2): images (B, C, H, W) to (B,), computed in 64 bits.
@@ -117,9 +121,11 @@ class PPCA(nn.Module):
         """The maximum of the likelihood of these images, or for EM their mean and variance alone."""
         if self.closed_form:
             return self.fit(x)
-        mean, covariance = moments(x)
+        flat = x.flatten(1)
+        mean = flat.mean(0, dtype=torch.float64)
+        total = sum((part - mean).square().sum() for part in flat.split(1000))  # few at a time, to save memory
         self.mean.copy_(mean)
-        self.log_variance.copy_(covariance.diagonal().mean().log())
+        self.log_variance.copy_((total / flat.numel()).log())
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
