@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import zoo
 from zoo import card as cards
 from zoo import cli, export, publish
 from zoo.card import Card, show
+from zoo.cli import base
 
 from .conftest import REPO
 from .test_pretrained import LENET, RunsCode, make_card, make_model, own, ship, write_checkpoint  # noqa: F401
@@ -77,6 +79,20 @@ def test_list(run, shipped, own):  # noqa: F811
     assert code == 0
     assert "linear, lstm, made, mine, mlp" in out
     assert re.search(r"small .*mnist .*48,014 .*50\.00% .*A small net", out)
+
+
+def test_list_cuts_only_titles_and_those_for_terminals_alone(run, shipped, own, monkeypatch):  # noqa: F811
+    card = make_card(title="A small net " * 20, metrics={"accuracy": 0.5, "accuracy_plain": 0.4}, command="x")
+    card.sha256 = Card.read(shipped).sha256
+    card.save(shipped)
+    assert "A small net " * 19 + "A small net" in run("list")[1]
+    for columns, title in ((30, ""), (80, "A small net A small net")):
+        monkeypatch.setattr(base, "console", Console(width=columns, force_terminal=True, color_system=None))
+        out = run("list")[1]
+        assert re.search(rf"small +mnist +0 +50\.00% *{title}", out)
+        assert "without TTA" not in out
+        assert ("title" in out) == bool(title)
+        assert "A small net " * 5 not in out
 
 
 def test_info_of_a_weight(run, shipped):

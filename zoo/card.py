@@ -59,12 +59,16 @@ class Card:
     licence: str = "MIT"
     sha256: str = ""
 
-    def headline(self) -> str:
-        """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured."""
+    def headline(self, short: bool = False) -> str:
+        """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured.
+
+        Args:
+            short: leave out what the model gives without test-time augmentation.
+        """
         if self.metric not in self.metrics:
             return ""
         shown = show(self.metric, self.metrics[self.metric])
-        if (plain := f"{self.metric}_plain") in self.metrics:  # what a single call of the model gives
+        if (plain := f"{self.metric}_plain") in self.metrics and not short:  # what a single call of the model gives
             shown += f" ({show(plain, self.metrics[plain])} without TTA)"
         return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
 

@@ -45,15 +45,18 @@ def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     cards = [Card.read(path) for path in shipped().values()]
-    rows = [(c.name, str(c.data.get("name", "")), f"{c.parameters:,}", c.headline(), c.title) for c in cards]
+    rows = [(c.name, str(c.data.get("name", "")), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
     # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
-    heads = ("weights", "data", "parameters", "test")
-    taken = sum(2 + max(len(text) for text in column) for column in zip(heads, *(row[:4] for row in rows), strict=True))
-    room = console.width - taken
-    table = Table(*(Column(head, no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    heads = ("weights", "data", "parameters", "test", "title")
+    *widths, titles = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
+    taken, least = sum(widths) + 2 * len(widths), 20  # characters of a title that still say something
+    room = console.width - taken if console.is_terminal else max(titles, least)  # a pipe has all
+    shown = len(heads) if room >= least else len(widths)
+    columns = [Column(head, no_wrap=True, min_width=width) for head, width in zip(heads, (*widths, 0), strict=True)]
+    table = Table(*columns[:shown], box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for *row, title in rows:
-        table.add_row(*row, *([textwrap.shorten(title, room, placeholder="…")] if room > 10 else []))
-    console.print(table)
+        table.add_row(*[*row, textwrap.shorten(title, max(room, 1), placeholder="…")][:shown])
+    Console(width=taken + max(room, 0), highlight=False, markup=False).print(table)
 
 
 @app.command()
