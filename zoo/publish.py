@@ -141,7 +141,8 @@ def results_table() -> str:
         "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)), "
         "[from CIFAR-10 to Fashion-MNIST](docs/transfer_cifar10_to_fashion.md); "
         "[what shortcuts do](docs/residual.md); "
-        "[gradients through time](docs/through_time.md), [what is remembered](docs/adding.md); "
+        "[gradients through time](docs/through_time.md), [what is remembered](docs/adding.md), "
+        "[LSTM, GRU and RNN on one text](docs/tiny_shakespeare.md); "
         "[speed](benchmarks/README.md).",
         "",
         "| weights | data | parameters | test | error | mean ± sd | published | minutes | seeds |",

@@ -34,8 +34,9 @@ class MadeUpNames:
     """The tokens of a text, with names of speakers replaced.
 
     A speaker's heading is a line of its own that ends in a colon, or one in capitals that ends in a full stop. A name
-    is a word of three capitals or more in a heading that the text never has in lower case: ROMEO, but not KING. It is replaced, as ROMEO and as Romeo, by as many letters, drawn from how letters follow each other in all
-    names; so the text's length stays. All of a piece of the text gets the same name instead.
+    is a word of three capitals or more in a heading that the text never has in lower case: ROMEO, but not KING. It is
+    replaced, as ROMEO and as Romeo, by as many letters, drawn from how letters follow each other in all names; so the
+    text's length stays. All of a piece of the text gets the same name instead.
 
     Args:
         text: the training text.
