@@ -90,7 +90,8 @@ def test_a_classifier_with_a_decoder(name):
         torch.nn.init.normal_(level.a)
     logits = model.train()(x)
     assert logits.shape == (8, 10)
-    (F.cross_entropy(model.corrupted(x)[1], torch.arange(8)) + model.reconstruction_cost(x)).backward()
+    logits, cost = model.corrupted_and_cost(x, x)
+    (F.cross_entropy(logits, torch.arange(8)) + cost).backward()
     for parameter_name, p in model.named_parameters():
         assert p.grad is not None, parameter_name
         assert p.grad.abs().sum() > 0, parameter_name

@@ -113,10 +113,11 @@ def test_a_ladder_denoises_by_equations_1_and_2():
         expected = (noisy[row].item() - mu) * share + mu
         assert level(noisy, above)[row].item() == pytest.approx(expected, rel=1e-4)
     model, x = small_ladder(noise=0.0), torch.rand(6, 1, 4, 4)
-    layers, logits = model.corrupted(x)
-    torch.testing.assert_close(logits, model(x))
-    for noisy, (clean, _, _) in zip(layers, model.clean(x), strict=True):
-        torch.testing.assert_close(noisy, clean)
+    logits, corrupted, clean = model.passes(x[:4], x)
+    torch.testing.assert_close(logits[4:], model(x))
+    torch.testing.assert_close(logits[:4], model(x[:4]))
+    for noisy, (z, _, _) in zip(corrupted, clean, strict=True):
+        torch.testing.assert_close(noisy, z)
 
 
 def batch_normed(x):
@@ -130,15 +131,23 @@ def test_a_ladders_cost_is_algorithm_1s():
     for p in model.parameters():
         torch.nn.init.normal_(p)
     x, (first, top) = torch.rand(7, 1, 2, 2), (model.layers[0], model.head)
+    labelled = torch.rand(4, 1, 2, 2)
     torch.manual_seed(1)
-    found = model.reconstruction_cost(x)
+    logits, found = model.corrupted_and_cost(labelled, x)
     torch.manual_seed(1)
+    noise = [0.3 * torch.randn(4 + 7, width) for width in (4, 5, 3)]  # of images with labels, and of those without
     x = x.flatten(1)
-    z0 = x + 0.3 * torch.randn(7, 4)
-    z1 = batch_normed(z0 @ first.linear.weight.T) + 0.3 * torch.randn(7, 5)
-    h1 = (z1 + first.bias).relu()
-    z2 = batch_normed(h1 @ top.linear.weight.T) + 0.3 * torch.randn(7, 3)
-    y = (top.scale * (z2 + top.bias)).softmax(1)
+
+    def up(images, noise):
+        z0 = images + noise[0]
+        z1 = batch_normed(z0 @ first.linear.weight.T) + noise[1]
+        h1 = (z1 + first.bias).relu()
+        z2 = batch_normed(h1 @ top.linear.weight.T) + noise[2]
+        return z0, z1, z2, top.scale * (z2 + top.bias)
+
+    torch.testing.assert_close(logits, up(labelled.flatten(1), [n[:4] for n in noise])[-1], rtol=1e-4, atol=1e-4)
+    z0, z1, z2, y = up(x, [n[4:] for n in noise])
+    y = y.softmax(1)
     before1 = x @ first.linear.weight.T
     before2 = (batch_normed(before1) + first.bias).relu() @ top.linear.weight.T
     estimate, total = y, 0.0
@@ -167,7 +176,7 @@ def test_a_ladder_is_evaluated_by_running_averages():
     model = small_ladder()
     x = torch.rand(500, 1, 4, 4)
     for _ in range(200):
-        model.train().reconstruction_cost(x)
+        model.train().corrupted_and_cost(x, x)
     together = model.eval()(x)
     torch.testing.assert_close(together, model.train()(x), rtol=0.05, atol=0.02)
     torch.testing.assert_close(model.eval()(x[:1]), together[:1])
@@ -180,7 +189,8 @@ def test_a_ladders_objective():
     task._trainer, task.length = Spy(10**6), 1000.0
     x, u, y = torch.rand(6, 1, 4, 4), torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     torch.manual_seed(3)
-    expected = F.cross_entropy(model.corrupted(x)[1], y) + 2 * model.reconstruction_cost(u)
+    logits, cost = model.corrupted_and_cost(x, u)
+    expected = F.cross_entropy(logits, y) + 2 * cost
     torch.manual_seed(3)
     torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
     with pytest.raises(ZooError, match="needs model=ladder"):

@@ -64,39 +64,42 @@ class Ladder(nn.Module):
             h = layer(h)
         return h if self.head is None else self.head(h)
 
-    def corrupted(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Layers with noise z̃, the input's first, (B, width) each; and the logits. Normalised over the batch."""
-        h = x.flatten(1)
-        h = h + self.noise * torch.randn_like(h)
-        found = [h]
-        for layer in (*self.layers, self.head):
-            z, _, _ = normalised(layer.linear(h).float())  # type: ignore[union-attr, operator]
-            found.append(z + self.noise * torch.randn_like(z))
-            h = layer.activate(found[-1])  # type: ignore[union-attr, operator]
-        return found, h
+    def passes(self, x: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
+        """The three ways up: of images x and u with noise in every layer, and of u without; each normalised over its
+        own batch, but multiplied by a layer's weights together, which is faster.
 
-    def clean(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Layers without noise z (B, width), the input's first, with the batch's mean and deviation of each."""
-        h = x.flatten(1)
-        found = [(h, torch.zeros_like(h[0]), torch.ones_like(h[0]))]
+        Returns:
+            the noisy logits of x and u, and from the input up u's layers: noisy z̃ (B, width), and clean z (B, width)
+            with the mean and deviation (width,) that it was normalised by.
+        """
+        images = torch.cat([x, u]).flatten(1)
+        h, n = torch.cat([self.noisy(images), u.flatten(1)]), len(x) + len(u)
+        corrupted, clean = [h[len(x) : n]], [(h[n:], torch.zeros_like(h[0]), torch.ones_like(h[0]))]
         for layer in (*self.layers, self.head):
             before = layer.linear(h).float()  # type: ignore[union-attr, operator]
+            labelled, noisy, plain = before.split([len(x), len(u), len(u)])
             with torch.no_grad():
-                layer.norm(before)  # type: ignore[union-attr, operator]  for its averages, which evaluation goes by
-            found.append(normalised(before))
-            h = layer.activate(found[-1][0])  # type: ignore[union-attr, operator]
-        return found
+                layer.norm(plain)  # type: ignore[union-attr, operator]  for its averages, which evaluation goes by
+            z = self.noisy(torch.cat([normalised(labelled), normalised(noisy)]))
+            corrupted.append(z[len(x) :])
+            clean.append((normalised(plain), *mean_and_deviation(plain)))
+            h = layer.activate(torch.cat([z, clean[-1][0]]))  # type: ignore[union-attr, operator]
+        return h[:n], corrupted, clean
 
-    def reconstruction_cost(self, x: Tensor) -> Tensor:
-        """Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, mean over the batch: images (B, C, H, W) to () (algorithm 1)."""
-        noisy, logits = self.corrupted(x)
-        clean, above = self.clean(x), logits.softmax(1)
-        total = logits.new_zeros(())
+    def noisy(self, z: Tensor) -> Tensor:
+        return z + self.noise * torch.randn_like(z)
+
+    def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """What training minimises (algorithm 1): the logits (B, num_classes) of images x (B, C, H, W) with noise; and
+        Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width of images u (N, C, H, W), mean over the batch, ().
+        """
+        logits, noisy, clean = self.passes(x, u)
+        above, total = logits[len(x) :].softmax(1), logits.new_zeros(())
         for i in reversed(range(len(noisy))):
             above = self.decoder[i](noisy[i], above)  # ẑ
             z, mean, deviation = clean[i]
             total = total + self.costs[i] * F.mse_loss((above - mean) / deviation, z)
-        return total
+        return logits[: len(x)], total
 
 
 class Layer(nn.Module):
@@ -138,14 +141,18 @@ class Denoise(nn.Module):
 
     def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
         """z̃ (B, width) and the layer above's ẑ (B, above) to ẑ (B, width)."""
-        u, _, _ = normalised((above if self.linear is None else self.linear(above)).float())
+        u = normalised((above if self.linear is None else self.linear(above)).float())
         a = self.a.view(2, 5, -1)
         mu, upsilon = (p[0] * torch.sigmoid(p[1] * u + p[2]) + p[3] * u + p[4] for p in a)
         return (noisy - mu) * upsilon + mu
 
 
-def normalised(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Units with mean 0 and variance 1 over the batch, (B, width); and what their mean and deviation were, (width,)."""
-    variance, mean = torch.var_mean(z, 0, correction=0)
-    deviation = (variance + EPSILON).sqrt()
-    return (z - mean) / deviation, mean, deviation
+def normalised(z: Tensor) -> Tensor:
+    """Units with mean 0 and variance 1 over the batch, (B, width)."""
+    return F.batch_norm(z, None, None, training=True, eps=EPSILON)
+
+
+def mean_and_deviation(z: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``normalised`` takes from z (B, width) and divides it by, (width,) each."""
+    mean = z.mean(0)
+    return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()

@@ -76,7 +76,7 @@ class SemiSupervised(Classify):
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the method needs another model; called once, before training."""
         super().check_output(output, x, target)
-        if self.method == "ladder" and not hasattr(self.model, "reconstruction_cost"):
+        if self.method == "ladder" and not hasattr(self.model, "corrupted_and_cost"):
             raise ZooError("task.method=ladder needs model=ladder")
         if self.method == "ladder" and (x.min() < 0 or x.max() > 1):
             raise ZooError(
@@ -91,7 +91,7 @@ class SemiSupervised(Classify):
             raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
         if self.method == "mean_teacher":
             self.teacher()
-        if hasattr(self.model, "reconstruction_cost") and self.trainer.world_size > 1:
+        if hasattr(self.model, "corrupted_and_cost") and self.trainer.world_size > 1:
             raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
 
     def teacher(self) -> nn.Module:
@@ -111,8 +111,8 @@ class SemiSupervised(Classify):
         x, y, u, v = batch
         if self.method == "ladder":
             model: Any = self.model
-            supervised = self.supervised([model.corrupted(x)[1].float()], y, batch_idx)
-            return self.weighted(supervised, model.reconstruction_cost(u))
+            logits, cost = model.corrupted_and_cost(x, u)
+            return self.weighted(self.supervised([logits.float()], y, batch_idx), cost)
         if self.method in ("none", "mean_teacher"):
             supervised = super().training_step((x, y), batch_idx)
             if self.method == "none":
