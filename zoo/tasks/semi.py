@@ -113,28 +113,25 @@ class SemiSupervised(Classify):
             model: Any = self.model
             logits, cost = model.corrupted_and_cost(x, u)
             return self.weighted(self.supervised([logits.float()], y, batch_idx), cost)
-        if self.method in ("none", "mean_teacher"):
+        if self.method == "none":
+            return super().training_step((x, y), batch_idx)
+        if self.method == "mean_teacher":
             supervised = super().training_step((x, y), batch_idx)
-            if self.method == "none":
-                return supervised
-            logits_v = self.model(v).float()
-        else:
-            # in one pass, so that batch norm sees them all
-            logits = self.model(torch.cat([x, u, v])).float()
-            logits_x, logits_u, logits_v = logits.split([len(x), len(u), len(v)])
-            supervised = self.supervised([logits_x], y, batch_idx)
-        if self.method == "pseudo_label":
-            chance, label = logits_u.detach().softmax(1).max(1)
-            sure = (chance >= self.threshold).float()
-            agreement = (F.cross_entropy(logits_v, label, reduction="none") * sure).mean()
-        elif self.method == "pi":
-            agreement = F.mse_loss(logits_v.softmax(1), logits_u.softmax(1))
-        else:
             teacher = self.teacher().train(self.model.training)
             with torch.no_grad():
                 wanted = teacher(u).float().softmax(1)
-            agreement = F.mse_loss(logits_v.softmax(1), wanted)
-        if self.method == "pseudo_label" and self.trainer._logger_connector.should_update_logs:
+            return self.weighted(supervised, F.mse_loss(self.model(v).float().softmax(1), wanted))
+        # what has gradients goes in one pass, so that batch norm sees it all
+        views = [x, v, u] if self.method == "pi" else [x, v]
+        logits, *others = self.model(torch.cat(views)).float().split([len(view) for view in views])
+        supervised = self.supervised([logits], y, batch_idx)
+        if self.method == "pi":
+            return self.weighted(supervised, F.mse_loss(others[0].softmax(1), others[1].softmax(1)))
+        with torch.no_grad():
+            chance, label = self.model(u).float().softmax(1).max(1)
+        sure = (chance >= self.threshold).float()
+        agreement = (F.cross_entropy(others[0], label, reduction="none") * sure).mean()
+        if self.trainer._logger_connector.should_update_logs:
             self.log("train/sure", sure.mean())
         return self.weighted(supervised, agreement)
 
