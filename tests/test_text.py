@@ -255,7 +255,8 @@ def test_training_reads_other_names_each_epoch_and_evaluation_never(tmp_path):
     arguments["vocab_size"] = len(Characters.fit(PLAY).vocabulary)
     plain, renamed = TextData(None, **arguments), TextData(None, **arguments, rename=1.0)
     for data in (plain, renamed):
-        data.setup()
+        data.setup("test")  # as a trainer that tests before it fits
+        data.setup("fit")
     loader, other = renamed.train_dataloader(), plain.train_dataloader()
     first, second = [x for x, _ in loader], [x for x, _ in loader]
     assert len(first) == len(list(other))
