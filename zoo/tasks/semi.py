@@ -26,7 +26,7 @@ class SemiSupervised(Classify):
     view's from those that the averaged weights give to the first (Tarvainen & Valpola 2017); needs callbacks=ema, whose
     average it is, and which is what is tested. "ladder": how well each layer is found again from a noisy copy (Rasmus
     et al. 2015); needs model=ladder, and looks at the first view alone. "none": labels alone, the baseline to stand
-    beside, with the same images, updates and changes.
+    beside, with the same images, updates and changes. A ladder's baseline is weight=0, which keeps its noise.
 
     Args:
         model, num_classes, loss, tta: see ``Classify``.
