@@ -123,7 +123,8 @@ class PPCA(nn.Module):
             return self.fit(x)
         flat = x.flatten(1)
         mean = flat.mean(0, dtype=torch.float64)
-        total = sum((part - mean).square().sum() for part in flat.split(1000))  # few at a time, to save memory
+        # few at a time, to save memory
+        total = torch.stack([(part - mean).square().sum() for part in flat.split(1000)]).sum()
         self.mean.copy_(mean)
         self.log_variance.copy_((total / flat.numel()).log())
 
