@@ -193,6 +193,8 @@ def test_a_ladders_objective():
     expected = F.cross_entropy(logits, y) + 2 * cost
     torch.manual_seed(3)
     torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
+    with pytest.raises(ZooError, match=r"set data\.batch_size and data\.unlabelled to 2 or more"):
+        task.training_step((x[:1], y[:1], u, u), 0)
     with pytest.raises(ZooError, match="needs model=ladder"):
         SemiSupervised(MLP(), 10, method="ladder").check_output(torch.rand(2, 10), x[:2], y[:2])
     with pytest.raises(ZooError, match=r"pixels in \[0, 1\]"):

@@ -15,7 +15,7 @@ from zoo.data.tokens import Characters, Tokenizer
 from zoo.errors import ZooError
 
 # a speaker alone in a line: "First Citizen:" or, as other editions print it, "FIRST CITIZEN."
-HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$|^([A-Z][A-Z' ]*)\.$", re.MULTILINE)
+HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$|^(?!ACT |SCENE )([A-Z][A-Z' ]*)\.$", re.MULTILINE)
 LEAST = 0.01  # of a text's lines are headings, or it is no play, or one that is printed in another way
 
 
@@ -59,8 +59,8 @@ class MadeUpNames:
         self.names = sorted(name for name in found if name.lower() not in words)
         if len(headings) < LEAST * lines or not self.names:
             raise ZooError(
-                f"data.rename needs a play whose speakers stand alone in a line, as 'ROMEO:' or 'ROMEO.': of {lines:,} "
-                f"lines {len(headings)} do, with {len(self.names)} names; set data.rename=0"
+                f"data.rename needs a play whose speakers stand alone in a line, in capitals, as 'ROMEO:' or 'ROMEO.': "
+                f"of {lines:,} lines {len(headings)} do, with {len(self.names)} names in capitals; set data.rename=0"
             )
         places: dict[str, list[int]] = defaultdict(list)  # of each way of writing a name
         either = "|".join(f"{name}|{name.capitalize()}" for name in self.names)

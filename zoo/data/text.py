@@ -96,8 +96,13 @@ class TextData(MemoryData):
             if held != self.vocab_size:
                 raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
             self.put(parts(*self.source, self.val_size))
-        if self.rename and self.made_up is None and stage in ("fit", None):
+        if self.rename and stage in ("fit", None):
+            self.made_up_names()  # to fail early
+
+    def made_up_names(self) -> names.MadeUpNames:
+        if self.made_up is None:
             self.made_up = names.MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size)
+        return self.made_up
 
     def put(self, texts: dict[str, str]) -> None:
         """Take these texts for the parts."""
@@ -118,7 +123,7 @@ class TextData(MemoryData):
                 f"data.seq_len={self.seq_len}; give smaller ones"
             )
         if self.windows == "streams":
-            draw = self.made_up.draw if self.made_up else None
+            draw = self.made_up_names().draw if self.rename else None
             streams = (self.batch_size, self.seq_len, self.seed, *self.processes(), draw)
             return self.training(StreamLoader(encoded, *streams))
         windows = encoded.unfold(0, self.seq_len + 1, self.seq_len)  # a view, (n, seq_len + 1)

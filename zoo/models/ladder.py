@@ -92,7 +92,12 @@ class Ladder(nn.Module):
     def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """What training minimises (algorithm 1): the logits (B, num_classes) of images x (B, C, H, W) with noise; and
         Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width of images u (N, C, H, W), mean over the batch, ().
+
+        Raises:
+            ZooError: fewer than two images of either.
         """
+        if min(len(x), len(u)) < 2:
+            raise ZooError("a ladder normalises over the batch: set data.batch_size and data.unlabelled to 2 or more")
         logits, noisy, clean = self.passes(x, u)
         above, total = logits[len(x) :].softmax(1), logits.new_zeros(())
         for i in reversed(range(len(noisy))):
