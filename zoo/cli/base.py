@@ -49,14 +49,17 @@ def list_() -> None:
     # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
     heads = ("weights", "data", "parameters", "test", "title")
     *widths, titles = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
-    taken, least = sum(widths) + 2 * len(widths), 20  # characters of a title that still say something
-    room = console.width - taken if console.is_terminal else max(titles, least)  # a pipe has all
-    shown = len(heads) if room >= least else len(widths)
-    columns = [Column(head, no_wrap=True, min_width=width) for head, width in zip(heads, (*widths, 0), strict=True)]
-    table = Table(*columns[:shown], box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for *row, title in rows:
-        table.add_row(*[*row, textwrap.shorten(title, max(room, 1), placeholder="…")][:shown])
-    Console(width=taken + max(room, 0), highlight=False, markup=False).print(table)
+    taken = sum(widths) + 2 * len(widths)
+    if console.is_terminal:  # a pipe has the titles whole
+        titles = console.width - taken
+        if titles < 20:  # too few characters to say something
+            heads, rows, titles = heads[:-1], [row[:-1] for row in rows], 0
+        else:
+            rows = [(*row, textwrap.shorten(title, titles, placeholder="…")) for *row, title in rows]
+    table = Table(*(Column(head, no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=taken + titles, highlight=False, markup=False).print(table)
 
 
 @app.command()

@@ -21,9 +21,9 @@ LEAST = 0.01  # of a text's lines are headings, or it is no play, or one that is
 
 def check(share: float, tokenizer: Tokenizer) -> None:
     """Raise a ``ZooError`` unless a share of names can be replaced in a text of this tokenizer."""
-    if not 0 <= share <= 1:
+    if not 0 < share <= 1:
         raise ZooError(f"data.rename={share} is not valid: give a share of the names, 0 to 1")
-    if share and not isinstance(tokenizer, Characters):
+    if not isinstance(tokenizer, Characters):
         raise ZooError(
             "data.rename replaces letters, so it needs tokens that are characters: set data.level=char, and "
             "data.tokenizer=null or one of characters"
@@ -41,7 +41,7 @@ class MadeUpNames:
     Args:
         text: the training text.
         tokenizer: its tokenizer, of characters.
-        share: the probability that a name is replaced in a piece, 0 to 1.
+        share: the probability that a name is replaced in a piece, in (0, 1].
         pieces: into how many of the same length the text is cut, 1 or more; as many as streams that read it.
 
     Raises:

@@ -84,7 +84,8 @@ class TextData(MemoryData):
         self.tokenizer: Tokenizer = (
             tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size)
         )
-        names.check(rename, self.tokenizer)
+        if rename:
+            names.check(rename, self.tokenizer)
         self.made_up: names.MadeUpNames | None = None
         self.texts: dict[str, str] = {}
         self.splits: dict[str, Tensor] = {}

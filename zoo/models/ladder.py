@@ -66,7 +66,7 @@ class Ladder(nn.Module):
 
     def passes(self, x: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
         """The three ways up: of images x and u with noise in every layer, and of u without; each normalised over its
-        own batch, but multiplied by a layer's weights together, which is faster.
+        own batch (in training mode, that is), but multiplied by a layer's weights together, which is faster.
 
         Returns:
             the noisy logits of x and u, and from the input up u's layers: noisy z̃ (B, width), and clean z (B, width)
@@ -78,11 +78,10 @@ class Ladder(nn.Module):
         for layer in (*self.layers, self.head):
             before = layer.linear(h).float()  # type: ignore[union-attr, operator]
             labelled, noisy, plain = before.split([len(x), len(u), len(u)])
-            with torch.no_grad():
-                layer.norm(plain)  # type: ignore[union-attr, operator]  for its averages, which evaluation goes by
             z = self.noisy(torch.cat([normalised(labelled), normalised(noisy)]))
             corrupted.append(z[len(x) :])
-            clean.append((normalised(plain), *mean_and_deviation(plain)))
+            # the layer's own norm, as evaluation goes by its averages
+            clean.append((layer.norm(plain), *mean_and_deviation(plain)))  # type: ignore[union-attr, operator]
             h = layer.activate(torch.cat([z, clean[-1][0]]))  # type: ignore[union-attr, operator]
         return h[:n], corrupted, clean
 

@@ -5,6 +5,7 @@ C = W Wᵀ + σ² I. Maximum likelihood has a closed form, and EM climbs to it.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -121,12 +122,10 @@ class PPCA(nn.Module):
         """The maximum of the likelihood of these images, or for EM their mean and variance alone."""
         if self.closed_form:
             return self.fit(x)
-        flat = x.flatten(1)
-        mean = flat.mean(0, dtype=torch.float64)
-        # few at a time, to save memory
-        total = torch.stack([(part - mean).square().sum() for part in flat.split(1000)]).sum()
+        mean, parts = centred(x)
+        total = torch.stack([part.square().sum() for part in parts]).sum()
         self.mean.copy_(mean)
-        self.log_variance.copy_((total / flat.numel()).log())
+        self.log_variance.copy_((total / x.numel()).log())
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
@@ -163,12 +162,17 @@ class PPCA(nn.Module):
         self.log_variance.copy_(variance.clamp(min=1e-12).log())
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (D,) and covariance (D, D) of images (N, C, H, W), in 64 bits; few images at a time, to save memory."""
+def centred(x: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
+    """The mean (D,) of images (N, C, H, W), and the images less it, in 64 bits; few at a time, to save memory."""
     flat = x.flatten(1)
     mean = flat.mean(0, dtype=torch.float64)
+    return mean, (part - mean for part in flat.split(1000))
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (D,) and covariance (D, D) of images (N, C, H, W), in 64 bits."""
+    mean, parts = centred(x)
     products = mean.new_zeros(len(mean), len(mean))
-    for part in flat.split(1000):
-        centred = part - mean
-        products += centred.T @ centred
-    return mean, products / len(flat)
+    for part in parts:
+        products += part.T @ part
+    return mean, products / len(x)
