@@ -203,19 +203,23 @@ def test_a_ladders_objective():
         small_ladder(costs=(1.0,))
 
 
+LADDER = ["model=ladder", "model.hidden=[16]", "model.costs=[10.0,1.0,0.1]", "data.mean=[0.0]", "data.std=[1.0]"]
+
+
+def test_a_ladder_is_said_to_predict(run_train):
+    """Its noise is a deviation, and not where images are drawn from."""
+    code, out = run_train(*QUICK, *LADDER, "task.method=ladder", "trainer.max_epochs=1")
+    assert code == 0, out
+    assert "zoo predict" in out
+    assert "zoo sample" not in out
+
+
 @pytest.mark.parametrize("method", ["none", "pseudo_label", "pi", "mean_teacher", "ladder"])
 def test_every_method_trains_and_resumes(run_train, tmp_path, method):
     """n + m updates equal n, stop, m; the averaged weights of a mean teacher too."""
     settings = [*QUICK, f"task.method={method}", "trainer.max_epochs=2", "test=false", "data.augment.shift=2"]
     settings += ["callbacks=[default,ema]"] if method == "mean_teacher" else []
-    if method == "ladder":
-        settings += [
-            "model=ladder",
-            "model.hidden=[16]",
-            "model.costs=[10.0,1.0,0.1]",
-            "data.mean=[0.0]",
-            "data.std=[1.0]",
-        ]
+    settings += LADDER if method == "ladder" else []
     whole, resumed = whole_and_resumed(run_train, tmp_path, settings, 17)
     for key in ("state_dict", "optimizer_states", "random", "ImageData"):
         assert_same(whole[key], resumed[key], key)

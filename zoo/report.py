@@ -114,10 +114,10 @@ def finished(
         console.print(f"watch        {command('tensorboard')} --logdir logs")
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
-    if hasattr(data, "save_example") and (hasattr(model, "encode") or not hasattr(model, "noise")):
+    if hasattr(data, "save_example") and (hasattr(model, "encode") or not hasattr(model, "generate")):
         verb = "reconstruct" if hasattr(model, "encode") else "predict"
         console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
-    if hasattr(data, "tokenizer") or hasattr(model, "noise"):
+    if hasattr(data, "tokenizer") or hasattr(model, "generate"):
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
 
 
