@@ -261,6 +261,31 @@ def test_runs_that_differ_in_seed_alone(run, fails, shipped, measured):
     assert "same seed" in fails("publish", "x", "run0", "again")
 
 
+def test_seeds_are_added(run, fails, shipped, measured):
+    """The weights stay; what is no further seed of the same experiment is refused, and the card stays whole."""
+    write_run("run0")
+    run("publish", "x", "run0", "--note", "before")
+    weights = (cards.WEIGHTS / "x.safetensors").read_bytes()
+    write_run("run1", 1)
+    assert run("publish", "x", "run1", "--add") == (0, "x: 50.00%; over 2 seeds 50.00% ± 0.00%\n", "")
+    card = Card.read(cards.shipped()["x"])
+    assert [r["seed"] for r in card.runs] == [0, 1]
+    assert card.note == "before"
+    assert (cards.WEIGHTS / "x.safetensors").read_bytes() == weights
+    assert "same seed" in fails("publish", "x", "run1", "--add")
+    path = write_run("run2", 2)
+    content = torch.load(path)
+    for changes, named in (
+        ({"command": "python train.py experiment=x trainer.max_epochs=3 seed=2"}, "command"),
+        ({"data": {**content["card"]["data"], "batch_size": 7}}, "data.batch_size"),
+    ):
+        torch.save({**content, "card": {**content["card"], **changes}}, path)
+        message = fails("publish", "x", "run2", "--add")
+        assert f"run2 is another experiment than x: they differ in {named}" in message
+    assert "nothing is shipped as y" in fails("publish", "y", "run0", "--add")
+    assert Card.read(cards.shipped()["x"]) == card
+
+
 def test_half_precision_on_disk(run, fails, shipped, measured):
     """The file is half as large, the model is in float32 again; no file where the metric moves."""
     write_run("run0")

@@ -359,7 +359,8 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
     assert run_train(*QUICK, *SMALL, "model.conditional=true", "task.discriminator_lr=0.1", "trainer.max_epochs=1",
                      "scheduler=none", "name=g")[0] == 0  # fmt: skip
     v, a, g = (str(next(tmp_path.glob(f"logs/{n}/*/checkpoints/best.ckpt"))) for n in "vag")
-    digits = [str(tmp_path / f"{i}.png") for i in (1, 2)]
+    (tmp_path / "digits").mkdir()
+    digits = [str(tmp_path / "digits" / f"{i}.png") for i in (1, 2)]
     for i, digit in enumerate(digits):
         Image.fromarray(torch.full((28, 28), 100 * i, dtype=torch.uint8).numpy()).save(digit)
     sizes = {}
@@ -369,6 +370,8 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
         "r.png": ["reconstruct", a, *digits],
         "i.png": ["interpolate", v, "--rows", "2", "--steps", "5"],
         "w.png": ["interpolate", a, *digits, "--steps", "4"],
+        "p.png": ["interpolate", "ppca_mnist", "--rows", "3", "--steps", "4"],
+        "f.png": ["reconstruct", a, str(tmp_path / "digits")],
     }.items():
         result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / out)])
         assert result.exit_code == 0, result.output
@@ -376,10 +379,17 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
             sizes[out] = picture.size
     assert sizes["s.png"] == (2 * 88, 2 * 88)
     assert sizes["i.png"] == (2 * (5 * 29 + 1), 2 * (2 * 29 + 1))
-    assert sizes["r.png"] == (4 * 59, 4 * 59)
+    assert sizes["r.png"] == sizes["f.png"] == (4 * 59, 4 * 59)
+    assert sizes["p.png"] == (2 * (4 * 29 + 1), 2 * (3 * 29 + 1))
+    bad = CliRunner().invoke(app, ["reconstruct", a, digits[0], "no.png", "--out", str(tmp_path / "b.png")])
+    assert bad.exit_code == 1
+    assert "error: no.png: " in bad.output
+    assert (tmp_path / "b.png").exists()
     for arguments, message in (
         (["sample", a], "draws no images from noise"),
         (["sample", g, "--class", "cat"], "no class of"),
+        (["sample", g, "--top-k", "3", "--temperature", "0.8"], "--temperature, --top-k: for a model of text, and"),
+        (["sample", "-n", "3"], "-n: for a model of images, and lstm_shakespeare writes text"),
         (["reconstruct", g, *digits], "no code to reconstruct"),
         (["interpolate", g, *digits], "give two images"),
         (["interpolate", a], "draws no images from a code"),

@@ -349,6 +349,9 @@ def test_prompts():
     for one in (tokenizer, words):
         with pytest.raises(ZooError, match="knows nothing of the prompt"):
             encoded_prompt(one, "中文")
+    told = CliRunner().invoke(app, ["sample", "--prompt", "to 中", "--length", "3"])
+    assert told.exit_code == 0
+    assert "lstm_shakespeare does not know 1 of the 4 tokens of --prompt" in told.output
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_views_are_cut_out_too(toy_data):
         image_data(unlabelled=40, augment=Augment(mixup=0.2))
 
 
-def test_what_does_not_go_together(run_train):
+def test_what_does_not_go_together(run_train, tmp_path):
     for overrides, message in (
         (("data.unlabelled=0",), "set data.unlabelled"),
         (("task.method=mean_teacher",), "set 'callbacks=[default,ema]'"),
@@ -274,5 +274,6 @@ def test_what_does_not_go_together(run_train):
         code, out = run_train(*QUICK, *overrides)
         assert code == 1, out
         assert message in out
+        assert not list(tmp_path.glob("logs/**/events*"))  # TensorBoard has no empty run
     with pytest.raises(ZooError, match="valid: none, pseudo_label, pi, mean_teacher, ladder"):
         SemiSupervised(MLP(), 10, method="vat")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -309,6 +310,9 @@ def test_resume_with_other_values(run_train, tmp_path):
     code, output = run_train("resume=last", "optimizer.lr=0.1")
     assert code == 1
     assert "a resumed run keeps its optimizer and scheduler" in output
+    code, output = run_train("resume=last", "trainer.max_epochs=6", "model.num_classes=12")
+    assert code == 1
+    assert re.search(r"a resumed run keeps its model's layers, and model\.\S+ was \(.*\) and would be ", output)
     code, output = run_train("resume=last", "model.dropuot=1")
     assert code == 1
 

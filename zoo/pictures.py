@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from zoo.errors import ZooError
+from zoo.predict import read_files
 
 BATCH = 256  # images at once
 
@@ -68,16 +69,25 @@ def pixels(x: Tensor, preprocess: Any) -> Tensor:
 
 
 @torch.inference_mode()
-def reconstruct(model: Any, files: Sequence[Path], invert: bool = False) -> tuple[Tensor, Tensor]:
-    """Image files as a model sees them, and as it gives them back: (N, C, H, W) each, with pixels in [0, 1].
+def reconstruct(
+    model: Any, paths: Sequence[Path], invert: bool = False
+) -> tuple[list[Path], Tensor, Tensor, list[str]]:
+    """Image files, and those in folders, as a model sees them, and as it gives them back.
+
+    Returns:
+        The files that could be read; their images and what the model makes of them, (N, C, H, W) each, with pixels in
+        [0, 1]; and a message for each file or folder that could not.
 
     Raises:
-        ZooError: a model that gives back no images; a file that cannot be read.
+        ZooError: a model that gives back no images; nothing that can be read.
     """
     if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.preprocess, "read")):
         raise ZooError("this model has no code to reconstruct images from; an autoencoder has, as sdae_mnist")
-    x = model.preprocess(torch.cat([model.preprocess.read(file, invert=invert) for file in files]))
-    return pixels(x, model.preprocess), pixels(model(x), model.preprocess)
+    read, errors = read_files(model.preprocess, paths, invert)
+    if not read:
+        raise ZooError("; ".join(errors))
+    x = model.preprocess(torch.cat([image for _, image in read]))
+    return [file for file, _ in read], pixels(x, model.preprocess), pixels(model(x), model.preprocess), errors
 
 
 @torch.inference_mode()
@@ -85,8 +95,9 @@ def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label
     """Images on the way from one code to another: (1, …) each to (steps, C, H, W), with pixels in [0, 1].
 
     Args:
-        noise: the codes are noise that the model draws images from. It has nearly always the same length in a high
-            dimension, so the way is on the sphere between the two (White 2016). Codes of images go straight.
+        noise: the codes are drawn from N(0, I), as what the model makes images of. They have nearly always the same
+            length in a high dimension, so the way is on the sphere between the two (White 2016). Codes of images go
+            straight.
         label: the class of the images, of a conditional model.
     """
     share = torch.linspace(0, 1, steps)[:, None]
@@ -94,7 +105,7 @@ def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label
     angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
     if noise and angle.sin() > 1e-3:
         path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
-    if not noise:
+    if hasattr(model, "decode"):  # of probabilistic PCA without the noise of each pixel
         return pixels(model.decode(path), getattr(model, "preprocess", None))
     more = {"labels": torch.full((steps,), label)} if getattr(model, "num_classes", None) else {}
     return pixels(model.generate(path, **more), getattr(model, "preprocess", None))

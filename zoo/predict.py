@@ -33,6 +33,22 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return files, errors
 
 
+def read_files(
+    preprocess: Any, paths: Sequence[Path], invert: bool = False
+) -> tuple[list[tuple[Path, torch.Tensor]], list[str]]:
+    """Each image file, and those in folders, with its image, uint8 (1, H, W, C); and a message for each file or folder
+    that could not be read.
+    """
+    files, errors = image_files(paths)
+    read: list[tuple[Path, torch.Tensor]] = []
+    for file in files:
+        try:
+            read.append((file, preprocess.read(file, invert=invert)))
+        except ZooError as error:
+            errors.append(str(error))
+    return read, errors
+
+
 @torch.inference_mode()
 def predict_files(
     source: str | Path, paths: Sequence[Path], top: int = 3, invert: bool = False, trust: Sequence[str] = ()
@@ -49,13 +65,7 @@ def predict_files(
     model: Any = load(source, trust)
     if not hasattr(model.preprocess, "read") or not model.classes:
         raise ZooError(f"{source} does not classify images, so there is nothing to predict")
-    files, errors = image_files(paths)
-    read: list[tuple[Path, torch.Tensor]] = []
-    for file in files:
-        try:
-            read.append((file, model.preprocess.read(file, invert=invert)))
-        except ZooError as error:
-            errors.append(str(error))
+    read, errors = read_files(model.preprocess, paths, invert)
     results: list[dict[str, Any]] = []
     for start in range(0, len(read), BATCH):
         part = read[start : start + BATCH]

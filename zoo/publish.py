@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     if configs[0]["trainer"].get("limit_test_batches") is not None:
         raise ZooError(f"{runs[0]} was tested on a part of the test split; publish runs that were tested on all of it")
     seeds = [config["seed"] for config in configs]
-    if len(set(seeds)) < len(seeds):
-        raise ZooError(f"two of the runs have the same seed ({', '.join(map(str, seeds))}); give each seed once")
+    check_seeds(seeds)
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
     card.name, card.note = name, note
@@ -67,8 +67,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     card.metrics = measure(model, card)
     if card.metric not in card.metrics:
         raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
-    for run, seed in zip(runs, seeds, strict=True):
-        card.runs.append({"seed": seed, **{k: v for k, v in tested_metrics(run).items() if k in card.metrics}})
+    card.runs = [result(run, seed, card) for run, seed in zip(runs, seeds, strict=True)]
     shown, before = card.metrics[card.metric], card.runs[0].get(card.metric)
     if half and before is not None and abs(shown - before) > MOVED * abs(before):
         raise ZooError(
@@ -83,6 +82,48 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     os.replace(part, WEIGHTS / f"{name}.safetensors")
     card.save(WEIGHTS / f"{name}.json")
     return card
+
+
+def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
+    """Add the metrics of further seeds to a shipped card, as of runs on another machine; the weights stay.
+
+    Args:
+        note: in place of the card's, if not empty.
+
+    Raises:
+        ZooError: nothing shipped by that name; a run without test metrics, of a seed that the card has, or of another
+            command, model, task or data than the card's, which is what it tells of its runs.
+    """
+    if name not in shipped():
+        raise ZooError(f"nothing is shipped as {name} that runs could be added to; publish it without --add")
+    card = Card.read(shipped()[name])
+    for run in runs:
+        content = read_checkpoint(tested_checkpoint(run))
+        first, own = told(card), told(Card.of(content["card"], str(run)))
+        if others := [key for key in first | own if first.get(key, ...) != own.get(key, ...)]:
+            raise ZooError(f"{run} is another experiment than {name}: they differ in {', '.join(others)}")
+        card.runs.append(result(run, content["config"]["seed"], card))
+    check_seeds([int(run["seed"]) for run in card.runs])
+    card.note = note or card.note
+    card.save(shipped()[name])
+    return card
+
+
+def told(card: Card) -> dict[str, Any]:
+    """What a card says of its runs' settings, as ``settings``."""
+    overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in MAY_DIFFER)
+    groups = {group: getattr(card, group) for group in ("model", "task", "data", "preprocess")}
+    return settings({**groups, "command": sorted(overrides)})
+
+
+def result(run: Path, seed: int, card: Card) -> dict[str, float]:
+    """What a run reached, of what its card measures."""
+    return {"seed": seed, **{key: value for key, value in tested_metrics(run).items() if key in card.metrics}}
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    if len(set(seeds)) < len(seeds):
+        raise ZooError(f"two of the runs have the same seed ({', '.join(map(str, seeds))}); give each seed once")
 
 
 def rounded(tensor: Tensor) -> Tensor:

@@ -67,9 +67,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data.prepare_data()
     data.setup()
 
-    if resume:
-        check_same_inputs(data, resume)
     model = build(cfg.model)
+    if resume:
+        check_same(data, model, resume)
     scheduler = build(cfg.scheduler) if cfg.scheduler else None
     task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
     report.check_fit(task, data, config)
@@ -136,8 +136,11 @@ def settle(config: dict[str, Any]) -> None:
     if "image_size" not in config["data"]:
         shows = [name for name in shows if name not in OF_IMAGES]
     callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
-    if config["data"].get("unlabelled") and not getattr(kind, "takes_unlabelled", False):
+    unlabelled, taken = config["data"].get("unlabelled"), getattr(kind, "takes_unlabelled", False)
+    if unlabelled and not taken:
         raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
+    if taken and not unlabelled:
+        raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
     if config["task"].get("judge", "") is None:  # a game that nothing measures has no best
         callbacks["best"], config["select"] = None, "last"
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
@@ -203,15 +206,26 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     return stored
 
 
-def check_same_inputs(data: Any, resume: Path) -> None:
-    """Raise a ``ZooError`` where a model's inputs would mean something else than they did, as after a text changed."""
+def check_same(data: Any, model: Any, resume: Path) -> None:
+    """Raise a ``ZooError`` where a model's inputs would mean something else than they did, as after a text changed, or
+    where its tensors are not those of the checkpoint, as after an override of its width.
+    """
     from zoo.pretrained import read_checkpoint
 
-    before = read_checkpoint(resume)["card"]["preprocess"]
-    if data.card()["preprocess"] != before:
+    anew = f"start anew from its weights: init.weights={resume}"
+    content = read_checkpoint(resume)
+    if data.card()["preprocess"] != content["card"]["preprocess"]:
         raise ZooError(
             f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
-            f"them back, or start anew from its weights: init.weights={resume}"
+            f"them back, or {anew}"
+        )
+    before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
+    now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
+    if other := [key for key in before | now if before.get(key) != now.get(key)]:
+        was, is_ = (shapes.get(other[0], "missing") for shapes in (before, now))
+        raise ZooError(
+            f"resume={resume}: a resumed run keeps its model's layers, and {other[0]} was {was} and would be {is_}; "
+            f"leave out what changes them, or {anew}, with init.skip for what does not fit"
         )
 
 

@@ -6,6 +6,7 @@ Imports of torch stand inside the commands, so that ``--help``, ``list`` and com
 import json
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,6 +133,11 @@ def predict(
         for result in results:
             shown = "  ".join(f"{p['class']} {p['probability']:.1%}" for p in result["predictions"])
             console.print(f"{result['file']}  {shown}")
+    complain(errors)
+
+
+def complain(errors: Sequence[str]) -> None:
+    """Each of what went wrong while the rest went on; any makes the exit code 1."""
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     if errors:

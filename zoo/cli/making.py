@@ -1,13 +1,20 @@
 """The commands that make text and pictures: sample, reconstruct, interpolate."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from zoo.cli.base import Name, Trust, app, complete_name, console
+from zoo.cli.base import Name, Trust, app, complain, complete_name, console
 from zoo.errors import ZooError
+
+# options of zoo sample that are for models of one kind
+OF_TEXT = {
+    "prompt": "--prompt", "length": "--length", "temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p",
+}  # fmt: skip
+OF_IMAGES = {"n": "-n", "out": "--out", "label": "--class"}
 
 
 @app.command()
@@ -27,6 +34,8 @@ def sample(
     out: Annotated[Path, typer.Option(help="Images: the picture to write.")] = Path("samples.png"),
     label: Annotated[str | None, typer.Option("--class", help="Images: of this class, by name or number.")] = None,
     trust: Trust = None,
+    *,
+    context: typer.Context,
 ) -> None:
     """Write a text with a language model, as it comes; or draw images with a model of images, as one picture."""
     from zoo.data.tokens import Words
@@ -36,14 +45,18 @@ def sample(
 
     model: Any = load(name, trust or ())
     tokenizer = model.preprocess
-    if not hasattr(tokenizer, "encode"):
-        if prompt:
-            raise ZooError(f"--prompt is for a model of text, and {name} draws images")
+    writes = hasattr(tokenizer, "encode")
+    others = OF_IMAGES if writes else OF_TEXT
+    if useless := [flag for key, flag in others.items() if context.get_parameter_source(key).name == "COMMANDLINE"]:  # type: ignore[union-attr]
+        does, other = ("writes text", "images") if writes else ("draws images", "text")
+        raise ZooError(f"{', '.join(useless)}: for a model of {other}, and {name} {does}")
+    if not writes:
         return draw_grid(name, model, n, seed, label, out)
     unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
-    tokens = draw(
-        model, encoded_prompt(tokenizer, prompt), length, temperature, top_k, top_p, forbidden=unknown, seed=seed
-    )
+    begin = encoded_prompt(tokenizer, prompt)
+    if prompt and unknown and (many := int((begin == unknown[0]).sum())):
+        print(f"note: {name} does not know {many} of the {len(begin)} tokens of --prompt", file=sys.stderr)
+    tokens = draw(model, begin, length, temperature, top_k, top_p, forbidden=unknown, seed=seed)
     apart = isinstance(tokenizer, Words) and bool(prompt) and not prompt[-1].isspace()
     print(prompt, end=" " if apart else "", flush=True)
     for part in text_of(tokenizer, tokens):
@@ -73,25 +86,26 @@ def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: 
 @app.command()
 def reconstruct(
     name: Name,
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="The picture to write: the images, and below what the model makes.")] = Path(
         "reconstructions.png"
     ),
     invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light: ink on paper for MNIST.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Give back images from their codes, with an autoencoder."""
+    """Give back images from their codes, with an autoencoder. Files that are no images are named, the rest go on."""
     import torch
 
     from zoo.pictures import reconstruct as give_back
     from zoo.pictures import save_grid
     from zoo.pretrained import load
 
-    x, output = give_back(load(name, trust or ()), images, invert)
+    files, x, output, errors = give_back(load(name, trust or ()), images, invert)
     save_grid(torch.cat([x, output]), out, columns=len(x), scale=4)
-    for file, error in zip(images, (output - x).square().flatten(1).mean(1).tolist(), strict=True):
+    for file, error in zip(files, (output - x).square().flatten(1).mean(1).tolist(), strict=True):
         console.print(f"{file}: mean squared error {error:.4f} a pixel")
     console.print(str(out))
+    complain(errors)
 
 
 @app.command()
@@ -121,7 +135,7 @@ def interpolate(
     else:
         if not hasattr(model, "latent"):
             raise ZooError(f"{name} draws no images from a code; give it two images, if it encodes them")
-        ends = model.noise(2 * rows, torch.Generator().manual_seed(seed)).split(2)
+        ends = model.noise(2 * rows, torch.Generator().manual_seed(seed))[:, : model.latent].split(2)
         classes = getattr(model, "num_classes", None) or 1  # a row a class, where it is conditional
         ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
         pictures = torch.cat(ways)

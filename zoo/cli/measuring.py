@@ -84,11 +84,12 @@ def publish(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
     note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
     half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Keep what is shipped, and add these seeds to its card.")] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
-    from zoo.publish import publish as write
+    from zoo import publish as publishing
 
-    card = write(name, runs, note, half)
+    card = publishing.add(name, runs, note) if add else publishing.publish(name, runs, note, half)
     mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
     console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")
 

@@ -29,7 +29,7 @@ class PPCA(nn.Module):
         self, in_channels: int = 1, image_size: int = 28, code: int = 32, closed_form: bool = True, seed: int = 0
     ):
         super().__init__()
-        self.shape, self.closed_form = (in_channels, image_size, image_size), closed_form
+        self.shape, self.closed_form, self.latent = (in_channels, image_size, image_size), closed_form, code
         d = in_channels * image_size**2
         if not 0 < code < d:
             raise ZooError(f"model.code={code} is not valid: an image has {d} numbers; give 1 to {d - 1}")

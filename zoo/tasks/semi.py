@@ -87,8 +87,6 @@ class SemiSupervised(Classify):
     def on_train_start(self) -> None:
         super().on_train_start()
         self.length = float(self.totals()["total_steps"])
-        if not getattr(self.trainer.datamodule, "unlabelled", 0):  # type: ignore[attr-defined]
-            raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
         if self.method == "mean_teacher":
             self.teacher()
         if hasattr(self.model, "corrupted_and_cost") and self.trainer.world_size > 1:
