@@ -81,7 +81,7 @@ def test_links_lead_somewhere():
 
 
 def test_table_is_the_cards():
-    from zoo.publish import readme_with_table, results_table
+    from zoo.results import readme_with_table, results_table
 
     assert readme_with_table(README) == README
     assert (REPO / "RESULTS.md").read_text(encoding="utf-8") == results_table()

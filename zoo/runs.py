@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
 
 from zoo.errors import ZooError
+from zoo.resume import find_resume
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -27,22 +28,6 @@ class Interrupted(BaseException):
 
 
 failures: list[Exception] = []  # of the runs of this command
-
-
-def find_resume(resume: str | None) -> Path | None:
-    """The checkpoint of ``resume=PATH`` (a file, or a run's folder) or ``resume=last``, the newest under logs/."""
-    if not resume:
-        return None
-    if resume == "last":
-        found = sorted(Path("logs").glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
-        if not found:
-            raise ZooError("resume=last: there is no checkpoint under logs/ yet; start a run first")
-        return found[-1]
-    path = Path(resume)
-    for candidate in (path, path / "last.ckpt", path / "checkpoints" / "last.ckpt"):
-        if candidate.is_file():
-            return candidate
-    raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
 
 
 def run_dir(resume: str | None, name: str) -> str:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.paths import CONFIGS
+from zoo.resume import check_same, find_resume, resumed_config
 from zoo.runs import (
     Interrupted,
     failures,
     fast_precision,
-    find_resume,
     is_main_process,
     keeping,
     quiet,
@@ -169,64 +169,6 @@ def finish(
         describe.finish(metrics, chosen, run_dir)
         report.finished(metrics, describe, chosen, data, task.model, run_dir)
     return metrics
-
-
-def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
-    """The config that the checkpoint was trained with, and this command's overrides of single values on top."""
-    from zoo.build import check_resumed
-    from zoo.pretrained import read_checkpoint
-
-    content = read_checkpoint(resume)
-    if not isinstance(content, dict) or "config" not in content:
-        raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
-    check_resumed(content["config"], HydraConfig.get().overrides.task)
-    stored: Any = OmegaConf.create(dict(content["config"]))
-    for callback in stored.callbacks.values():  # the run's folder may have been moved
-        if callback and callback.get("dirpath"):
-            callback.dirpath = str(Path(HydraConfig.get().runtime.output_dir) / "checkpoints")
-    OmegaConf.set_struct(stored, True)
-    for override in HydraConfig.get().overrides.task:
-        key, _, _ = override.lstrip("+").partition("=")
-        if key == "resume":
-            continue
-        if key.partition(".")[0] in ("optimizer", "scheduler"):
-            raise ZooError(
-                f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
-                f"with other ones, start anew from its weights: init.weights={resume}"
-            )
-        if key in ("experiment", "debug") or OmegaConf.is_config(OmegaConf.select(cfg, key)):
-            raise ZooError(
-                f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
-            )
-        with open_dict(stored):
-            OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
-    done, epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], stored.trainer.max_epochs
-    if epochs is not None and 0 < epochs <= done:
-        raise ZooError(f"{resume}: this run is finished, after {done} epochs; to go on, set trainer.max_epochs higher")
-    return stored
-
-
-def check_same(data: Any, model: Any, resume: Path) -> None:
-    """Raise a ``ZooError`` where a model's inputs would mean something else than they did, as after a text changed, or
-    where its tensors are not those of the checkpoint, as after an override of its width.
-    """
-    from zoo.pretrained import read_checkpoint
-
-    anew = f"start anew from its weights: init.weights={resume}"
-    content = read_checkpoint(resume)
-    if data.card()["preprocess"] != content["card"]["preprocess"]:
-        raise ZooError(
-            f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
-            f"them back, or {anew}"
-        )
-    before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
-    now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
-    if other := [key for key in before | now if before.get(key) != now.get(key)]:
-        was, is_ = (shapes.get(other[0], "missing") for shapes in (before, now))
-        raise ZooError(
-            f"resume={resume}: a resumed run keeps its model's layers, and {other[0]} was {was} and would be {is_}; "
-            f"leave out what changes them, or {anew}, with init.skip for what does not fit"
-        )
 
 
 def stop_now(number: int, frame: Any) -> None:

@@ -100,7 +100,7 @@ def results(
     readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
 ) -> None:
     """The table of all results, made from the cards: RESULTS.md."""
-    from zoo.publish import readme_with_table, results_table
+    from zoo.results import readme_with_table, results_table
 
     if readme:
         page = Path("README.md")
