@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Column, Table
 
 from zoo.card import shipped, show
@@ -46,7 +47,8 @@ def evaluate(
     bad: list[str] = []
     for source in sources:
         try:
-            card, metrics, off = measure_again(source, root, trust or ())
+            with Console(stderr=True).status(f"measuring {source} …"):  # in a terminal; a test may take minutes
+                card, metrics, off = measure_again(source, root, trust or ())
         except Exception as error:
             if not everything:
                 raise
