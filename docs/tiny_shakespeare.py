@@ -44,8 +44,8 @@ Nats a character of the test text, from the shipped weights, and for the LSTM of
 
 One seed each. Hardware: 2 cores of an AMD EPYC, torch 2.14.1; other runs beside it.
 
-After as many epochs the LSTM is {lstm:.2f} nats ahead of the GRU, and the RNN {rnn:.2f} behind it; twenty epochs more give
-the LSTM another {more:.2f}.
+After as many epochs the LSTM is {lstm:.2f} nats ahead of the GRU, and the RNN {rnn:.2f} behind it; twenty epochs more
+give the LSTM another {more:.2f}.
 
 The headings of speeches are {share:.1f} % of the test text's characters and the hardest to predict, as the plays there
 have speakers whom the training text never names. `data.rename=0.7` gives most of the speakers made-up names in each
