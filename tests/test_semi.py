@@ -95,6 +95,7 @@ def test_the_weight_rises():
     for step, expected in ((0, math.exp(-5)), (100, math.exp(-5 * 0.25)), (200, 1.0), (900, 1.0)):
         task, *_ = objective("pi", step=step, weight=3.0, ramp_up=0.2)
         assert task.lambda_now() == pytest.approx(3 * expected)
+    assert objective("pi", step=0, weight=3.0, ramp_up=0.0)[0].lambda_now() == 3.0  # from the first update on
 
 
 def small_ladder(**arguments) -> Ladder:

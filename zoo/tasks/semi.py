@@ -102,8 +102,9 @@ class SemiSupervised(Classify):
 
     def lambda_now(self) -> float:
         """λ at this update."""
-        done = self.trainer.global_step / max(1.0, self.ramp_up * self.length)
-        return self.weight * math.exp(-5 * (1 - min(1.0, done)) ** 2)
+        updates = self.ramp_up * self.length
+        done = min(1.0, self.trainer.global_step / updates) if updates else 1.0
+        return self.weight * math.exp(-5 * (1 - done) ** 2)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
         x, y, u, v = batch
