@@ -102,6 +102,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
         raise ZooError(f"trainer: {error}") from None
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
+    task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
     with several_processes(run_dir):
         with keeping(trainer):
@@ -136,11 +137,8 @@ def settle(config: dict[str, Any]) -> None:
     if "image_size" not in config["data"]:
         shows = [name for name in shows if name not in OF_IMAGES]
     callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
-    unlabelled, taken = config["data"].get("unlabelled"), getattr(kind, "takes_unlabelled", False)
-    if unlabelled and not taken:
+    if config["data"].get("unlabelled") and not getattr(kind, "takes_unlabelled", False):
         raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
-    if taken and not unlabelled:
-        raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
     if config["task"].get("judge", "") is None:  # a game that nothing measures has no best
         callbacks["best"], config["select"] = None, "last"
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning import Trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
@@ -125,12 +126,11 @@ class Reconstruct(Task):
             self.log("train/loss", loss.detach(), prog_bar=True)
         return total
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
+    def check_run(self, trainer: Trainer, data: Any) -> None:
         if not self.layerwise:
             return
-        epochs, depth = self.trainer.max_epochs or -1, self.depth()
-        if self.trainer.world_size > 1 or self.trainer.max_steps > 0:  # type: ignore[operator]
+        epochs, depth = trainer.max_epochs or -1, self.depth()
+        if trainer.world_size > 1 or trainer.max_steps > 0:
             raise ZooError("task.layerwise trains in one process, for epochs: leave trainer.max_steps at -1")
         if 1 < epochs < depth or epochs < 1:  # a single epoch is to see whether it runs
             raise ZooError(f"task.layerwise trains {depth} layers: set trainer.max_epochs to a multiple of that")

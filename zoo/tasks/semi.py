@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -84,21 +85,21 @@ class SemiSupervised(Classify):
                 "channel)"
             )
 
+    def check_run(self, trainer: Trainer, data: Any) -> None:
+        if not getattr(data, "unlabelled", 0):
+            raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
+        if self.method == "mean_teacher" and not averages(trainer):
+            raise ZooError("task.method=mean_teacher needs averaged weights: set 'callbacks=[default,ema]'")
+        if hasattr(self.model, "corrupted_and_cost") and trainer.world_size > 1:
+            raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
+
     def on_train_start(self) -> None:
         super().on_train_start()
         self.length = float(self.totals()["total_steps"])
-        if self.method == "mean_teacher":
-            self.teacher()
-        if hasattr(self.model, "corrupted_and_cost") and self.trainer.world_size > 1:
-            raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
 
     def teacher(self) -> nn.Module:
         """The model with the averaged weights."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            average = getattr(callback, "_average_model", None)
-            if isinstance(callback, WeightAveraging) and average is not None:
-                return average.module.model
-        raise ZooError("task.method=mean_teacher needs averaged weights: set 'callbacks=[default,ema]'")
+        return averages(self.trainer)[0]._average_model.module.model  # type: ignore[union-attr]
 
     def lambda_now(self) -> float:
         """λ at this update."""
@@ -139,3 +140,8 @@ class SemiSupervised(Classify):
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/agreement", agreement.detach())
         return supervised + self.lambda_now() * agreement
+
+
+def averages(trainer: Trainer) -> list[WeightAveraging]:
+    """The callbacks that average weights."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]

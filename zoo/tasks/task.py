@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
@@ -69,6 +69,9 @@ class Task(LightningModule):
 
     def check_output(self, output: Any, x: Any, target: Any) -> None:
         """Raise a ``ZooError`` where the model does not give what the task needs; called once, before training."""
+
+    def check_run(self, trainer: Trainer, data: Any) -> None:
+        """Raise a ``ZooError`` where trainer or data do not suit the task; called once, before anything is written."""
 
     # --- regularisers ---------------------------------------------------------------------------------------------
 
