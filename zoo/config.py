@@ -182,6 +182,11 @@ def unknown(key: str, name: str, valid: Iterable[str], reason: str, prefix: str 
     return ZooError(f"{key}: {reason}; {hint}" + (f"valid: {', '.join(valid)}" if valid else f"to add it: +{key}=…"))
 
 
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The keys whose values differ, and those that one of both lacks."""
+    return [key for key in {**a, **b} if key not in a or key not in b or a[key] != b[key]]
+
+
 def choices(group: str) -> list[str]:
     """The names that GROUP=NAME takes, of the zoo's own."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo.card import Card, shipped, show
+from zoo.config import differing
 from zoo.errors import ZooError
 from zoo.evaluate import measure
 from zoo.paths import WEIGHTS
@@ -49,8 +50,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
     first = settings(configs[0])
     for run, config in zip(runs, configs, strict=True):
-        own = settings(config)
-        if others := [key for key in first | own if first.get(key, ...) != own.get(key, ...)]:
+        if others := differing(first, settings(config)):
             raise ZooError(
                 f"{run} was trained with other settings than {runs[0]} ({', '.join(others)}); publish runs that "
                 "differ in seed alone"
@@ -97,10 +97,10 @@ def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
     if name not in shipped():
         raise ZooError(f"nothing is shipped as {name} that runs could be added to; publish it without --add")
     card = Card.read(shipped()[name])
+    said = told(card)
     for run in runs:
         content = read_checkpoint(tested_checkpoint(run))
-        first, own = told(card), told(Card.of(content["card"], str(run)))
-        if others := [key for key in first | own if first.get(key, ...) != own.get(key, ...)]:
+        if others := differing(said, told(Card.of(content["card"], str(run)))):
             raise ZooError(f"{run} is another experiment than {name}: they differ in {', '.join(others)}")
         card.runs.append(result(run, content["config"]["seed"], card))
     check_seeds([int(run["seed"]) for run in card.runs])

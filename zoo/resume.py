@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from zoo.config import differing
 from zoo.errors import ZooError
 
 
@@ -75,7 +76,7 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
         )
     before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
     now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
-    if other := [key for key in before | now if before.get(key) != now.get(key)]:
+    if other := differing(before, now):
         was, is_ = (shapes.get(other[0], "missing") for shapes in (before, now))
         raise ZooError(
             f"resume={resume}: a resumed run keeps its model's layers, and {other[0]} was {was} and would be {is_}; "

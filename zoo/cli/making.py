@@ -10,11 +10,9 @@ from rich.console import Console
 from zoo.cli.base import Name, Trust, app, complain, complete_name, console
 from zoo.errors import ZooError
 
-# options of zoo sample that are for models of one kind
-OF_TEXT = {
-    "prompt": "--prompt", "length": "--length", "temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p",
-}  # fmt: skip
-OF_IMAGES = {"n": "-n", "out": "--out", "label": "--class"}
+# parameters of zoo sample that are for models of one kind
+OF_TEXT = ("prompt", "length", "temperature", "top_k", "top_p")
+OF_IMAGES = ("n", "out", "label")
 
 
 @app.command()
@@ -46,8 +44,8 @@ def sample(
     model: Any = load(name, trust or ())
     tokenizer = model.preprocess
     writes = hasattr(tokenizer, "encode")
-    others = OF_IMAGES if writes else OF_TEXT
-    if useless := [flag for key, flag in others.items() if context.get_parameter_source(key).name == "COMMANDLINE"]:  # type: ignore[union-attr]
+    others = [option for option in context.command.params if option.name in (OF_IMAGES if writes else OF_TEXT)]
+    if useless := [o.opts[0] for o in others if context.get_parameter_source(o.name).name == "COMMANDLINE"]:  # type: ignore[union-attr, arg-type]
         does, other = ("writes text", "images") if writes else ("draws images", "text")
         raise ZooError(f"{', '.join(useless)}: for a model of {other}, and {name} {does}")
     if not writes:
