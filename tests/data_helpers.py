@@ -13,7 +13,7 @@ from zoo.data.images import ImageData
 from zoo.errors import ZooError
 
 
-def fails(call, *words: str) -> str:
+def assert_fails(call, *words: str) -> str:
     """The call raises a ZooError of one line that has these words in it."""
     with pytest.raises(ZooError) as error:
         call()

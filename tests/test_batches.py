@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import toy
-from tests.data_helpers import fails, image_data, png, write
+from tests.data_helpers import assert_fails, image_data, png, write
 from zoo.data import sources
 from zoo.data.augment import Augment, shift_and_flip, warp
 from zoo.data.loader import BatchLoader
@@ -72,7 +72,7 @@ def test_labels_per_class(toy_data):
     assert not torch.equal(few["train"][0], other["train"][0])
     assert torch.equal(few["val"][0], split()["val"][0])
     assert rows(few["train"][0]) <= rows(split()["train"][0])
-    fails(lambda: split(labels_per_class=61), "data.labels_per_class=61", "training images", "or less")
+    assert_fails(lambda: split(labels_per_class=61), "data.labels_per_class=61", "training images", "or less")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_labels_per_class(toy_data):
     ],
 )
 def test_wrong_settings(toy_data, arguments, words):
-    fails(lambda: split(**arguments), *words)
+    assert_fails(lambda: split(**arguments), *words)
 
 
 def test_full_batch(toy_data):
@@ -248,7 +248,7 @@ def test_batch_that_processes_cannot_share(toy_data):
     data = image_data(batch_size=25)
     data.setup()
     data.trainer = trainer(world_size=2)
-    fails(data.train_dataloader, "data.batch_size=25", "multiple of the 2 processes")
+    assert_fails(data.train_dataloader, "data.batch_size=25", "multiple of the 2 processes")
     data.batch_size, data.splits["train"] = "full", tuple(t[:99] for t in data.splits["train"])  # type: ignore[assignment]
     assert [len(batch) for _, batch in data.train_dataloader()] == [49]
 
@@ -374,7 +374,7 @@ def test_zoom_stays_within_its_factor():
 
 @pytest.mark.parametrize("arguments", [{"shift": -1}, {"rotate": -5.0}, {"zoom": 1.0}, {"zoom": -0.1}])
 def test_impossible_augmentation(arguments):
-    fails(lambda: Augment(**arguments), "data.augment", "not valid")
+    assert_fails(lambda: Augment(**arguments), "data.augment", "not valid")
 
 
 # --- preprocessing --------------------------------------------------------------------------------------------------
@@ -509,9 +509,11 @@ def test_unreadable_files_are_named(tmp_path):
     }
     write(files, tmp_path)
     for file in files:
-        fails(lambda file=file: GREY.read(tmp_path / file), str(tmp_path / file), "not an image that can be read")
-    fails(lambda: GREY.read(tmp_path / "none.png"), f"{tmp_path / 'none.png'}: no such file")
-    fails(lambda: GREY.read(tmp_path), str(tmp_path), "not an image that can be read")
+        assert_fails(
+            lambda file=file: GREY.read(tmp_path / file), str(tmp_path / file), "not an image that can be read"
+        )
+    assert_fails(lambda: GREY.read(tmp_path / "none.png"), f"{tmp_path / 'none.png'}: no such file")
+    assert_fails(lambda: GREY.read(tmp_path), str(tmp_path), "not an image that can be read")
 
 
 def test_damaged_bytes_give_one_error_or_pixels():

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data_helpers import fails, fetchers, idx, out_of_reach, png, write
+from tests.data_helpers import assert_fails, fetchers, idx, out_of_reach, png, write
 from zoo.data import corpora, fetch, readers, sources
 from zoo.errors import ZooError
 
@@ -50,7 +50,7 @@ def test_altered_package_is_not_trained_on(tiny, monkeypatch):
     file = readers.FILES["test_images"]
     wrong = content | {file: gzip.compress(idx(np.zeros((10, 28, 28), np.uint8)))}
     fetchers(monkeypatch, out_of_reach, lambda folder: write(wrong, folder))
-    said = fails(
+    said = assert_fails(
         lambda: sources.load("tiny", root), "host.example: no answer", "second brought files", "Put its files into"
     )
     assert str(root / "tiny") in said
@@ -68,7 +68,7 @@ def test_nothing_works(monkeypatch, tmp_path, name):
 
     monkeypatch.setattr(fetch, "unreachable", lambda url: "no answer in 15 s")
     monkeypatch.setattr(subprocess, "run", no_client)
-    said = fails(lambda: sources.load(name, tmp_path), "could not be fetched", "no answer", str(tmp_path / name))
+    said = assert_fails(lambda: sources.load(name, tmp_path), "could not be fetched", "no answer", str(tmp_path / name))
     assert ("is not installed" in said) == (name != "cifar100")
 
 
@@ -195,7 +195,9 @@ def test_official_cifar_archive(monkeypatch, tmp_path, kind):
             tar.addfile(member, io.BytesIO(pickled))
     name = kind.lower()
     write({dataset.filename: content.getvalue()}, tmp_path / name)
-    fails(lambda: sources.load(name, tmp_path), str(tmp_path / name / dataset.filename), "truncated or altered (md5")
+    assert_fails(
+        lambda: sources.load(name, tmp_path), str(tmp_path / name / dataset.filename), "truncated or altered (md5"
+    )
 
     monkeypatch.setattr(dataset, "tgz_md5", md5(content.getvalue()))
     monkeypatch.setitem(sources.SOURCES, name, sources.Source(sources.classes(name), sources.source(name).reader))
@@ -210,7 +212,7 @@ def test_official_cifar_archive(monkeypatch, tmp_path, kind):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    fails(lambda: sources.load(name, tmp_path), str(path), "is not what it was")
+    assert_fails(lambda: sources.load(name, tmp_path), str(path), "is not what it was")
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -243,9 +245,9 @@ def test_cifar10_package(monkeypatch, tmp_path):
     assert np.array_equal(arrays["test_images"], images[10:])
     assert arrays["train_labels"].tolist() == [1] * 10
     (tmp_path / "train_lables.json").write_text("[1, 2")
-    fails(lambda: sources.read("cifar10", tmp_path), str(tmp_path), "missing or altered")
+    assert_fails(lambda: sources.read("cifar10", tmp_path), str(tmp_path), "missing or altered")
     (tmp_path / "test_batch.png").unlink()
-    fails(lambda: sources.read("cifar10", tmp_path), "test_batch.png")
+    assert_fails(lambda: sources.read("cifar10", tmp_path), "test_batch.png")
 
 
 def test_package_that_is_cut_short(monkeypatch, tmp_path):

@@ -23,7 +23,7 @@ from zoo.evaluate import evaluate
 from zoo.predict import predict_files
 
 from .conftest import REPO
-from .data_helpers import fails
+from .data_helpers import assert_fails
 
 COLOURS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
 QUIET = ("logger=none", "callbacks.progress=null", "trainer.accelerator=cpu")
@@ -117,7 +117,7 @@ def test_learns_the_classes(run_train, photos, tmp_path):
     card, metrics, off = evaluate(checkpoint, root="my_photos")
     assert metrics["accuracy"] == card.metrics["accuracy"] == 1.0
     assert not off
-    fails(lambda: evaluate(checkpoint), "--root my_photos")
+    assert_fails(lambda: evaluate(checkpoint), "--root my_photos")
 
 
 def test_resumes(run_train, photos, tmp_path):
@@ -213,7 +213,7 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_labels_per_class(photos):
     assert data_of(labels_per_class=2).splits["train"][1].bincount().tolist() == [2, 2, 2]
-    fails(lambda: data_of(labels_per_class=9), "data.labels_per_class=9", "6 training images")
+    assert_fails(lambda: data_of(labels_per_class=9), "data.labels_per_class=9", "6 training images")
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_too_large_for_the_memory(photos, monkeypatch):
     monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
     data_of()
     monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
-    fails(data_of, "24 images of 32×32×3", "half of this machine's memory", "data.image_size")
+    assert_fails(data_of, "24 images of 32×32×3", "half of this machine's memory", "data.image_size")
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def train_and_more(root: Path) -> None:
 )
 def test_wrong_folders(photos, change, words):
     change(photos)
-    fails(lambda: data_of(num_classes=len(class_names(photos))), *words)
+    assert_fails(lambda: data_of(num_classes=len(class_names(photos))), *words)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_wrong_folders(photos, change, words):
     ],
 )
 def test_wrong_settings(photos, arguments, words):
-    fails(lambda: data_of(**arguments), *words)
+    assert_fails(lambda: data_of(**arguments), *words)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     told = ("https://download.pytorch.org/models/resnet18-f37072fd.pth", "init.weights=PATH/resnet18-f37072fd.pth")
     monkeypatch.setattr(pretrained, "unreachable", lambda url: f"no answer from {url}")
-    fails(lambda: pretrained.read_weights("torchvision:resnet18"), "no answer", *told)
+    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), "no answer", *told)
     monkeypatch.setattr(pretrained, "unreachable", lambda url: None)
 
     def get_state_dict(self, **arguments):
@@ -418,8 +418,8 @@ def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
     words = str(getattr(error, "reason", error))
-    fails(lambda: pretrained.read_weights("torchvision:resnet18"), words, *told)
+    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), words, *told)
 
 
 def test_torchvision_does_not_know_it():
-    fails(lambda: pretrained.read_weights("torchvision:resnet19"), "did you mean resnet18?", "resnet152")
+    assert_fails(lambda: pretrained.read_weights("torchvision:resnet19"), "did you mean resnet18?", "resnet152")

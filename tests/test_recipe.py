@@ -10,7 +10,7 @@ from torch import nn
 
 import zoo
 from tests.conftest import toy
-from tests.data_helpers import fails, image_data
+from tests.data_helpers import assert_fails, image_data
 from tests.test_batches import trainer
 from tests.test_resume import STOP, StopAt, assert_same, last
 from zoo.callbacks.averaging import Lookahead
@@ -101,7 +101,7 @@ def test_mix_leaves_labels_alone_without_need():
     assert same is x
     assert labels is y
     assert Augment(mixup=1.0, cutmix=1.0).mix(x, y, 10)[1].shape == (8, 10)
-    fails(lambda: MAPLoss()(x.flatten(1), torch.rand(8, 10)), "mixup", "task/loss=map")
+    assert_fails(lambda: MAPLoss()(x.flatten(1), torch.rand(8, 10)), "mixup", "task/loss=map")
 
 
 @pytest.mark.parametrize("extra", ["data.augment.mixup=0.4", "data.augment.cutmix=1.0"])
@@ -115,7 +115,7 @@ def test_a_run_with_mixed_labels(run_train, extra):
     [{"cutout": -1}, {"mixup": -0.1}, {"colour": 1.0}, {"cutmix": -1.0}, {"border": "wrap"}, {"flip": "both"}],
 )
 def test_impossible(arguments):
-    fails(lambda: Augment(**arguments), "data.augment", "not valid")
+    assert_fails(lambda: Augment(**arguments), "data.augment", "not valid")
 
 
 # --- a part of the classes --------------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def test_keep_takes_some_classes_and_numbers_them_anew(toy_data):
     assert torch.equal(kept[new == 0], images[labels == 7])
     assert torch.equal(kept[new == 1], images[labels == 2])
     assert len(data.splits["train"][0]) + len(data.splits["val"][0]) == 120
-    fails(lambda: image_data(keep=[1, 1], num_classes=2), "data.keep", "different numbers, 0 to 9")
-    fails(lambda: image_data(keep=[1, 2]), "data.num_classes=2")
+    assert_fails(lambda: image_data(keep=[1, 1], num_classes=2), "data.keep", "different numbers, 0 to 9")
+    assert_fails(lambda: image_data(keep=[1, 2]), "data.num_classes=2")
 
 
 # --- test-time augmentation -------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_lookahead_by_hand():
         torch.testing.assert_close(numbers(), expected)
     assert torch.equal(model.bias, bias)
     run.estimated_stepping_batches = float("inf")
-    fails(lambda: callback.on_train_start(run, task), "callbacks=lookahead", "trainer.max_steps")  # type: ignore[arg-type]
+    assert_fails(lambda: callback.on_train_start(run, task), "callbacks=lookahead", "trainer.max_steps")  # type: ignore[arg-type]
 
 
 def test_lookahead_resumes_exactly(run_train, tmp_path, monkeypatch):
@@ -321,7 +321,7 @@ def test_speednet_starts_as_the_paper_says():
     assert model.head.bias is None
     assert zoo.create("speednet", num_classes=0)(torch.randn(2, 3, 32, 32)).shape == (2, 256)
     assert zoo.create("speednet", convs=3)(torch.randn(2, 3, 32, 32)).shape == (2, 10)
-    fails(lambda: zoo.create("speednet", convs=4), "convs=4", "2 or 3")
+    assert_fails(lambda: zoo.create("speednet", convs=4), "convs=4", "2 or 3")
 
 
 def test_training_starts_from_the_datas_whitening(run_train, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import toy
-from tests.data_helpers import fails, fetchers, image_data, out_of_reach, write
+from tests.data_helpers import assert_fails, fetchers, image_data, out_of_reach, write
 from zoo import paths
 from zoo.data import readers, sources
 from zoo.errors import ZooError
@@ -80,7 +80,7 @@ def test_class_names():
     assert sources.classes("fashion_mnist")[9] == "Ankle boot"
     assert len(set(sources.classes("cifar100"))) == 100
     assert list(sources.classes("cifar100")) == sorted(sources.classes("cifar100"))
-    fails(lambda: sources.classes("mnits"), "mnits", "valid: mnist, fashion_mnist")
+    assert_fails(lambda: sources.classes("mnits"), "mnits", "valid: mnist, fashion_mnist")
 
 
 def fetched(name: str) -> dict[str, torch.Tensor]:
@@ -148,7 +148,7 @@ def test_files_need_not_be_gzipped(tiny):
     with (root / "tiny" / "t10k-labels-idx1-ubyte").open("r+b") as file:
         file.seek(12)
         file.write(b"\x09")
-    fails(lambda: sources.load("tiny", root), "t10k-labels-idx1-ubyte is truncated or altered")
+    assert_fails(lambda: sources.load("tiny", root), "t10k-labels-idx1-ubyte is truncated or altered")
 
 
 def test_prepared_can_be_read_by_others(tiny):
@@ -213,7 +213,7 @@ def test_damaged_prepared_file_is_named(tiny, damage):
         "truncated": whole[:-100], "altered": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         "header": b"\xff" * 20 + whole[20:], "empty": b"",
     }[damage])  # fmt: skip
-    fails(lambda: sources.load("tiny", root), str(path), "delete it, and the next run makes it again")
+    assert_fails(lambda: sources.load("tiny", root), str(path), "delete it, and the next run makes it again")
     path.unlink()
     sources.load("tiny", root)
 
@@ -230,7 +230,7 @@ def test_damaged_idx_file_is_named(tiny, file, damage):
         "foreign": b"<html>not found</html>",
     }[damage]
     write(content | {file: damaged}, root / "tiny")
-    fails(lambda: sources.load("tiny", root), str(root / "tiny" / file), "truncated or altered", "run again")
+    assert_fails(lambda: sources.load("tiny", root), str(root / "tiny" / file), "truncated or altered", "run again")
     assert os.listdir(root / "prepared") == []
 
 
@@ -240,11 +240,11 @@ def test_damaged_sheet_is_named(tmp_path):
     test = (folder / "test.png").read_bytes()
     for content in (test[: len(test) // 2], b"", b"text"):
         (folder / "test.png").write_bytes(content)
-        fails(lambda: sources.load("cifar10_small", tmp_path), str(folder / "test.png"), "truncated or altered")
+        assert_fails(lambda: sources.load("cifar10_small", tmp_path), str(folder / "test.png"), "truncated or altered")
     Image.new("RGB", (3200, 320)).save(folder / "test.png")
-    fails(lambda: sources.load("cifar10_small", tmp_path), str(folder / "test.png"), "truncated or altered")
+    assert_fails(lambda: sources.load("cifar10_small", tmp_path), str(folder / "test.png"), "truncated or altered")
     Image.new("RGB", (10, 10)).save(folder / "test.png")
-    fails(lambda: sources.load("cifar10_small", tmp_path), str(folder))
+    assert_fails(lambda: sources.load("cifar10_small", tmp_path), str(folder))
 
 
 def test_unwritable_root(tiny, tmp_path):
@@ -252,7 +252,9 @@ def test_unwritable_root(tiny, tmp_path):
     _, _ = tiny
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
-        fails(lambda root=root: sources.load("tiny", root), "tiny could not be prepared in", str(root), "ZOO_DATA")
+        assert_fails(
+            lambda root=root: sources.load("tiny", root), "tiny could not be prepared in", str(root), "ZOO_DATA"
+        )
 
 
 def test_full_disk(tiny, monkeypatch):
@@ -266,7 +268,7 @@ def test_full_disk(tiny, monkeypatch):
     root, content = tiny
     write(content, root / "tiny")
     monkeypatch.setattr(safetensors.torch, "save_file", save_file)
-    fails(lambda: sources.load("tiny", root), "tiny could not be prepared in", "No space left", "ZOO_DATA")
+    assert_fails(lambda: sources.load("tiny", root), "tiny could not be prepared in", "No space left", "ZOO_DATA")
     assert os.listdir(root / "prepared") == []
 
 
