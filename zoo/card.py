@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Any, get_origin, get_type_hints
 
 from zoo.errors import ZooError
+from zoo.foreign import check_name
 from zoo.paths import WEIGHTS
 
 RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
@@ -107,6 +108,7 @@ class Card:
             kind = get_origin(known[key]) or known[key]
             if not isinstance(value, (int, float) if kind is float else kind):
                 raise ZooError(f"{where} is not a card: {key} is {value!r}, not of type {kind.__name__}")
+        check_name(content["name"], f"{where}: name")
         return cls(**content)
 
 

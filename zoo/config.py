@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from omegaconf import OmegaConf
 
 from zoo.errors import ZooError
+from zoo.foreign import check_name
 from zoo.paths import CONFIGS
 
 # What a scheduler's argument may say instead of a number; see zoo.tasks.task.
@@ -198,6 +199,13 @@ GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbac
 INIT = ("source", "weights", "skip", "rename", "freeze")
 
 
+def check_run_name(name: str) -> None:
+    """Raise a ``ZooError`` for a name that no folder under logs/ could have."""
+    if not name:
+        raise ZooError("name= is not valid: a run needs a name, for its folder under logs/")
+    check_name(name, "name")
+
+
 def check_config(cfg: Mapping[str, Any]) -> None:
     """Check a whole resolved training config (``configs/train.yaml``)."""
     keys = [*map(str, OmegaConf.load(CONFIGS / "train.yaml")), *GROUPS, "init"]  # type: ignore[arg-type]
@@ -218,8 +226,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         check_type(cfg[switch], bool, switch)
     check_type(cfg["select"], Literal["best", "last"], "select")
     check_type(cfg["name"], str, "name")
-    if not cfg["name"]:
-        raise ZooError("name= is not valid: a run needs a name, for its folder under logs/")
+    check_run_name(cfg["name"])
     for key in cfg["init"]:
         if key not in INIT:
             raise unknown(f"init.{key}", key, INIT, "no such key", "init")

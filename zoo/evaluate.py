@@ -52,7 +52,7 @@ def measure(model: nn.Module, card: Card, root: str | None = None, trust: Sequen
     """The test metrics of a model, by the task and on the data of its card: what a run's own test measures."""
     tokenizer: Any = model.preprocess
     own = {"tokenizer": tokenizer} if "tokenizer" in card.data else {}  # whatever the text is now
-    return test(model, card, build({**card.data, "root": root}, "data", trust, **own), trust)
+    return test(model, card, build(card.data, "data", trust, root=root, **own), trust)
 
 
 def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] = ()) -> dict[str, float]:
@@ -75,7 +75,7 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
 
 def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str]) -> dict[str, float]:
     """The test metrics by the task of the card."""
-    task = build({**card.task, "_partial_": True}, "task", trust)(model=model)
+    task = build(card.task, "task", trust, _partial_=True)(model=model)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Lightning's, about loaders; there is nothing to tune here

@@ -100,7 +100,7 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     Args:
         source: a name of ``list_weights()``; the path of a checkpoint that training wrote; or of a safetensors file
             that has its card beside it.
-        trust: modules of your own that the file's config may name.
+        trust: what you know: modules of your own that the file's config may name, and paths in it, "data.file=my.txt".
 
     Returns:
         The module, with ``preprocess`` (``model(model.preprocess(model.preprocess.read("digit.png")))`` are logits),

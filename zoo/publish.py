@@ -16,6 +16,7 @@ from zoo.card import Card, shipped, show
 from zoo.config import differing
 from zoo.errors import ZooError
 from zoo.evaluate import measure
+from zoo.foreign import check_name
 from zoo.paths import WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
@@ -46,6 +47,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
         ZooError: a run without test metrics, runs of different settings or of the same seed, or a task that does not
             measure what the card shows first; rounding that would change that by more than a thousandth.
     """
+    check_name(name, "NAME")
     checkpoints = [tested_checkpoint(run) for run in runs]
     configs = [read_checkpoint(path)["config"] for path in checkpoints]
     first = settings(configs[0])

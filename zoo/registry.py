@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.own import allow
 from zoo.paths import CONFIGS
 
 
@@ -44,6 +45,7 @@ def model_config(name: str) -> dict[str, Any]:
     config = before | own
     if not isinstance(config.get("_target_"), str):
         raise ZooError(f"{path} is no model's config: _target_ must name its class, as in my_module.MyModel")
+    allow([config["_target_"]])
     return config
 
 

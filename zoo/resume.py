@@ -1,5 +1,6 @@
 """Going on with a run: its checkpoint, its config, and what may not have changed since."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,25 @@ def find_resume(resume: str | None) -> Path | None:
 
 
 def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
-    """The config that the checkpoint was trained with, and this command's overrides of single values on top."""
-    from zoo.build import check_resumed
+    """The config that the checkpoint was trained with, and this command's overrides of single values on top.
+
+    Of the file it takes numbers and choices; see ``zoo.stored``.
+    """
     from zoo.pretrained import read_checkpoint
+    from zoo.stored import Known, config_folders, taken
 
     content = read_checkpoint(resume)
     if not isinstance(content, dict) or "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
-    check_resumed(content["config"], HydraConfig.get().overrides.task)
-    stored: Any = OmegaConf.create(dict(content["config"]))
-    for callback in stored.callbacks.values():  # the run's folder may have been moved
-        if callback and callback.get("dirpath"):
-            callback.dirpath = str(Path(HydraConfig.get().runtime.output_dir) / "checkpoints")
+    said = [override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task]
+    config = taken(content["config"], Known(config_folders()), said, str(resume))
+    stored: Any = OmegaConf.create(config)
     OmegaConf.set_struct(stored, True)
     for override in HydraConfig.get().overrides.task:
         key, _, _ = override.lstrip("+").partition("=")
         if key == "resume":
             continue
-        if key.partition(".")[0] in ("optimizer", "scheduler"):
+        if key.partition(".")[0] in ("optimizer", "scheduler") and not says_again(override, config):
             raise ZooError(
                 f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
                 f"with other ones, start anew from its weights: init.weights={resume}"
@@ -59,6 +61,12 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     if epochs is not None and 0 < epochs <= done:
         raise ZooError(f"{resume}: this run is finished, after {done} epochs; to go on, set trainer.max_epochs higher")
     return stored
+
+
+def says_again(override: str, stored: Mapping[str, Any]) -> bool:
+    """Whether an override names the class that a stored config has at its place."""
+    key, _, value = override.lstrip("+").partition("=")
+    return key.endswith("._target_") and OmegaConf.select(OmegaConf.create(stored), key) == value
 
 
 def check_same(data: Any, model: Any, resume: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
 
+from zoo.config import check_run_name
 from zoo.errors import ZooError
+from zoo.paths import PACKAGE
 from zoo.resume import find_resume
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ failures: list[Exception] = []  # of the runs of this command
 
 def run_dir(resume: str | None, name: str) -> str:
     """Where a run writes: a folder of its own, or for a resumed run the one it had."""
+    check_run_name(name)
     if checkpoint := find_resume(resume):
         folder = checkpoint.resolve().parent
         return str(folder.parent if folder.name == "checkpoints" else folder)
@@ -89,13 +92,13 @@ def subdir(resume: str | None) -> str:
 @contextmanager
 def keeping(trainer: "Trainer") -> Iterator[None]:
     """Where the logs cannot be written any more, say what is left to go on with."""
-    from zoo.callbacks.checkpoint import written
+    from zoo.callbacks.checkpoint import config_of, written
 
     try:
         yield
     except OSError as error:
         kept = written(trainer, "last")
-        kept = f"to go on: {command('train')} resume={kept}" if kept else "no checkpoint is left"
+        kept = f"to go on: {resume_command(kept, config_of(trainer))}" if kept else "no checkpoint is left"
         raise ZooError(f"{os.fsdecode(error.filename or '')}: {error.strerror or error}; {kept}") from error
 
 
@@ -119,7 +122,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 
 
-DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH")
 
 
 @contextmanager
@@ -138,6 +141,8 @@ def several_processes(run_dir: Path) -> Iterator[None]:
     folders = [a for a in arguments if a.startswith("--config-dir=")]
     sys.argv = [arguments[0], *folders, *config.overrides.task]
     main.__spec__ = find_spec("zoo.train")
+    if Path.cwd() != PACKAGE.parent:
+        os.environ["PYTHONSAFEPATH"] = "1"  # or python -m would put the current folder first on their sys.path
     with read_write(config):
         config.run.dir = str(run_dir)
     try:
@@ -190,6 +195,21 @@ def command(tool: str) -> str:
     if found and Path(found).parent == beside.parent:
         return tool
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
+def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
+    """The command that goes on with a run: also with what a resumed run does not take from a file, as a folder of data.
+
+    Args:
+        checkpoint: a file, or "last".
+        config: the run's, resolved.
+    """
+    from zoo.overrides import override
+    from zoo.stored import Known, config_folders, said_again
+
+    return " ".join(
+        [command("train"), override("resume", str(checkpoint)), *said_again(config, Known(config_folders()))]
+    )
 
 
 def fast_precision(accelerator: str) -> str:

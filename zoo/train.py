@@ -9,8 +9,14 @@ import shlex
 import signal
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    from zoo.own import leave_current_folder
+
+    leave_current_folder()  # before anything else is imported
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
+from zoo.foreign import nodes
+from zoo.own import allow, allow_said
 from zoo.paths import CONFIGS
 from zoo.resume import check_same, find_resume, resumed_config
 from zoo.runs import (
@@ -45,6 +53,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
+    allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
@@ -196,10 +205,15 @@ def main() -> None:
     for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
         sys.argv.remove(flag)
         sys.argv.insert(1, flag)
-    sys.path.append(os.getcwd())  # the user's own modules, for _target_; last, so that none hides a library's
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
+    folders = [
+        b if a in ("--config-dir", "-cd") else a.partition("=")[2]
+        for a, b in pairwise([*sys.argv[1:], ""])
+        if a in ("--config-dir", "-cd") or a.startswith("--config-dir=")
+    ]
+    allow_said(sys.argv[1:], map(Path, folders))
     try:
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from zoo.callbacks.states import safe_states
 from zoo.card import Card
 from zoo.errors import ZooError
 from zoo.parallel import load_whole
@@ -103,12 +104,8 @@ class Describe(Callback):
         checkpoint["card"] = asdict(self.card)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """The folder of a resumed run may have another name by now; the checkpoint callbacks go on in it."""
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].get(callback.state_key)
-            if state and isinstance(callback, ModelCheckpoint) and callback.dirpath:
-                old, new = str(state["dirpath"]), str(callback.dirpath)
-                checkpoint["callbacks"][callback.state_key] = renamed(state, old, new)
+        """Of what callbacks have stored, a file gives numbers; where checkpoints lie, this run says."""
+        checkpoint["callbacks"] = safe_states(checkpoint["callbacks"], trainer.callbacks)  # type: ignore[attr-defined]
 
     def finish(self, metrics: dict[str, float], chosen: Path | None, run_dir: Path) -> None:
         """Note the test metrics in the run's folder and in the chosen checkpoint."""
@@ -121,13 +118,6 @@ class Describe(Callback):
             rank_zero_warn(f"the test metrics could not be noted in {run_dir} ({error})")
 
 
-def renamed(node: Any, old: str, new: str) -> Any:
-    """A checkpoint callback's state with the paths under one folder put under another."""
-    if isinstance(node, dict):
-        return {renamed(key, old, new): renamed(value, old, new) for key, value in node.items()}
-    return new + node[len(old) :] if isinstance(node, str) and node.startswith(old) else node
-
-
 def processor() -> str:
     """The CPU's name as people know it, where the system tells."""
     try:
@@ -135,6 +125,11 @@ def processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def config_of(trainer: Trainer) -> dict[str, Any]:
+    """The resolved config of the run that a trainer makes; empty for one that the zoo has not made."""
+    return next((c.config for c in trainer.callbacks if isinstance(c, Describe)), {})  # type: ignore[attr-defined]
 
 
 def written(trainer: Trainer, name: str) -> Path | None:

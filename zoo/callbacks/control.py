@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,12 +12,12 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from zoo.callbacks.checkpoint import written
+from zoo.callbacks.checkpoint import config_of, written
 from zoo.data.loader import Loader
 from zoo.errors import ZooError
 from zoo.parallel import own_states, set_own_state
 from zoo.pretrained import read_checkpoint
-from zoo.runs import Interrupted, command
+from zoo.runs import Interrupted, resume_command
 
 
 class StopAndResume(Callback):
@@ -31,10 +32,13 @@ class StopAndResume(Callback):
         self.previous: dict[int, Any] = {}
         self.random: list[dict[str, Any]] = []  # of each process
         self.speaks = True
+        self.config: Mapping[str, Any] = {}  # the run's
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise Interrupted(f"stopped at once; to go on from the last checkpoint: {command('train')} resume=last")
+            raise Interrupted(
+                f"stopped at once; to go on from the last checkpoint: {resume_command('last', self.config)}"
+            )
         self.signal = number
         if self.speaks:
             print("\nstopping after this batch (again to stop at once) …", flush=True)
@@ -42,7 +46,7 @@ class StopAndResume(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:  # each process draws its own dropout and augmentation
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
-        self.speaks = trainer.is_global_zero
+        self.speaks, self.config = trainer.is_global_zero, config_of(trainer)
         if threading.current_thread() is threading.main_thread():  # after Lightning has set its own for SIGTERM
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self.note)
@@ -78,7 +82,8 @@ class StopAndResume(Callback):
     def stop(self, trainer: Trainer, path: Path) -> None:
         path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
         shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-        raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={shown}")
+        go_on = resume_command(shown, config_of(trainer))
+        raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {go_on}")
 
     def restore_handlers(self) -> None:
         for number, handler in self.previous.items():

@@ -9,7 +9,6 @@ from zoo.cli.base import app, one_line
 
 def main() -> None:
     """Run a command; an error is one line on stderr and exit code 1."""
-    sys.path.append(os.getcwd())  # the user's own modules; last, so that no file lying here stands in for a library
     try:
         app()
     except Exception as error:

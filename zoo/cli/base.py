@@ -38,7 +38,10 @@ Name = Annotated[str, typer.Argument(help="A shipped name (zoo list) or a checkp
 AnyName = Annotated[
     str, typer.Argument(help="A shipped name or a model (zoo list), or a checkpoint.", autocompletion=complete_any)
 ]
-Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that the checkpoint's model is in.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(help="A module of your own that the checkpoint's model is in; or KEY=PATH, a file that it names."),
+]
 
 
 @app.command("list")
