@@ -176,7 +176,8 @@ class Describe(Callback):
                 old = [
                     k for k, s in states.items() if k.startswith("ModelCheckpoint") and s["monitor"] == callback.monitor
                 ]
-                states |= {callback.state_key: states.pop(key) for key in old[:1]}
+                if old:
+                    states[callback.state_key] = states.pop(old[0])
             state = states.get(callback.state_key)
             if state and isinstance(callback, ModelCheckpoint) and callback.dirpath:
                 old, new = str(state["dirpath"]), str(callback.dirpath)

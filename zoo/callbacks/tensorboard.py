@@ -246,7 +246,7 @@ class HParams(Callback):
             settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
             for summary in hparams(settings, metrics) if writer else ():
-                writer.file_writer.add_summary(summary)
+                writer._get_file_writer().add_summary(summary)
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -91,6 +91,10 @@ class Task(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update, and the constraint on its result: within the step, before averages and checkpoints see it."""
         super().optimizer_step(*args, **kwargs)
+        self.constrain()
+
+    def constrain(self) -> None:
+        """Scale each unit's incoming weights back to ``max_norm``, where they are longer."""
         if self.max_norm is not None:
             with torch.no_grad():
                 heads = tuple(f"{head}." for head in head_names(self.model))
