@@ -232,7 +232,7 @@ def test_finished_runs_say_so(run_train):
         ("trainer.max_epochs=1",): "after 1 epochs; to go on, set trainer.max_epochs higher",
         ("trainer.max_epochs=-1", "trainer.max_steps=3"): "after 3 updates; to go on, set trainer.max_steps higher",
         (*early, "callbacks.early_stopping.patience=1"): "to go on, set callbacks.early_stopping.patience",
-        ("trainer.max_time=00:00:00:01", "trainer.max_epochs=-1", "scheduler=none"): "s; to go on, set trainer.max_time longer",
+        ("trainer.max_time=00:00:00:01", "trainer.max_epochs=-1", "scheduler=none"): "set trainer.max_time longer",
     }  # fmt: skip
     for i, (overrides, words) in enumerate(ends.items()):
         settings = (*LEAN, f"hydra.run.dir=run{i}", *overrides)
