@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from zoo import formats
 from zoo.card import Card
 from zoo.errors import ZooError
 from zoo.parallel import load_whole
@@ -66,6 +67,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.rescued[str(path)] = refuge
             rank_zero_warn(f"{path} could not be written ({error}); training goes on, the checkpoint is in {refuge}")
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint to go on from, as every other reader has it: on the CPU, and by today's names."""
+        return read_checkpoint(Path(path))
+
 
 class Describe(Callback):
     """Makes checkpoints self-contained: the resolved config and a card go into each.
@@ -99,6 +104,7 @@ class Describe(Callback):
         if pl_module.device.type == "cuda":
             self.card.hardware = f"{trainer.world_size} × {torch.cuda.get_device_name()}"
         self.card.metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        checkpoint["format"] = formats.CHECKPOINT
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
 
