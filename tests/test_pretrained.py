@@ -375,6 +375,9 @@ def test_what_a_resumed_config_may_name(own):
     [
         (lambda card: card.pop("preprocess"), "is not a card: it lacks preprocess"),
         (lambda card: card.update(vocabulary=["a"]), "its card has vocabulary, so a newer zoo wrote it; update"),
+        (lambda card: card.update(format=99), "format 99, .* up to 1: a newer zoo wrote it; update reference-zoo"),
+        (lambda card: card.update(format="1"), "is damaged: its format is '1', not a version's number"),
+        (lambda card: card.update(quick_examples="9"), "is not a card: quick_examples is '9', not of type int"),
         (lambda card: card.update(classes="0123"), "is not a card: classes is '0123', not of type list"),
         (lambda card: card.update(metrics=None), "is not a card: metrics is None, not of type dict"),
         (lambda card: card["model"].pop("_target_"), "model: _target_, the name of a class, is missing"),
