@@ -20,9 +20,11 @@ from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.paths import CONFIGS
-from zoo.resume import check_same, find_resume, resumed_config
+from zoo.resume import check_same, ended, find_resume, resumed_config, tested
 from zoo.runs import (
     Interrupted,
+    alone_in,
+    command,
     failures,
     fast_precision,
     is_main_process,
@@ -40,22 +42,32 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """One run, from a composed config to its test metrics."""
     resume = find_resume(cfg.resume)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    with alone_in(run_dir):
+        return train_in(run_dir, cfg, resume)
+
+
+def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, float]:
+    """``train`` in a folder that is this run's alone, from its beginning or from a checkpoint."""
     if resume:
         cfg = resumed_config(cfg, resume)
+    else:
+        check_new(run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
+    content = read_resumed(resume, run_dir, config) if resume else None
 
     import torch
     from hydra.utils import instantiate
     from lightning import seed_everything
-    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
     from zoo import report
-    from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe
+    from zoo.callbacks.checkpoint import METRICS, AtomicCheckpointIO, Describe
+    from zoo.callbacks.control import StopAndResume
     from zoo.parallel import check_batch_norm
     from zoo.pretrained import read_weights
     from zoo.transfer import copy_weights, freeze
@@ -88,12 +100,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.compile:
         report.compile_or_warn(model)
 
-    describe = Describe(config, data, model)
+    describe = Describe(config, data, model, run_dir)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
-    logger = build(cfg.logger, _partial_=True)(save_dir=str(run_dir)) if cfg.logger else False
+    # "last" is to know of "best", whatever the order in the config, so that a resumed run does
+    callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
+    callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
+    logger = build_logger(cfg.logger, run_dir, content)
     try:
         trainer = build(cfg.trainer, _partial_=True)(
-            callbacks=[*callbacks, describe],
+            callbacks=[describe, *callbacks],
             logger=logger,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
@@ -104,10 +119,72 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
-    with several_processes(run_dir):
-        with keeping(trainer):
-            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    with several_processes(run_dir), keeping(trainer):
+        describe.ended = bool(content and ended(content, config))
+        if is_main_process() and not describe.ended:
+            (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
+        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+        check_written(trainer)
         return finish(config, trainer, task, data, describe, run_dir)
+
+
+def build_logger(config: DictConfig | None, run_dir: Path, content: dict[str, Any] | None) -> Any:
+    """The run's logger; curves that go beyond the checkpoint that a run is resumed from are void."""
+    from hydra.utils import instantiate
+
+    from zoo.callbacks.curves import Curves, resume_step
+
+    if not config:
+        return False
+    logger = instantiate(config, _convert_="all", _partial_=True)
+    more = {"purge_step": resume_step(content)} if content and logger.func is Curves else {}
+    return logger(save_dir=str(run_dir), **more)
+
+
+def check_written(trainer: "Trainer") -> None:
+    """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from zoo.callbacks.checkpoint import written
+    from zoo.pretrained import read_checkpoint
+
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    if not trainer.global_step:
+        raise ZooError(
+            "nothing was trained: no batch was taken; look at trainer.max_epochs, max_steps, max_time and "
+            "limit_train_batches"
+        )
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.filename == "last":
+            last = written(trainer, "last")
+            if last is None or read_checkpoint(last)["global_step"] != trainer.global_step:
+                raise ZooError(f"the weights after the last update are not in {callback.dirpath}/last.ckpt")
+
+
+def read_resumed(resume: Path, run_dir: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a run that has something left to do: to train, or to be tested.
+
+    Raises:
+        ZooError: the run is finished; the message names the override that goes on.
+    """
+    from zoo import report
+    from zoo.pretrained import read_checkpoint
+
+    content = read_checkpoint(resume)
+    if reason := ended(content, config):
+        if tested(run_dir):
+            raise ZooError(f"{resume}: this run is finished, {reason}")
+        report.console.print("this run was trained to its end; what is missing is its test")
+    return content
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
+    if is_main_process() and (run_dir / "checkpoints" / "last.ckpt").exists():
+        raise ZooError(
+            f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
+        )
 
 
 # Of configs/callbacks/default.yaml, what only some objectives have: those whose class names it in ``shows``
@@ -157,20 +234,28 @@ def finish(
     from zoo import report
     from zoo.callbacks.checkpoint import load_chosen, written
 
-    chosen = written(trainer, config["select"]) or written(trainer, "last")
-    metrics = {}
+    describe.chosen = written(trainer, config["select"]) or written(trainer, "last")
+    if describe.chosen and describe.chosen.stem != config["select"]:
+        report.console.print(
+            f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
+        )
+    epochs = trainer.fit_loop.epoch_progress.current
+    epochs.completed = epochs.started  # of a run whose test alone was missing too
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        load_chosen(task, chosen)
-        trainer.test(task, datamodule=data, verbose=False)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        load_chosen(task, describe.chosen)
+        try:
+            trainer.test(task, datamodule=data, verbose=False)
+        except Interrupted:
+            raise Interrupted(f"stopped in the test; to make it up: {command('train')} resume={run_dir}") from None
+    elif trainer.is_global_zero:
+        describe.note_metrics()
     if trainer.is_global_zero:
-        describe.finish(metrics, chosen, run_dir)
-        report.finished(metrics, describe, chosen, data, task.model, run_dir)
-    return metrics
+        report.finished(describe.metrics, describe, describe.chosen, data, task.model, run_dir)
+    return describe.metrics
 
 
 def stop_now(number: int, frame: Any) -> None:
-    """Ctrl-C outside of the training, where there is nothing to save."""
+    """Ctrl-C or SIGTERM outside of the training, where there is nothing to save."""
     raise Interrupted("stopped")
 
 
@@ -190,8 +275,9 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 def main() -> None:
     """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
     register_resolvers()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stop_now)
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is default:
+            signal.signal(number, stop_now)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to us instead of as many lines
     for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
         sys.argv.remove(flag)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams
 from torchvision.utils import make_grid
 
+from zoo.callbacks.curves import batch_step, drawing, logged_step
+
 
 def writer_of(trainer: Trainer) -> Any | None:
     """The run's SummaryWriter on the main process; None without a TensorBoard logger."""
@@ -27,7 +29,7 @@ class SharedCharts(Callback):
         self.metrics = metrics
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if writer := writer_of(trainer):
+        if (writer := writer_of(trainer)) and trainer.ckpt_path is None:  # a resumed run has them
             charts = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in self.metrics}
             writer.add_custom_scalars({"training and validation": charts})
 
@@ -47,7 +49,7 @@ class Norms(Callback):
         for (name, _, _), square in zip(named, grads.square().tolist(), strict=True):
             squares[name.removeprefix("model.").rpartition(".")[0]] += square  # a layer's weight and bias together
         values = {f"grad_norm/{layer}": square**0.5 for layer, square in squares.items()}
-        trainer.logger.log_metrics({**values, "weight_norm": weights.norm().item()}, step=trainer.global_step)
+        trainer.logger.log_metrics({**values, "weight_norm": weights.norm().item()}, step=batch_step(trainer))
 
 
 class Graph(Callback):
@@ -56,7 +58,9 @@ class Graph(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer, model = writer_of(trainer), pl_module.model
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not writer or getattr(model, "_compiled_call_impl", None) is not None:  # a compiled model cannot be traced
+        if not writer or trainer.ckpt_path is not None:  # a resumed run has its graph
+            return
+        if getattr(model, "_compiled_call_impl", None) is not None:  # a compiled model cannot be traced
             return
         x = data.sample(1)[0].to(pl_module.device)
         training = model.training  # type: ignore[union-attr]
@@ -82,14 +86,16 @@ class Kernels(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if writer := writer_of(trainer):
+        if not (writer := writer_of(trainer)):
+            return
+        with drawing(self):
             kernels = first_kernels(pl_module.model, data.in_channels, data.image_size)  # type: ignore[arg-type]
             if kernels is not None:
                 kernels = kernels[: self.most]
                 zoom = max(1, 48 // kernels.shape[-1])
                 kernels = kernels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
                 grid = make_grid(kernels, nrow=8, normalize=True, scale_each=True, padding=4, pad_value=1.0)
-                writer.add_image("kernels/first_layer", grid, trainer.current_epoch)
+                writer.add_image("kernels/first_layer", grid, logged_step(trainer))
 
 
 def first_kernels(model: nn.Module, channels: int, size: int) -> Tensor | None:
@@ -124,8 +130,9 @@ class OnTest(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # under several processes the order of the examples is spread; the pictures are for one
         if (writer := writer_of(trainer)) and self.outputs and trainer.world_size == 1:
-            logits, labels = (torch.cat(parts).cpu() for parts in zip(*self.outputs, strict=True))
-            self.show(writer, trainer, pl_module, logits, labels)
+            with drawing(self):
+                logits, labels = (torch.cat(parts).cpu() for parts in zip(*self.outputs, strict=True))
+                self.show(writer, trainer, pl_module, logits, labels)
         self.outputs = []
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
@@ -153,7 +160,7 @@ class ConfusionMatrix(OnTest):
                     if counts[i, j]:
                         shade = "white" if shares[i, j] > 0.5 else "black"
                         axes.text(j, i, str(int(counts[i, j])), ha="center", va="center", color=shade, fontsize=8)
-        writer.add_figure("test/confusion_matrix", figure, trainer.global_step, close=False)
+        writer.add_figure("test/confusion_matrix", figure, logged_step(trainer), close=False)
 
 
 class Mistakes(OnTest):
@@ -182,7 +189,7 @@ class Mistakes(OnTest):
         for axes, i in zip(grid, worst.tolist(), strict=False):
             axes.imshow(images[i].squeeze(-1).numpy(), cmap="gray")
             axes.set_title(f"true {names[labels[i]]}\nsaid {names[predicted[i]]} {probability[i]:.0%}", fontsize=9)
-        writer.add_figure("test/worst_mistakes", figure, trainer.global_step, close=False)
+        writer.add_figure("test/worst_mistakes", figure, logged_step(trainer), close=False)
 
 
 class Projector(OnTest):
@@ -211,7 +218,7 @@ class Projector(OnTest):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer warns of a folder that a resumed run has already
             writer.add_embedding(
-                read[0].flatten(1), names, sprites.expand(-1, 3, -1, -1), trainer.global_step, tag="test_features"
+                read[0].flatten(1), names, sprites.expand(-1, 3, -1, -1), logged_step(trainer), tag="test_features"
             )
 
 
@@ -232,12 +239,13 @@ class HParams(Callback):
 
     def show(self, trainer: Trainer, prefix: str) -> None:
         """Into the run's own event file; the logger's way would log each metric once more, at step 0."""
-        if writer := writer_of(trainer):
+        writer = writer_of(trainer)
+        with drawing(self):
             groups = ("data", "model", "task", "optimizer", "scheduler", "trainer", "init")
             config = self.config(trainer)
             settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
-            for summary in hparams(settings, metrics):
+            for summary in hparams(settings, metrics) if writer else ():
                 writer.file_writer.add_summary(summary)
 
 
