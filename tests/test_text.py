@@ -181,6 +181,21 @@ def test_a_text_of_your_own(tmp_path, level):
     assert "mine" in data.summary()
 
 
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_the_first_characters_alone(tmp_path, level):
+    """Of the test part, and one more before them to predict from; the text itself stays as it was."""
+    data = text_data(tmp_path, level=level)
+    text, whole = data.texts["test"], data.splits["test"]
+    few, n = data.first(20)
+    assert n == 20
+    assert few.texts["test"] == text[:21]
+    assert few.units("test")["tokens"] == sum(int((y != -100).sum()) for _, y in few.test_dataloader())
+    assert torch.equal(few.tokenizer.encode(text[:21]), few.splits["test"])
+    assert data.texts["test"] is text
+    assert data.splits["test"] is whole
+    assert data.first(10**9)[1] == len(text) - 1
+
+
 def test_windows_are_drawn_in_another_order_each_epoch(tmp_path):
     data = text_data(tmp_path, batch_size=4, seq_len=8, windows="shuffled")
     loader = data.train_dataloader()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo import formats
 from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
@@ -231,9 +232,10 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
     if card and hashlib.sha256(content).hexdigest() != card.sha256:
         raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
     try:
-        return load_safetensors(content)
+        weights = load_safetensors(content)
     except Exception as error:  # safetensors has an exception class of its own in a private module
         raise ZooError(f"{path} is not a safetensors file: {error}") from None
+    return formats.current_tensors(weights, card.model) if card else weights
 
 
 def tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -249,7 +251,9 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of a file of torch.save, read without running anything that is in it."""
+    """The content of a file of torch.save, read without running anything that is in it; that of a checkpoint in
+    today's format and by today's names (``zoo.formats``).
+    """
     damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
     objects = "holds Python objects that would run code when loaded"
     try:
@@ -262,7 +266,7 @@ def read_checkpoint(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of files that are then refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower() or "Unsupported class" in str(error):
             raise ZooError(f"{path} {objects}, so it was not loaded") from None
@@ -271,3 +275,4 @@ def read_checkpoint(path: Path) -> Any:
         raise damaged from None
     except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
         raise damaged from None
+    return formats.current_checkpoint(content, str(path))

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from zoo import formats
 from zoo.errors import ZooError
 
 
@@ -45,8 +46,8 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
     """What tensors of other people's files are called in a model, by their names in the file.
 
     A tensor that the model has keeps its name. Others go by the longest layer's name that fits: in ``rename``, from
-    theirs to ours, or in what torchvision calls the model's layers, which the model's class says in
-    ``torchvision_names``.
+    theirs to ours, in what the model's layers were called once (``zoo.formats``), or in what torchvision calls them,
+    which the model's class says in ``torchvision_names``.
 
     A prefix goes with ``{"module": ""}``.
 
@@ -57,7 +58,9 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
     for old in rename or {}:
         if not any(under(name, old) for name in weights):
             raise ZooError(f"init.rename: nothing is named {old} in the weights; tensors: {', '.join(weights)}")
-    known: dict[str, str] = {**getattr(type(model), "torchvision_names", {}), **(rename or {})}
+    kind = type(model)
+    older = formats.TENSORS.get(f"{kind.__module__}.{kind.__qualname__}", {})
+    known: dict[str, str] = {**getattr(kind, "torchvision_names", {}), **older, **(rename or {})}
     names: dict[str, str] = {}
     for name in weights:
         asked = name not in own or any(under(name, old) for old in rename or {})

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from zoo import formats
 from zoo.callbacks.curves import Curves, resume_step
 from zoo.callbacks.saving import Checkpoint
 from zoo.card import Card
@@ -91,6 +92,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.rescued[str(path)] = refuge
             rank_zero_warn(f"{path} could not be written ({error}); training goes on, the checkpoint is in {refuge}")
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint to go on from, as every other reader has it: on the CPU, and by today's names."""
+        return read_checkpoint(Path(path))
+
     def make_refuge(self, folder: Path) -> Path:
         """The folder for what cannot be written to its place; at first the run's other checkpoints are copied there."""
         if self.refuge is None:
@@ -151,6 +156,7 @@ class Describe(Callback):
             self.card.hardware = f"{trainer.world_size} × {torch.cuda.get_device_name()}"
         measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         self.card.metrics = measured or self.card.metrics  # a resumed run that has not validated yet keeps its own
+        checkpoint["format"] = formats.CHECKPOINT
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
         # an epoch that max_steps, max_time or a callback cut short is not done: a longer run goes on in its middle

@@ -98,6 +98,9 @@ def card_table(card: Card) -> Table:
     if len(card.runs) > 1:
         mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
         table.add_row(f"{card.metric} over seeds", f"{mean} ± {spread} ({len(card.runs)} runs)")
+    if card.quick_examples:
+        shown = ", ".join(f"{key} {show(key, value)}" for key, value in card.quick_metrics.items())
+        table.add_row(f"first {card.quick_examples:,} test examples", shown)
     for key in ("model", "task", "data", "preprocess"):
         table.add_row(key, ", ".join(f"{k}={shortened(v)}" for k, v in getattr(card, key).items()))
     if card.classes:

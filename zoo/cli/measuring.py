@@ -21,6 +21,9 @@ def evaluate(
     everything: Annotated[bool, typer.Option("--all", help="All shipped weights.")] = False,
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
     text: Annotated[Path | None, typer.Option(help="Measure a language model on this file instead.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure the first test examples alone, in seconds, against the card's.")
+    ] = False,
     trust: Trust = None,
 ) -> None:
     """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
@@ -32,6 +35,8 @@ def evaluate(
     if text is not None:
         if everything:
             raise ZooError("--text is for one model; give its name")
+        if quick:
+            raise ZooError("--text measures the whole file; leave --quick out")
         from zoo.pretrained import load
 
         model: Any = load(str(name), trust or ())
@@ -48,7 +53,7 @@ def evaluate(
     for source in sources:
         try:
             with Console(stderr=True).status(f"measuring {source} …"):  # in a terminal; a test may take minutes
-                card, metrics, off = measure_again(source, root, trust or ())
+                card, metrics, off = measure_again(source, root, trust or (), quick)
         except Exception as error:
             if not everything:
                 raise
@@ -58,9 +63,11 @@ def evaluate(
         if off:
             bad.append(source)
         for metric, value in (metrics | off).items():
-            said = show(metric, card.metrics[metric]) if metric in card.metrics else ""
+            known = card.quick_metrics if quick else card.metrics
+            said = show(metric, known[metric]) if metric in known else ""
             verdict, style = ("differs", "red") if metric in off else ("", None)
-            table.add_row(card.name, metric, said, show(metric, value), verdict, style=style)
+            named = f"{metric} (first {card.quick_examples:,})" if quick else metric
+            table.add_row(card.name, named, said, show(metric, value), verdict, style=style)
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
@@ -83,14 +90,25 @@ def export(
 @app.command()
 def publish(
     name: str,
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of finished runs, one a seed.")] = None,
     note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
     half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Keep what is shipped, and add these seeds to its card.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="No runs: measure the first test examples of what is shipped anew.")
+    ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo import publish as publishing
 
+    if quick == bool(runs):
+        raise ZooError("give the folders of finished runs, or --quick to measure what is shipped already")
+    if quick:
+        card = publishing.refresh_quick(name)
+        shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())
+        console.print(f"{name}: first {card.quick_examples:,} test examples: {shown}")
+        return
+    runs = runs or []
     card = publishing.add(name, runs, note) if add else publishing.publish(name, runs, note, half)
     mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
     console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")

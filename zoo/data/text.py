@@ -1,5 +1,6 @@
 """Text for language models: a corpus's parts as tokens, read as streams or in windows."""
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +113,13 @@ class TextData(MemoryData):
         for part, encoded in self.splits.items():
             if texts[part] and len(encoded) < 2:
                 raise ZooError(f"{self.name}: its {part} part has {len(encoded)} tokens; give a longer text")
+
+    def first(self, n: int) -> tuple["TextData", int]:
+        """The same text with the first n + 1 characters of the test part alone, all but the first to be predicted."""
+        few, text = copy.copy(self), self.texts["test"][: n + 1]
+        few.texts = {**self.texts, "test": text}
+        few.splits = {**self.splits, "test": self.tokenizer.encode(text)}
+        return few, len(text) - 1
 
     def train_dataloader(self) -> Loader:
         """The training part; a resumed run goes on where it stopped."""
