@@ -116,6 +116,15 @@ def pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 
     return POOLS[name](kernel_size, stride, padding)
 
 
+class VariationalDropout(nn.Dropout):
+    """Dropout of the same units in all steps of a sequence: (B, T, H), as it was (Gal & Ghahramani 2016, section 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.p)
+
+
 def head(in_features: int, num_classes: int) -> nn.Module:
     """The last layer, named ``head`` in every model: logits, or the features themselves for num_classes=0."""
     return nn.Linear(in_features, num_classes) if num_classes else nn.Identity()

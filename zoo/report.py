@@ -71,7 +71,7 @@ def copied(copy: Callable[[], list[Row]]) -> list[Row]:
 def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
     """Show what became of each tensor."""
     if not rows:
-        rows = [Row(name, "initial") for name, _ in model.named_parameters()]
+        rows = [Row(name, "initial") for name in model.state_dict()]
     console.print(weight_table(rows, set(frozen)))
 
 
