@@ -302,7 +302,6 @@ def test_he_initialisation_keeps_the_mean_square(slope):
     [
         ("mlp", {}, {"head"}),
         ("lenet5", {}, {"head"}),
-        ("alexnet", {"image_size": 64}, {"head"}),
         ("autoencoder", {}, {"encoder.fc3", "decoder.fc1"}),
         ("conv_autoencoder", {}, {"encoder.code", "decoder.conv1"}),
         ("vae", {"activation": "relu"}, {"encoder.code", "decoder.fc3"}),

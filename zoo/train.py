@@ -86,7 +86,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
-        report.compile_or_warn(model)
+        report.compile_or_warn(task)
 
     describe = Describe(config, data, model)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]

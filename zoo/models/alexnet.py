@@ -4,10 +4,11 @@ Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional 
 2012), and Krizhevsky: "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997, 2014 (2014).
 
 ``AlexNet`` is 2014's net as torchvision has it, whose weights fit: no response normalisation, 256 maps in conv4 where
-2012 has 384, dropout before fc6 and fc7 in place of after. ``AlexNet2012`` is the paper's; the padding of conv1, which
-the paper does not give, is the one that makes its 55×55 maps of 224 px, and ``pixel_scale`` makes of the zoo's images,
-of deviation 1, what its initial weights and norms are for: pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours,
-keeps five convolutions, overlapping pooling and three fully connected layers, and adds batch norm; kernels are 3×3.
+2012 has 384, dropout before fc6 and fc7 in place of after. 2014 gives no initial weights: they are torchvision's, which
+are torch's own. ``AlexNet2012`` is the paper's; the padding of conv1, which the paper does not give, is the one that
+makes its 55×55 maps of 224 px, and ``pixel_scale`` makes of the zoo's images, of deviation 1, what its initial weights
+and norms are for: pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours, keeps five convolutions, overlapping
+pooling and three fully connected layers, and adds batch norm; kernels are 3×3.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.layers import Init, ResponseNorm, head, initialise
+from zoo.layers import ResponseNorm, head
 
 
 def last_side(image_size: int) -> int:
@@ -43,8 +44,6 @@ class AlexNet(nn.Module):
         in_channels: 1 for grey images, 3 for colour.
         image_size: height and width in pixels, 63 or more; maps that are not 6×6 before fc6 are averaged to that.
         dropout: probability in [0, 1) that an input of fc6 and fc7 is set to zero.
-        init: initial weights of all layers but the head, "he" or "torch", which is torchvision's; 2014 names none. See
-            ``zoo.layers.initialise``.
 
     Raises:
         ZooError: an image_size that is too small.
@@ -55,14 +54,7 @@ class AlexNet(nn.Module):
         "features.10": "conv5", "classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "head",
     }  # fmt: skip
 
-    def __init__(
-        self,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: int = 224,
-        dropout: float = 0.5,
-        init: Init = "he",
-    ):
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: float = 0.5):
         super().__init__()
         last_side(image_size)  # large enough?
         self.conv1 = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
@@ -75,7 +67,6 @@ class AlexNet(nn.Module):
         self.fc6 = nn.Linear(256 * 6 * 6, 4096)
         self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(4096, 4096)
-        initialise(self.children(), init)
         self.head = head(4096, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px: (B, 3, 224, 224)
