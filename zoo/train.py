@@ -101,7 +101,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
-        report.compile_or_warn(model)
+        report.compile_or_warn(task)
 
     describe = Describe(config, data, model, run_dir)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]

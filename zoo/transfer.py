@@ -161,10 +161,12 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
 
     Patterns after "!" stand for all that fits none of them: ``["!head"]`` trains the head alone. Layers whose
-    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
+    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says. So does a layer without
+    parameters, as dropout, that fits a pattern or is part of such a layer, or whose output a frozen layer reads: of
+    dropout between two layers, the second one decides.
 
     Returns:
-        The names of the frozen parameters.
+        The names of the frozen tensors: parameters, and the statistics of frozen norms.
 
     Raises:
         ZooError: a pattern fits no parameter or layer.
@@ -180,15 +182,32 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     def fits(name: str) -> bool:
         return any(matches(name, p) for p in patterns) or (bool(but) and not any(matches(name, p) for p in but))
 
-    frozen = [name for name in parameters if fits(name)]
-    for name in frozen:
-        parameters[name].requires_grad_(False)
-    for name, module in modules.items():
-        own = list(module.parameters())
-        if name and (own or fits(name)) and not any(p.requires_grad for p in own):
-            module.eval()
-            module.train = partial(stay_in_eval, module)  # type: ignore[method-assign]
-    return frozen
+    for name, parameter in parameters.items():
+        if fits(name):
+            parameter.requires_grad_(False)
+
+    def is_still(name: str, module: nn.Module) -> bool:
+        own = list(module.parameters()) or ([] if fits(name) else parameters_of_reader(model, name))
+        return (fits(name) or bool(own)) and not any(p.requires_grad for p in own)
+
+    still = [name for name, module in modules.items() if name and is_still(name, module)]
+    for name in still:
+        modules[name].eval()
+        modules[name].train = partial(stay_in_eval, modules[name])  # type: ignore[method-assign]
+    buffers = {name for name, _ in model.named_buffers() if any(under(name, layer) for layer in still)}
+    return [name for name in model.state_dict() if name in buffers or (name in parameters and fits(name))]
+
+
+def parameters_of_reader(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters of the layer that reads the output of another, which has none: the first with parameters of its
+    own among those that the same module registers after it. None, where there is none.
+    """
+    parent, _, child = name.rpartition(".")
+    siblings = list(model.get_submodule(parent).named_children())
+    place = [sibling for sibling, _ in siblings].index(child)
+    inside = (module for _, sibling in siblings[place + 1 :] for module in sibling.modules())
+    own = (list(module.parameters(recurse=False)) for module in inside)
+    return next(filter(None, own), [])
 
 
 def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

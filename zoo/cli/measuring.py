@@ -78,12 +78,16 @@ def export(
     name: Name,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
     output: Annotated[Path | None, typer.Option(help="The file to write; NAME.onnx or NAME.pt2 here.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="whole, encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
+    ] = None,
     trust: Trust = None,
 ) -> None:
-    """Write a model for other programs, with any batch size, and check its outputs against the original's."""
+    """Write a model for other programs, for any batch size and length, and check its outputs against the original's."""
     from zoo.export import export as write
 
-    path, difference = write(name, format, output, trust or ())
+    path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
 
 

@@ -40,6 +40,7 @@ class Task(LightningModule):
     one_process = False  # it cannot train in several
     takes_unlabelled = False  # images without labels beside each batch
     calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
+    calls: tuple[str, ...] = ("forward",)  # the model's methods that training calls, which compile=true compiles
     shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
