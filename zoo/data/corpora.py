@@ -189,12 +189,25 @@ def wide_encoding(content: bytes) -> str | None:
     """UTF-16 or UTF-32, as iconv calls it, where content begins with its mark or has NUL bytes in its pattern."""
     if content.startswith((*BOMS,)):
         return next(name for mark, name in BOMS.items() if content.startswith(mark))
-    begin = content[:4000]
-    for name, width, high in (("UTF-32LE", 4, 3), ("UTF-32BE", 4, 0), ("UTF-16LE", 2, 1), ("UTF-16BE", 2, 0)):
-        places, low = begin[high::width], begin[width - 1 - high :: width]
-        if len(places) > 1 and places.count(0) > 0.7 * len(places) and low.count(0) < 0.3 * len(low):
+    columns = [content[i:4000:4] for i in range(4)]
+    zero = {i for i, column in enumerate(columns) if column and column.count(0) > 0.7 * len(column)}
+    for name, high, low in (("UTF-32LE", {2, 3}, 0), ("UTF-32BE", {0, 1}, 3)):
+        if high <= zero and low not in zero:
             return name
+    if zero in ({1, 3}, {0, 2}):
+        return "UTF-16LE" if zero == {1, 3} else "UTF-16BE"
+    even, odd = content[::2].count(0), content[1::2].count(0)
+    if (even == 0) != (odd == 0) and not is_utf8(content):  # the spaces of a text in no Latin letters
+        return "UTF-16LE" if odd else "UTF-16BE"
     return None
+
+
+def is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def likely_encoding(content: bytes) -> str:

@@ -108,7 +108,7 @@ def member(tar: tarfile.TarFile, name: str) -> bytes:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """A reader of pickled arrays, numbers, texts and containers of those, and of nothing else that a pickle may name."""
+    """A reader of pickled arrays, numbers, texts and their containers, and of nothing else that a pickle may name."""
 
     ALLOWED = frozenset(
         {"numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy.core.numeric._frombuffer",
