@@ -196,15 +196,16 @@ def wide_encoding(content: bytes) -> str | None:
             return name
     if zero in ({1, 3}, {0, 2}):
         return "UTF-16LE" if zero == {1, 3} else "UTF-16BE"
-    even, odd = content[::2].count(0), content[1::2].count(0)
-    if (even == 0) != (odd == 0) and not is_utf8(content):  # the spaces of a text in no Latin letters
-        return "UTF-16LE" if odd else "UTF-16BE"
-    return None
+    if b"\0" not in content or decodes(content, "UTF-8"):
+        return None
+    # of a text in other than Latin letters its spaces have them, and U+AC00 and the like
+    likely = "UTF-16LE" if content[1::2].count(0) > content[::2].count(0) else "UTF-16BE"
+    return likely if decodes(content, likely) else None
 
 
-def is_utf8(content: bytes) -> bool:
+def decodes(content: bytes, encoding: str) -> bool:
     try:
-        content.decode()
+        content.decode(encoding)
     except UnicodeDecodeError:
         return False
     return True
