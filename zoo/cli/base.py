@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from zoo.card import Card, shipped, show
 from zoo.console import Console
 from zoo.registry import list_models
-from zoo.terminal import as_json, say
+from zoo.terminal import as_json, clean, say
 
 app = typer.Typer(
     help="A reference model zoo: trained models to look at, use and train again.",
@@ -46,7 +46,8 @@ def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     cards = [Card.read(path) for path in shipped().values()]
-    rows = [(c.name, str(c.data.get("name", "")), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
+    fields = [(c.name, c.data.get("name", ""), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
+    rows = [tuple(clean(str(field)) for field in row) for row in fields]
     # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
     heads = ("weights", "data", "parameters", "test", "title")
     *widths, titles = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
