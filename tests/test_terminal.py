@@ -184,6 +184,4 @@ def test_what_a_model_writes(monkeypatch, capsys, terminal_):
     """Lines and tabs are the text's; a pipe gets all as it is."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal_)
     terminal.write("a\n\tb\x1b[2J\u202e")
-    assert capsys.readouterr().out == (r"a@#b\x1b[2J\u202e" if terminal_ else "a@#b\x1b[2J\u202e").replace(
-        "@#", "\n\t"
-    )
+    assert capsys.readouterr().out == (r"a@#b\x1b[2J\u202e" if terminal_ else "a@#b\x1b[2J\u202e").replace("@#", "\n\t")

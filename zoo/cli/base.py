@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from zoo.card import Card, shipped, show
+from zoo.card import Card, read_shipped, shipped, show
 from zoo.console import Console
 from zoo.registry import list_models
 from zoo.terminal import as_json, clean, say
@@ -45,7 +45,7 @@ Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that
 def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
-    cards = [Card.read(path) for path in shipped().values()]
+    cards, errors = read_shipped()
     fields = [(c.name, c.data.get("name", ""), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
     rows = [tuple(clean(str(field)) for field in row) for row in fields]
     # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
@@ -62,6 +62,7 @@ def list_() -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=taken + titles).print(table)
+    complain(errors)
 
 
 @app.command()

@@ -7,8 +7,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from zoo.card import shipped, show
-from zoo.cli.base import Name, Trust, app, complete_name, console, one_line
+from zoo.card import read_shipped, shipped, show
+from zoo.cli.base import Name, Trust, app, complain, complete_name, console, one_line
 from zoo.console import Console
 from zoo.errors import ZooError
 from zoo.terminal import clean, say
@@ -103,13 +103,18 @@ def results(
     write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
     readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
 ) -> None:
-    """The table of all results, made from the cards: RESULTS.md."""
+    """The table of all results, made from the cards: RESULTS.md. A card that cannot be read is named, and the others
+    are shown; a file is only written of all."""
     from zoo.results import readme_with_table, results_table
 
-    if readme:
+    cards, errors = read_shipped()
+    if errors and (readme or write):
+        pass
+    elif readme:
         page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
     elif write:
-        write.write_text(results_table(), encoding="utf-8")
+        write.write_text(results_table(cards), encoding="utf-8")
     else:
-        print(clean(results_table(), keep="\n"), end="")
+        print(clean(results_table(cards), keep="\n"), end="")
+    complain(errors)

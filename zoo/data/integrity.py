@@ -42,10 +42,9 @@ def read_file(path: Path, most: int, why: str = "of what is read here") -> bytes
         raise ZooError(f"{path} is not a regular file; give a file, not a folder, a pipe or a device")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""  # a file of /proc has no size, and one may grow
-    if size > most or len(content) > most:
-        raise ZooError(f"{path} has {max(size, len(content)) / MB:,.1f} MB, more than the {most / MB:,.1f} MB {why}")
-    return content
+        if size > most:
+            raise ZooError(f"{path} has {size / MB:,.1f} MB, more than the {most / MB:,.1f} MB {why}")
+        return file.read(size)
 
 
 def digest(content: bytes, kind: str = "sha256") -> str:
