@@ -45,6 +45,9 @@ def check_plain(content: Any, where: str) -> None:
             if isinstance(node, Mapping):
                 if odd := [key for key in node if not isinstance(key, str)]:
                     raise ZooError(f"{where} has a key of type {type(odd[0]).__name__}; only texts are keys")
+                target = node.get("_target_", "")
+                if not isinstance(target, str) or len(target) > 200:
+                    raise ZooError(f"{where} has a _target_ that is no name of a class, {shortened(target)}")
                 below.extend(node.values())
             elif isinstance(node, (list, tuple)):
                 below.extend(node)

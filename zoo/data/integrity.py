@@ -21,10 +21,12 @@ from zoo.errors import ZooError
 
 MB = 10**6
 
-# What decoders raise on bytes that are not theirs. MemoryError: a size in a header that nothing stands behind.
+# What decoders raise on bytes that are not theirs. MemoryError: a size in a header that nothing stands behind;
+# SystemError: numpy's own mistake in some pickled dtypes.
 UNREADABLE = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
-    TypeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+    SystemError, TypeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 
 
