@@ -387,7 +387,7 @@ def test_logs_deleted_mid_run(run_train, tmp_path):
 
 
 def test_data_deleted_mid_run(run_train, tmp_path, monkeypatch):
-    """The set is mapped into memory once: the run ends, test included, as if nothing had been."""
+    """The set is read into memory once: the run ends, test included, as if nothing had been."""
     toys = sources.load("mnist")
     monkeypatch.setattr(sources, "load", LOAD)
     monkeypatch.setitem(sources.SOURCES, "mnist", sources.Source(tuple("0123456789"), "read_idx"))

@@ -7,16 +7,16 @@ from types import MethodType
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from zoo.card import show
+from zoo.console import Console
 from zoo.errors import ZooError
 from zoo.runs import command, is_main_process
 from zoo.transfer import Mismatch, Row
 
-console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+console = Console(soft_wrap=True, quiet=not is_main_process())
 
 
 def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:

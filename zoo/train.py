@@ -19,6 +19,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from zoo import terminal
 from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
@@ -285,6 +286,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 
 def main() -> None:
     """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
+    terminal.accept_any_text()
     register_resolvers()
     with as_command():
         run_command()
@@ -325,7 +327,8 @@ def run_command() -> None:
         run()
     except Interrupted as stop:
         if is_main_process():
-            print(f"\n{stop}", file=sys.stderr)
+            print(file=sys.stderr)
+            terminal.say(str(stop))
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

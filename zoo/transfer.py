@@ -19,7 +19,7 @@ def matches(name: str, pattern: str) -> bool:
 
 @dataclass
 class Row:
-    """What became of one tensor: copied, adapted, skipped, missing, unexpected or wrong shape."""
+    """What became of one tensor: copied, adapted, skipped, missing, unexpected, wrong shape, or a flaw in it."""
 
     name: str
     status: str
@@ -119,6 +119,8 @@ def copy_weights(
             rows.append(Row(name, "skipped", "not in the weights, as in files of old; nothing is computed from it"))
         elif name not in weights:
             rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
+        elif (flaw := kind_of(weights[name])) != "dense" or (flaw := mistaken(weights[name], target.get(name))):
+            rows.append(Row(name, flaw, "in the weights; a model needs dense tensors of numbers"))
         elif name not in target:
             rows.append(Row(name, "unexpected", f"{tuple(weights[name].shape)} in the weights, not in the model"))
         elif weights[name].shape == target[name].shape:
@@ -144,6 +146,24 @@ def copy_weights(
         for name, tensor in new.items():
             target[name].copy_(tensor)  # shares memory with the model
     return rows
+
+
+def kind_of(tensor: Tensor) -> str:
+    """Whether a tensor is "dense", as those of a model are, or what else it is."""
+    kinds = (
+        (tensor.is_meta, "meta, without values"), (tensor.is_nested, "nested"), (tensor.is_quantized, "quantised"),
+        (tensor.layout is not torch.strided, "sparse"),
+    )  # fmt: skip
+    return next((kind for has, kind in kinds if has), "dense")
+
+
+def mistaken(tensor: Tensor, target: Tensor | None) -> str:
+    """What is wrong with the numbers that would be copied to a model's tensor; nothing where they are numbers."""
+    if target is None or tensor.shape != target.shape:
+        return ""  # which is said otherwise
+    if tensor.is_complex() != target.is_complex():
+        return "complex" if tensor.is_complex() else "not complex"
+    return "NaN" if tensor.dtype.is_floating_point and bool(tensor.float().isnan().any()) else ""
 
 
 def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:

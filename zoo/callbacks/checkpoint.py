@@ -178,9 +178,9 @@ class Describe(Callback):
         states = checkpoint["callbacks"]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoint) and callback.state_key not in states:
-                # Lightning's own, as it stood in configs before, was called by its settings
+                # Lightning's own, which stood in configs before, is called by its settings (zoo.formats)
                 old = [
-                    k for k, s in states.items() if k.startswith("ModelCheckpoint") and s["monitor"] == callback.monitor
+                    k for k, s in states.items() if k.startswith("Checkpoint{'mon") and s["monitor"] == callback.monitor
                 ]
                 if old:
                     states[callback.state_key] = states.pop(old[0])
