@@ -251,7 +251,7 @@ def finish(
         report.console.print(
             f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
         )
-    epochs = trainer.fit_loop.epoch_progress.current
+    epochs: Any = trainer.fit_loop.epoch_progress.current
     epochs.completed = epochs.started  # of a run whose test alone was missing too
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         load_chosen(task, describe.chosen)

@@ -136,9 +136,10 @@ class Task(LightningModule):
         if self.trainer.sanity_checking:
             return
         measured = self.trainer.callback_metrics
+        watched = "val/loss" if "val/loss" in measured else self.monitor
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                config.scheduler.step(measured.get("val/loss", measured.get(self.monitor)))
+                config.scheduler.step(measured[watched])
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
