@@ -243,7 +243,7 @@ def test_finished_runs_say_so(run_train):
         assert "this run is finished, " in output
         assert words in output
     assert state("last", "run2")["global_step"] == 10
-    code, output = run_train("resume=run2", "callbacks.early_stopping.patience=2")
+    code, output = run_train("resume=run2", "++callbacks.early_stopping.patience=2")
     assert code == 0, output
     assert state("last", "run2")["global_step"] == 15
 

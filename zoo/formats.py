@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, dict[str, str | None]] = {}
 # By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
 TENSORS: dict[str, dict[str, str]] = {}
 
+SAVING = "Checkpoint{'monitor'"  # how the key of such a state begins
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
 DEEPEST = 64  # levels of a config
 
@@ -132,7 +133,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("random"), list):
         content["random"] = [of_process(state, configs.get("task")) for state in content["random"]]
     if isinstance(content.get("callbacks"), Mapping):
-        content["callbacks"] = by_class(content["callbacks"])
+        content["callbacks"] = by_file(by_class(content["callbacks"]))
     return by_class(content)
 
 
@@ -152,3 +153,11 @@ def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
         return classes[name] + brace + arguments if name in classes else key
 
     return {current(key): state for key, state in states.items()}
+
+
+def by_file(states: Mapping[str, Any]) -> dict[str, Any]:
+    """The states of the callbacks that write checkpoints, which Lightning's own are called by their settings, by the
+    names of the files: "last", and of what watches a metric "best".
+    """
+    names = {key: "last" if ": None" in key.partition(",")[0] else "best" for key in states if key.startswith(SAVING)}
+    return {f"Checkpoint{{'filename': {names[key]!r}}}" if key in names else key: s for key, s in states.items()}

@@ -22,7 +22,6 @@ from torch import nn
 
 from zoo import formats
 from zoo.callbacks.curves import Curves, resume_step
-from zoo.callbacks.saving import Checkpoint
 from zoo.card import Card
 from zoo.errors import ZooError
 from zoo.parallel import load_whole
@@ -177,13 +176,6 @@ class Describe(Callback):
             checkpoint["callbacks"].get(callback.state_key, {})["patience"] = callback.patience
         states = checkpoint["callbacks"]
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Checkpoint) and callback.state_key not in states:
-                # Lightning's own, which stood in configs before, is called by its settings (zoo.formats)
-                old = [
-                    k for k, s in states.items() if k.startswith("Checkpoint{'mon") and s["monitor"] == callback.monitor
-                ]
-                if old:
-                    states[callback.state_key] = states.pop(old[0])
             state = states.get(callback.state_key)
             if state and isinstance(callback, ModelCheckpoint) and callback.dirpath:
                 old, new = str(state["dirpath"]), str(callback.dirpath)

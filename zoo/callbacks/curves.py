@@ -42,7 +42,7 @@ class Writer(SummaryWriter):
     """Torch's SummaryWriter over event files that may fail; it opens another one when it goes on after a ``close``."""
 
     def _get_file_writer(self) -> Any:
-        file_writer = super()._get_file_writer()
+        file_writer: Any = super()._get_file_writer()
         if not isinstance(file_writer.event_writer, Forgiving):
             file_writer.event_writer = Forgiving(file_writer.event_writer)
         return file_writer

@@ -256,13 +256,14 @@ class HParams(Callback):
 
     def show(self, trainer: Trainer, prefix: str) -> None:
         """Into the run's own event file; the logger's way would log each metric once more, at step 0."""
-        writer = writer_of(trainer)
+        if not (writer := writer_of(trainer)):
+            return
         with drawing(self):
             groups = ("data", "model", "task", "optimizer", "scheduler", "trainer", "init")
             config = self.config(trainer)
             settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
-            for summary in hparams(settings, metrics) if writer else ():
+            for summary in hparams(settings, metrics):
                 writer._get_file_writer().add_summary(summary)
 
 
