@@ -214,7 +214,8 @@ def test_a_renamed_checkpoint_is_resumed(run_train, tmp_path, monkeypatch, old):
     ends = []
     for path in (keep("classify_ema", tmp_path / "today"), old):
         if path == old:
-            tables = dict(zip(names, (OLD_TARGETS, OLD_ARGUMENTS, OLD_TENSORS), strict=True))
+            olds = (OLD_TARGETS, OLD_ARGUMENTS, OLD_TENSORS)
+            tables = {name: {**tables[name], **more} for name, more in zip(names, olds, strict=True)}
         for name, table in tables.items():
             monkeypatch.setattr(formats, name, table)
         code, text = run_train(f"resume={path}", "trainer.max_epochs=3")
