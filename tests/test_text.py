@@ -1,10 +1,13 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 import torch
 
+from tests.data_helpers import assert_fails
 from zoo.build import build
 from zoo.data import corpora, tokens
 from zoo.data.loader import Evaluation, StreamLoader
@@ -158,6 +161,42 @@ def test_bad_bytes_are_named(tmp_path):
         corpora.read_text(path)
     path.write_bytes(b"\xef\xbb\xbfabc")
     assert corpora.read_text(path) == "abc"
+
+
+@pytest.mark.parametrize("text", [KOREAN, "Où est le café ? Là-bas, à côté.\n" * 3, "to be or not to be\n" * 5])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "cp949", "cp1252"]
+)
+def test_the_advice_for_other_encodings_works(tmp_path, text, encoding):
+    """The command in the message, run as it stands, gives the text in UTF-8."""
+    path = tmp_path / "my text (1).txt"
+    try:
+        path.write_bytes(text.encode(encoding))
+        if path.read_bytes() == text.encode():
+            pytest.skip("the same bytes as in UTF-8")
+    except UnicodeEncodeError:
+        pytest.skip("the encoding does not have these characters")
+    message = assert_fails(lambda: corpora.read_text(path), str(path), "UTF-8", "iconv -f ")
+    command = re.search(r"(iconv -f \S+ -t UTF-8 .* > \S.*'|tr -d .*')", message)
+    assert command is not None
+    if shutil.which("iconv"):
+        subprocess.run(command[0], shell=True, check=True)
+        (new,) = (p for p in tmp_path.iterdir() if p != path)
+        assert corpora.read_text(new) == text
+
+
+def test_nul_bytes_are_named(tmp_path):
+    path = tmp_path / "a b.txt"
+    path.write_bytes(b"to be or not to be\n" * 9 + b"\0" + b"that is the question\n" * 9)
+    message = assert_fails(lambda: corpora.read_text(path), "a NUL byte at offset 171", "tr -d ")
+    subprocess.run(message.partition("take them out: ")[2], shell=True, check=True)
+    assert corpora.read_text(tmp_path / "a b.txt.clean").count("question") == 9
+
+
+def test_a_text_that_memory_does_not_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "total_memory", lambda: 24_000)
+    (tmp_path / "a.txt").write_text("a" * 1001)
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), "a.txt has 0.0 MB, more than", "this machine's memory")
 
 
 def text_data(tmp_path, text=KOREAN * 40, **arguments):

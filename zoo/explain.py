@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from zoo import terminal
 from zoo.config import choices, unknown
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
@@ -19,8 +20,9 @@ def say(error: Exception) -> None:
     """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
     if getattr(error, "first", is_main_process(of="machine")):  # what is wrong may be wrong on one machine alone
         line, foreseen = message(error)
-        hint = "" if foreseen else f"\n(the traceback: ZOO_TRACEBACK=1 {command('train')} …)"
-        print(f"error: {line}{hint}", file=sys.stderr)
+        terminal.say(f"error: {line}")
+        if not foreseen:
+            terminal.say(f"(the traceback: ZOO_TRACEBACK=1 {command('train')} …)")
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(1)  # torchrun ends all with the first that ends: first let the one speak
 

@@ -14,7 +14,12 @@ CARD = 1  # 0: a card without a field ``format``
 CHECKPOINT = 1  # 0: a checkpoint without a key ``format``
 
 # Classes and functions: what ``_target_`` said, and what it says today.
-TARGETS: dict[str, str] = {}
+TARGETS: dict[str, str] = {
+    # configs named Lightning's own before the zoo's took their place, with the same arguments
+    "lightning.pytorch.callbacks.ModelCheckpoint": "zoo.callbacks.saving.Checkpoint",
+    "lightning.pytorch.callbacks.EMAWeightAveraging": "zoo.callbacks.averaging.EMA",
+    "lightning.pytorch.loggers.TensorBoardLogger": "zoo.callbacks.curves.Curves",
+}
 # By today's target: what an argument was called, and what it is called today; None: it is gone, and is left out.
 ARGUMENTS: dict[str, dict[str, str | None]] = {}
 # By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.

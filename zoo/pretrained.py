@@ -17,10 +17,15 @@ from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
 from zoo.data.fetch import unreachable
+from zoo.data.files import total_memory
+from zoo.data.integrity import read_file
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
+from zoo.plain import check_bounded
 from zoo.registry import list_models, model_config, suggest
+from zoo.skeleton import built, skeleton
 from zoo.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
+from zoo.weight_files import check_dense, check_file, first_byte
 
 __all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
 
@@ -111,9 +116,14 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
         ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
     """
     card, weights = read(source)
-    model: Any = build(card.model, "model", trust)
-    fill(model, weights, f"{source} is damaged: its weights are not of the model that its card names")
+    complaint = f"{source} is damaged: its weights are not of the model that its card names"
+    if (empty := skeleton(card.model, len(weights), trust)) is not None:
+        fill(empty, weights, complaint)  # says what does not fit before the model takes any memory
+    model: Any = built(card.model, trust)
+    fill(model, weights, complaint)
     model.preprocess = build(card.preprocess, "preprocess", trust)
+    if not callable(getattr(model.preprocess, "random_input", None)):  # as of zoo.data.preprocess and zoo.data.tokens
+        raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
     model.classes = card.classes
     model.card = card
     return model.eval()
@@ -225,7 +235,7 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
     from safetensors.torch import load as load_safetensors
 
     try:
-        content = path.read_bytes()
+        content = read_file(path, total_memory() or 10**15, "of this machine's memory")
     except OSError as error:
         hint = "; it belongs to the card beside it: install the zoo again" if card else ""
         raise ZooError(f"{path} cannot be read: {error.strerror}{hint}") from None
@@ -234,7 +244,8 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
     try:
         weights = load_safetensors(content)
     except Exception as error:  # safetensors has an exception class of its own in a private module
-        raise ZooError(f"{path} is not a safetensors file: {error}") from None
+        raise ZooError(f"{path} is not a safetensors file: {' '.join(str(error).split())}") from None
+    check_dense(weights, path)
     return formats.current_tensors(weights, card.model) if card else weights
 
 
@@ -247,6 +258,7 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
     weights = {k.removeprefix(prefix): v for k, v in found if str(k).startswith(prefix) and torch.is_tensor(v)}
     if not weights:
         raise ZooError(f"{path} holds no weights")
+    check_dense(weights, path)
     return weights
 
 
@@ -257,12 +269,12 @@ def read_checkpoint(path: Path) -> Any:
     damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
     objects = "holds Python objects that would run code when loaded"
     try:
-        with path.open("rb") as file:
-            first = file.read(1)
+        first = first_byte(path)
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if first not in (b"P", b"\x80"):  # torch's zip, or a pickle as it wrote before; a text is neither
         raise damaged
+    check_file(path, zipped=first == b"P")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of files that are then refused
@@ -275,4 +287,5 @@ def read_checkpoint(path: Path) -> Any:
         raise damaged from None
     except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
         raise damaged from None
+    check_bounded(content, str(path))
     return formats.current_checkpoint(content, str(path))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
-from zoo.models.recurrent import Recurrent
+from zoo.models.recurrent import Level, Recurrent
 
 
 def sample(
@@ -80,7 +80,9 @@ def stepwise(model: Any) -> Any:
         return model
     twin = copy.copy(model)
     twin._modules = dict(model._modules)
-    twin.layers = nn.ModuleList(nn.ModuleList(as_reference(layer) for layer in pair) for pair in model.layers)  # type: ignore[union-attr]
+    twin.layers = nn.ModuleList(
+        Level([as_reference(one) for one in level.directions], level.drop) for level in model.layers
+    )
     return twin
 
 

@@ -8,6 +8,9 @@ import os
 import shlex
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from zoo import terminal
 from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
@@ -98,7 +102,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
-        report.compile_or_warn(model)
+        report.compile_or_warn(task)
 
     describe = Describe(config, data, model, run_dir)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
@@ -116,6 +120,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         )
     except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
         raise ZooError(f"trainer: {error}") from None
+    check_length(trainer)
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
@@ -139,6 +144,13 @@ def build_logger(config: DictConfig | None, run_dir: Path, content: dict[str, An
     logger = instantiate(config, _convert_="all", _partial_=True)
     more = {"purge_step": resume_step(content)} if content and logger.func is Curves else {}
     return logger(save_dir=str(run_dir), **more)
+
+
+def check_length(trainer: "Trainer") -> None:
+    """Raise a ``ZooError`` where a setting leaves nothing to train."""
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if getattr(trainer, name) == 0:
+            raise ZooError(f"trainer.{name}=0 leaves nothing to train: leave it out, or give 1 or more")
 
 
 def check_written(trainer: "Trainer") -> None:
@@ -239,7 +251,7 @@ def finish(
         report.console.print(
             f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
         )
-    epochs = trainer.fit_loop.epoch_progress.current
+    epochs: Any = trainer.fit_loop.epoch_progress.current
     epochs.completed = epochs.started  # of a run whose test alone was missing too
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         load_chosen(task, describe.chosen)
@@ -274,10 +286,33 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 
 def main() -> None:
     """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
+    terminal.accept_any_text()
     register_resolvers()
-    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(number) is default:
-            signal.signal(number, stop_now)
+    with as_command():
+        run_command()
+
+
+@contextmanager
+def as_command() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop with a line, where nobody has decided otherwise, and let warnings be lines for
+    people; afterwards all is as it was.
+    """
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ours = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
+    for number in ours:
+        signal.signal(number, stop_now)
+    shown = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of ours that gives it
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+        for number, default in ours.items():
+            signal.signal(number, default)
+
+
+def run_command() -> None:
+    """``main``, in a process that can be stopped."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to us instead of as many lines
     for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
         sys.argv.remove(flag)
@@ -292,7 +327,8 @@ def main() -> None:
         run()
     except Interrupted as stop:
         if is_main_process():
-            print(f"\n{stop}", file=sys.stderr)
+            print(file=sys.stderr)
+            terminal.say(str(stop))
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

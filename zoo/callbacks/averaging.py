@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.tasks.task import Task
 
 
 class EMA(EMAWeightAveraging):
@@ -90,6 +91,8 @@ class Lookahead(Callback):
         if step % self.every == 0:
             torch._foreach_lerp_(self.slow, fast, 1 - decay)
         torch._foreach_copy_(fast, self.slow)
+        if isinstance(pl_module, Task):  # the initial weights, which are in the mean, were under no constraint
+            pl_module.constrain()
 
     def state_dict(self) -> dict[str, Any]:
         return {"slow": self.slow}

@@ -178,11 +178,12 @@ class Describe(Callback):
         states = checkpoint["callbacks"]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoint) and callback.state_key not in states:
-                # Lightning's own, as it stood in configs before, was called by its settings
+                # Lightning's own, which stood in configs before, is called by its settings (zoo.formats)
                 old = [
-                    k for k, s in states.items() if k.startswith("ModelCheckpoint") and s["monitor"] == callback.monitor
+                    k for k, s in states.items() if k.startswith("Checkpoint{'mon") and s["monitor"] == callback.monitor
                 ]
-                states |= {callback.state_key: states.pop(key) for key in old[:1]}
+                if old:
+                    states[callback.state_key] = states.pop(old[0])
             state = states.get(callback.state_key)
             if state and isinstance(callback, ModelCheckpoint) and callback.dirpath:
                 old, new = str(state["dirpath"]), str(callback.dirpath)

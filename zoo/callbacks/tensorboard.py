@@ -35,21 +35,38 @@ class SharedCharts(Callback):
 
 
 class Norms(Callback):
-    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the weights' norm."""
+    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the trained weights' norm.
+
+    Of a game of several players, each has the norms of its own update's gradients, by its own loss.
+    """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if pl_module.automatic_optimization:  # here Lightning has unscaled the gradients, and not clipped them yet
+            self.show(trainer, pl_module)
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not pl_module.automatic_optimization:  # such a task clips before its optimizer's step
+            self.show(trainer, pl_module)
+
+    def show(self, trainer: Trainer, task: LightningModule) -> None:
+        """Log the norms of what is being trained: another player's parameters are switched off, though old gradients
+        are left on them.
+        """
         if not (trainer.logger and trainer._logger_connector.should_update_logs):
             return
-        named = [(n, p.detach(), p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
+        named = [(n, p.detach(), p.grad) for n, p in task.named_parameters() if p.requires_grad and p.grad is not None]
         if not named:  # an objective that goes by no gradient
             return
         grads = torch.stack(torch._foreach_norm([grad for _, _, grad in named]))
-        weights = torch.stack(torch._foreach_norm([weight for _, weight, _ in named]))
         squares: dict[str, float] = defaultdict(float)
         for (name, _, _), square in zip(named, grads.square().tolist(), strict=True):
             squares[name.removeprefix("model.").rpartition(".")[0]] += square  # a layer's weight and bias together
         values = {f"grad_norm/{layer}": square**0.5 for layer, square in squares.items()}
-        trainer.logger.log_metrics({**values, "weight_norm": weights.norm().item()}, step=batch_step(trainer))
+        trained = [
+            p.detach() for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]
+        ]
+        values["weight_norm"] = torch.stack(torch._foreach_norm(trained)).norm().item()
+        trainer.logger.log_metrics(values, step=batch_step(trainer))
 
 
 class Graph(Callback):
@@ -246,7 +263,7 @@ class HParams(Callback):
             settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
             for summary in hparams(settings, metrics) if writer else ():
-                writer.file_writer.add_summary(summary)
+                writer._get_file_writer().add_summary(summary)
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

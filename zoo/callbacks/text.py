@@ -85,7 +85,7 @@ class Gates(OfLanguage):
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         x = data.sample(1, "val")[0][:, : self.steps].to(task.device)
-        found = gates(model.layers[0][0], model.embed(x))  # type: ignore[index]
+        found = gates(model.layers[0].directions[0], model.embed(x))  # type: ignore[index]
         figure = Figure(figsize=(10, 2.6 * len(found)), dpi=80, layout="tight")
         low = -1.0 if "h" in found else 0.0  # the simple RNN has no gate, and shows its state
         for axes, (name, values) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):

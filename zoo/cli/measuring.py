@@ -1,16 +1,17 @@
 """The commands on what a model is worth, and what is made of it: evaluate, export, publish, results."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from zoo.card import shipped, show
-from zoo.cli.base import Name, Trust, app, complete_name, console, one_line
+from zoo.card import read_shipped, shipped, show
+from zoo.cli.base import Name, Trust, app, complain, complete_name, console, one_line
+from zoo.console import Console
 from zoo.errors import ZooError
+from zoo.terminal import clean, say
 
 
 @app.command()
@@ -53,13 +54,14 @@ def evaluate(
     bad: list[str] = []
     for source in sources:
         try:
-            with Console(stderr=True).status(f"measuring {source} …"):  # in a terminal; a test may take minutes
+            doing = Text(f"measuring {clean(source)} …")
+            with Console(stderr=True).status(doing):  # in a terminal; a test may take minutes
                 card, metrics, off = measure_again(source, root, trust or (), quick)
         except Exception as error:
             if not everything:
                 raise
             bad.append(source)
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            say(f"error: {one_line(error)}")
             continue
         if off:
             bad.append(source)
@@ -79,12 +81,16 @@ def export(
     name: Name,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
     output: Annotated[Path | None, typer.Option(help="The file to write; NAME.onnx or NAME.pt2 here.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="whole, encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
+    ] = None,
     trust: Trust = None,
 ) -> None:
-    """Write a model for other programs, with any batch size, and check its outputs against the original's."""
+    """Write a model for other programs, for any batch size and length, and check its outputs against the original's."""
     from zoo.export import export as write
 
-    path, difference = write(name, format, output, trust or ())
+    path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
 
 
@@ -120,13 +126,18 @@ def results(
     write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
     readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
 ) -> None:
-    """The table of all results, made from the cards: RESULTS.md."""
+    """The table of all results, made from the cards: RESULTS.md. A card that cannot be read is named, and the others
+    are shown; a file is only written of all."""
     from zoo.results import readme_with_table, results_table
 
-    if readme:
+    cards, errors = read_shipped()
+    if errors and (readme or write):
+        pass
+    elif readme:
         page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
     elif write:
-        write.write_text(results_table(), encoding="utf-8")
+        write.write_text(results_table(cards), encoding="utf-8")
     else:
-        print(results_table())
+        print(clean(results_table(cards), keep="\n"), end="")
+    complain(errors)

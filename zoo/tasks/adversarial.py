@@ -41,6 +41,7 @@ class Adversarial(Task):
 
     one_process = True
     calls_forward = False
+    calls = ("generate", "judge")
     shows = ("sample_grid",)
 
     def __init__(
@@ -70,6 +71,8 @@ class Adversarial(Task):
                 f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give 1 or more, and 0 to less than 1"
             )
         self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
+        if loss == "wgan_gp":
+            self.calls = ("generate",)  # torch compiles nothing whose gradient has a gradient, as the penalty's has
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
         self.judge = judge_named(judge) if judge else None
         self.comparison: Comparison | None = None

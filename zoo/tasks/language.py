@@ -35,6 +35,7 @@ class Language(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    calls = ("forward", "forward_with_state")
     shows = ("samples", "through_time", "gates")
 
     def __init__(

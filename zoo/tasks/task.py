@@ -40,6 +40,7 @@ class Task(LightningModule):
     one_process = False  # it cannot train in several
     takes_unlabelled = False  # images without labels beside each batch
     calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
+    calls: tuple[str, ...] = ("forward",)  # the model's methods that training calls, which compile=true compiles
     shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
@@ -91,6 +92,10 @@ class Task(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update, and the constraint on its result: within the step, before averages and checkpoints see it."""
         super().optimizer_step(*args, **kwargs)
+        self.constrain()
+
+    def constrain(self) -> None:
+        """Scale each unit's incoming weights back to ``max_norm``, where they are longer."""
         if self.max_norm is not None:
             with torch.no_grad():
                 heads = tuple(f"{head}." for head in head_names(self.model))
@@ -131,9 +136,10 @@ class Task(LightningModule):
         if self.trainer.sanity_checking:
             return
         measured = self.trainer.callback_metrics
+        watched = "val/loss" if "val/loss" in measured else self.monitor
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                config.scheduler.step(measured.get("val/loss", measured.get(self.monitor)))
+                config.scheduler.step(measured[watched])
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
