@@ -132,7 +132,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("random"), list):
         content["random"] = [of_process(state, configs.get("task")) for state in content["random"]]
     if isinstance(content.get("callbacks"), Mapping):
-        content["callbacks"] = by_class(content["callbacks"])
+        content["callbacks"] = by_file(by_class(content["callbacks"]), content.get("config"))
     return by_class(content)
 
 
@@ -141,6 +141,25 @@ def of_process(state: Any, task: Any) -> Any:
     if not (isinstance(state, Mapping) and isinstance(state.get("metrics"), dict)):
         return state
     return {**state, "metrics": current_tensors(state["metrics"], task)}
+
+
+def by_file(states: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """The states of callbacks, those of ``zoo.callbacks.saving.Checkpoint`` by the file that each writes.
+
+    Lightning's own, which stood in configs before, has its state by its settings. Lightning compares the names with the
+    run's callbacks before any callback may look at them, so they are brought up to date where the file is read.
+    """
+    states = dict(states)
+    callbacks = config.get("callbacks") if isinstance(config, Mapping) else None
+    for settings in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        if not (isinstance(settings, Mapping) and settings.get("_target_") == "zoo.callbacks.saving.Checkpoint"):
+            continue
+        for key in [key for key in states if str(key).startswith("Checkpoint{'monitor': ")]:
+            state = states[key]
+            if isinstance(state, Mapping) and state.get("monitor") == settings.get("monitor"):
+                states["Checkpoint" + repr({"filename": settings.get("filename")})] = states.pop(key)
+                break
+    return states
 
 
 def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
