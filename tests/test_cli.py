@@ -212,7 +212,7 @@ def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
     assert card.quick_metrics.keys() == card.metrics.keys()
     code, out, err = run("evaluate", "tiny_linear", "--quick")
     assert (code, err) == (0, "")
-    assert re.search(r"accuracy \(first 200\) .*" + f"{card.quick_metrics['accuracy']:.2%}", out)
+    assert re.search(r"│ +200 │ accuracy .*" + f"{card.quick_metrics['accuracy']:.2%}", out)
     assert "first 200 test examples" in run("info", "tiny_linear")[1]
     card.metrics["accuracy"] += 0.002
     card.metrics["no_longer_measured"] = 1.0

@@ -106,7 +106,7 @@ OLD_TARGETS = {
     "zoo.old.Net": "zoo.models.mlp.MLP",
     "zoo.old.Classes": "zoo.tasks.classify.Classify",
     "zoo.old.Pictures": "zoo.data.images.ImageData",
-    "zoo.old.Average": "lightning.pytorch.callbacks.EMAWeightAveraging",
+    "zoo.old.Average": "zoo.callbacks.averaging.EMA",
     "zoo.old.Scaling": "zoo.data.preprocess.Preprocess",
 }
 OLD_ARGUMENTS = {
@@ -121,7 +121,7 @@ OLD_TENSORS = {
 
 @pytest.fixture
 def renames(monkeypatch):
-    monkeypatch.setattr(formats, "TARGETS", OLD_TARGETS)
+    monkeypatch.setattr(formats, "TARGETS", {**formats.TARGETS, **OLD_TARGETS})
     monkeypatch.setattr(formats, "ARGUMENTS", OLD_ARGUMENTS)
     monkeypatch.setattr(formats, "TENSORS", OLD_TENSORS)
 
@@ -166,7 +166,7 @@ def aged(content: dict) -> dict:
 @pytest.fixture
 def old(tmp_path) -> Path:
     """A checkpoint by the names of before."""
-    content = aged(torch.load(KEPT / "classify_ema.ckpt", weights_only=True))
+    content = aged(read_checkpoint(KEPT / "classify_ema.ckpt"))
     names = set(content["state_dict"])
     assert {"model.body.fc1.weight", "model.body.top.weight", "hits.tp"} <= names
     assert "Pictures" in content
@@ -211,11 +211,11 @@ def test_a_renamed_checkpoint_is_resumed(run_train, tmp_path, monkeypatch, old):
     """It ends as the same checkpoint by today's names does, to the bit."""
     names = ("TARGETS", "ARGUMENTS", "TENSORS")
     tables: dict[str, dict] = {name: getattr(formats, name) for name in names}
+    before = tables["TARGETS"]
     ends = []
     for path in (keep("classify_ema", tmp_path / "today"), old):
         if path == old:
-            olds = (OLD_TARGETS, OLD_ARGUMENTS, OLD_TENSORS)
-            tables = {name: {**tables[name], **more} for name, more in zip(names, olds, strict=True)}
+            tables = dict(zip(names, ({**before, **OLD_TARGETS}, OLD_ARGUMENTS, OLD_TENSORS), strict=True))
         for name, table in tables.items():
             monkeypatch.setattr(formats, name, table)
         code, text = run_train(f"resume={path}", "trainer.max_epochs=3")

@@ -25,7 +25,6 @@ ARGUMENTS: dict[str, dict[str, str | None]] = {}
 # By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
 TENSORS: dict[str, dict[str, str]] = {}
 
-SAVING = "Checkpoint{'monitor'"  # how the key of such a state begins
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
 DEEPEST = 64  # levels of a config
 
@@ -133,7 +132,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("random"), list):
         content["random"] = [of_process(state, configs.get("task")) for state in content["random"]]
     if isinstance(content.get("callbacks"), Mapping):
-        content["callbacks"] = by_file(by_class(content["callbacks"]))
+        content["callbacks"] = by_file(by_class(content["callbacks"]), content.get("config"))
     return by_class(content)
 
 
@@ -142,6 +141,25 @@ def of_process(state: Any, task: Any) -> Any:
     if not (isinstance(state, Mapping) and isinstance(state.get("metrics"), dict)):
         return state
     return {**state, "metrics": current_tensors(state["metrics"], task)}
+
+
+def by_file(states: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """The states of callbacks, those of ``zoo.callbacks.saving.Checkpoint`` by the file that each writes.
+
+    Lightning's own, which stood in configs before, has its state by its settings. Lightning compares the names with the
+    run's callbacks before any callback may look at them, so they are brought up to date where the file is read.
+    """
+    states = dict(states)
+    callbacks = config.get("callbacks") if isinstance(config, Mapping) else None
+    for settings in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        if not (isinstance(settings, Mapping) and settings.get("_target_") == "zoo.callbacks.saving.Checkpoint"):
+            continue
+        for key in [key for key in states if str(key).startswith("Checkpoint{'monitor': ")]:
+            state = states[key]
+            if isinstance(state, Mapping) and state.get("monitor") == settings.get("monitor"):
+                states["Checkpoint" + repr({"filename": settings.get("filename")})] = states.pop(key)
+                break
+    return states
 
 
 def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,11 +171,3 @@ def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
         return classes[name] + brace + arguments if name in classes else key
 
     return {current(key): state for key, state in states.items()}
-
-
-def by_file(states: Mapping[str, Any]) -> dict[str, Any]:
-    """The states of the callbacks that write checkpoints, which Lightning's own are called by their settings, by the
-    names of the files: "last", and of what watches a metric "best".
-    """
-    names = {key: "last" if ": None" in key.partition(",")[0] else "best" for key in states if key.startswith(SAVING)}
-    return {f"Checkpoint{{'filename': {names[key]!r}}}" if key in names else key: s for key, s in states.items()}

@@ -49,7 +49,8 @@ def evaluate(
     sources = list(shipped()) if everything else [str(name)]
     if not sources:
         raise ZooError("no weights are shipped here, so there is nothing to evaluate")
-    table = Table(Column("weights", no_wrap=True), "metric", "card", "measured", "")
+    examples = [Column("first", justify="right")] if quick else []
+    table = Table(Column("weights", no_wrap=True), *examples, "metric", "card", "measured", "")
     bad: list[str] = []
     for source in sources:
         try:
@@ -68,8 +69,8 @@ def evaluate(
             known = card.quick_metrics if quick else card.metrics
             said = show(metric, known[metric]) if metric in known else ""
             verdict, style = ("differs", "red") if metric in off else ("", None)
-            named = f"{metric} (first {card.quick_examples:,})" if quick else metric
-            table.add_row(card.name, named, said, show(metric, value), verdict, style=style)
+            many = [f"{card.quick_examples:,}"] if quick else []
+            table.add_row(card.name, *many, metric, said, show(metric, value), verdict, style=style)
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
