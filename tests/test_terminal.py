@@ -17,6 +17,7 @@ from zoo.card import Card
 from zoo.cli import base
 from zoo.console import Console
 from zoo.data import fetch
+from zoo.predict import predict_files
 from zoo.report import weight_table
 from zoo.terminal import as_json, clean
 from zoo.transfer import Row
@@ -161,6 +162,27 @@ def test_names_that_are_not_utf8(shipped, run):
     assert code == 1
     assert out.startswith(name)
     assert b"caf\\xe9.png" in err  # stderr is for people
+
+
+def test_a_class_of_any_name_is_trained_drawn_and_predicted(run_train, tmp_path):
+    """A folder's name is a class's name: bytes that are no UTF-8, formulas, controls, markup."""
+    import numpy as np
+
+    names = [b"caf\xe9", b"$5 {x_$", b"\x1b[2J\n\t", b"[red]a[bold]", "é :cat:".encode()]
+    for name in names:
+        folder = os.fsdecode(bytes(tmp_path / "photos") + b"/" + name)
+        os.makedirs(folder)
+        for i in range(5):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"{folder}/{i}.png")
+    settings = ("data=image_folder", "data.root=photos", "model=linear", "data.image_size=32", "data.resize=32")
+    code, output = run_train(*settings, "trainer.max_epochs=1", "hydra.run.dir=run", "data.val_size=0.2")
+    assert code == 0, output
+    assert not FORBIDDEN.search(output)
+    results, errors = predict_files("run/checkpoints/last.ckpt", [Path(os.fsdecode(b"photos/caf\xe9"))], top=5)
+    assert errors == []
+    told = {os.fsencode(p["class"]) for result in json.loads(as_json(results)) for p in result["predictions"]}
+    assert told == set(names)
 
 
 def test_json_keeps_letters():

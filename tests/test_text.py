@@ -1,8 +1,10 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
+import os
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import torch
@@ -191,6 +193,23 @@ def test_nul_bytes_are_named(tmp_path):
     message = assert_fails(lambda: corpora.read_text(path), "a NUL byte at offset 171", "tr -d ")
     subprocess.run(message.partition("take them out: ")[2], shell=True, check=True)
     assert corpora.read_text(tmp_path / "a b.txt.clean").count("question") == 9
+
+
+def test_a_text_that_changes_while_it_is_read(tmp_path):
+    """Its vocabulary would not be that of the text trained on; and the next run of a sweep has the new one's."""
+    path = tmp_path / "a.txt"
+    path.write_text(LINES)
+    arguments: dict[str, Any] = {"file": str(path), "batch_size": 2, "seq_len": 8}
+    data = TextData(None, vocab_size=len(set(LINES)) + 1, **arguments)
+    path.write_text(LINES + "zyx" * 30)
+    assert_fails(data.setup, str(path), "has changed since this run began to read it")
+    again = TextData(None, vocab_size=len(set(LINES)) + 1, **arguments)
+    path.write_text("zyx" * 30 + LINES)
+    os.utime(path, ns=(1, 1))
+    now = TextData(None, vocab_size=len(set(LINES)) + 4, **arguments)
+    now.setup()
+    assert "z" in now.tokenizer.vocabulary
+    assert "z" not in again.tokenizer.vocabulary
 
 
 def test_a_text_that_memory_does_not_hold(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from zoo.config import locate
 from zoo.data.fetch import unreachable
 from zoo.data.files import total_memory
 from zoo.data.integrity import read_file
+from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
 from zoo.plain import check_bounded
@@ -124,9 +125,19 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     model.preprocess = build(card.preprocess, "preprocess", trust)
     if not callable(getattr(model.preprocess, "random_input", None)):  # as of zoo.data.preprocess and zoo.data.tokens
         raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
+    check_vocabulary(card, model.preprocess)
     model.classes = card.classes
     model.card = card
     return model.eval()
+
+
+def check_vocabulary(card: Card, preprocess: Any) -> None:
+    """Raise a ``ZooError`` where a tokenizer's tokens are more or fewer than a model's."""
+    size = card.model.get("vocab_size")
+    if isinstance(preprocess, Tokenizer) and size is not None and size != len(preprocess.vocabulary):
+        raise ZooError(
+            f"{card.name} is damaged: its tokenizer has {len(preprocess.vocabulary):,} tokens, its model {size}"
+        )
 
 
 def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,12 +15,18 @@ from torch.utils.tensorboard.summary import hparams
 from torchvision.utils import make_grid
 
 from zoo.callbacks.curves import batch_step, drawing, logged_step
+from zoo.terminal import clean
 
 
 def writer_of(trainer: Trainer) -> Any | None:
     """The run's SummaryWriter on the main process; None without a TensorBoard logger."""
     logger = trainer.logger
     return logger.experiment if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero else None
+
+
+def drawable(names: Sequence[str]) -> list[str]:
+    """Class names for matplotlib, which takes only text that can be encoded, and reads formulas between $ signs."""
+    return [clean(str(name)).replace("$", r"\$") for name in names]
 
 
 class SharedCharts(Callback):
@@ -162,7 +169,7 @@ class ConfusionMatrix(OnTest):
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-        names = trainer.datamodule.classes
+        names = drawable(trainer.datamodule.classes)
         counts = multiclass_confusion_matrix(logits, labels, num_classes=len(names))
         shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
         figure = Figure(figsize=(7, 6.4), dpi=100, layout="tight")
@@ -196,7 +203,7 @@ class Mistakes(OnTest):
         worst = wrong[probability[wrong].argsort(descending=True)][: self.most]
         if not len(worst):
             return
-        images, names = trainer.datamodule.splits["test"][0], trainer.datamodule.classes
+        images, names = trainer.datamodule.splits["test"][0], drawable(trainer.datamodule.classes)
         columns = min(5, len(worst))
         rows = -(-len(worst) // columns)
         figure = Figure(figsize=(2 * columns, 2.3 * rows), dpi=80, layout="tight")
@@ -230,7 +237,7 @@ class Projector(OnTest):
             # not the compiled call, which would pass the hook by
             task.model.forward(data.preprocess(images).to(task.device))
         hook.remove()
-        names = [data.classes[label] for label in labels[: self.most].tolist()]
+        names = [clean(str(data.classes[label])) for label in labels[: self.most].tolist()]  # a line each in a file
         sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer warns of a folder that a resumed run has already

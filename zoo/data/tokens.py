@@ -197,16 +197,19 @@ def vocabulary_and_merges(content: str) -> tuple[dict[str, int], list[tuple[str,
     Raises:
         ZooError: it is no JSON of a byte-pair encoding of bytes, numbered from 0, whose merges make tokens of tokens.
     """
+    damaged = ZooError("the tokenizer is damaged: its content is no byte-pair encoding of bytes with its merges")
     try:
         model = json.loads(content)["model"]
-        numbers, merges = model["vocab"], [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+        numbers: dict[str, int] = model["vocab"]
+        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+        merges: list[tuple[str, str]] = [(left, right) for left, right in pairs]
         whole = sorted(numbers.values()) == list(range(len(numbers))) and set(signs()) <= set(numbers)
         known = set(signs()) >= {sign for name in numbers for sign in name}
-        made = all(len(m) == 2 and {*m, "".join(m)} <= set(numbers) for m in merges)
+        made = all(left in numbers and right in numbers and left + right in numbers for left, right in merges)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        whole = known = made = False
+        raise damaged from None
     if not (whole and known and made):
-        raise ZooError("the tokenizer is damaged: its content is no byte-pair encoding of bytes with its merges")
+        raise damaged
     return numbers, merges
 
 
