@@ -3,7 +3,7 @@
 import codecs
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +79,8 @@ def stepwise(model: Any) -> Any:
     if not isinstance(model, Recurrent) or next(model.parameters()).device.type != "cpu":
         return model
     twin = copy.copy(model)
-    twin._modules = dict(model._modules)
-    twin.layers = nn.ModuleList(
-        Level([as_reference(one) for one in level.directions], level.drop) for level in model.layers
-    )
+    twin._modules, levels = dict(model._modules), cast("list[Level]", model.layers)
+    twin.layers = nn.ModuleList(Level([as_reference(one) for one in level.directions], level.drop) for level in levels)
     return twin
 
 
