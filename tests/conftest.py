@@ -1,5 +1,10 @@
 """Shared fixtures: a small learnable data set in place of the real ones, and the training command in this process."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of several workers would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import gzip
 import hashlib
 import logging

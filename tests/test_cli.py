@@ -536,7 +536,7 @@ def test_own_module_from_the_installed_command(command, own):  # noqa: F811
 # --- slow -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluate_all(command):
     """Every shipped weight is what its card says, on the real data."""
     result = command("-m", "zoo", "evaluate", "--all")
