@@ -80,9 +80,8 @@ def stepwise(model: Any) -> Any:
         return model
     twin = copy.copy(model)
     twin._modules = dict(model._modules)
-    twin.layers = nn.ModuleList(
-        Level([as_reference(one) for one in level.directions], level.drop) for level in model.layers
-    )
+    levels: Any = model.layers
+    twin.layers = nn.ModuleList(Level([as_reference(one) for one in level.directions], level.drop) for level in levels)
     return twin
 
 
