@@ -102,7 +102,7 @@ def test_cards_with_values_of_another_kind(changes, message):
 
 
 @pytest.mark.parametrize("broken", ["not json", "[" * 100_000, "{}"])
-def test_a_broken_card_does_not_cost_the_others(shipped, run, broken):
+def test_a_broken_card_does_not_cost_the_others(shipped, run, monkeypatch, broken):
     """It is named, the others are listed, and a page is not written without it."""
     other = shipped.with_name("broken.json")
     other.write_text(broken)
@@ -111,6 +111,11 @@ def test_a_broken_card_does_not_cost_the_others(shipped, run, broken):
         assert code == 1
         assert "A small net" in out or "[small]" in out
         assert re.fullmatch(rf"error: {other} is not a card: [^\n]+\n", err)
+    monkeypatch.setattr("zoo.evaluate.measure", lambda *_: {"accuracy": 0.5})
+    code, out, err = run("evaluate", "--all")
+    assert code == 1
+    assert re.search(r"small .* accuracy .* 50\.00% .* 50\.00%", out)
+    assert re.fullmatch(rf"error: {other} is not a card: [^\n]+\nerror: not what the card says: broken\n", err)
     code, out, err = run("results", "--write", "page.md")
     assert (code, out) == (1, "")
     assert not Path("page.md").exists()
@@ -223,6 +228,20 @@ def test_a_preprocessing_that_no_image_has(tmp_path, changes):
     config = {**Preprocess(28, [0.1], [0.3]).config(), **changes}
     path = write_checkpoint(tmp_path / "a.ckpt", card=asdict(make_card(preprocess=config)))
     assert_fails(lambda: zoo.load(path), "valid")
+
+
+def test_a_problem_of_any_length(tmp_path):
+    for config in ({"name": "adding", "steps": 10**12}, {"name": "none", "steps": 9}):
+        config["_target_"] = "zoo.data.synthetic.Problem"
+        path = write_checkpoint(tmp_path / "a.ckpt", card=asdict(make_card(preprocess=config)))
+        assert_fails(lambda path=path: zoo.load(path), "is not valid: adding, copy, parity; 1 to 100,000 steps")
+
+
+def test_a_tokenizer_of_another_size_than_its_model(tmp_path):
+    model = {"_target_": "zoo.models.recurrent.Recurrent", "num_classes": 9, "vocab_size": 9, "hidden": 4}
+    card = asdict(make_card(model=model, preprocess=Characters("abc").config()))
+    path = write_checkpoint(tmp_path / "a.ckpt", build(model), card)
+    assert_fails(lambda: zoo.load(path), "its tokenizer has 4 tokens, its model 9")
 
 
 def test_a_packed_checkpoint_is_not_unpacked(tmp_path):

@@ -25,7 +25,10 @@ def first_byte(path: Path) -> bytes:
 
 
 def check_file(path: Path, zipped: bool) -> None:
-    """Raise a ``ZooError`` where a file of ``torch.save`` takes more memory than there is, or than it has bytes."""
+    """Raise a ``ZooError`` where a file of ``torch.save`` takes more memory than there is, or than it has bytes.
+
+    A zip that Python cannot read is refused too: torch, with a reader of its own, might.
+    """
     size, memory = path.stat().st_size, total_memory()
     if memory and size > memory:
         raise ZooError(f"{path} has {size / 1e9:,.1f} GB, more than this machine's memory ({memory / 1e9:,.1f} GB)")
@@ -39,7 +42,7 @@ def packed(path: Path, size: int) -> bool:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
     except UNREADABLE:
-        return False  # torch will say that it is damaged
+        raise ZooError(f"{path} is not a checkpoint, or it is damaged") from None
     return any(r.compress_type != zipfile.ZIP_STORED for r in records) or sum(r.file_size for r in records) > size
 
 

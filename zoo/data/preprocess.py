@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
-LARGEST = 10_000  # pixels a side of a model's input
+LARGEST = 4096  # pixels a side of a model's input
 
 
 @dataclass(frozen=True)
