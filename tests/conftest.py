@@ -2,7 +2,7 @@
 
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of several workers would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers' threads would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gzip

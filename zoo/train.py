@@ -134,7 +134,9 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
 
 
 def build_logger(config: DictConfig | None, run_dir: Path, content: dict[str, Any] | None) -> Any:
-    """The run's logger; curves that go beyond the checkpoint that a run is resumed from are void."""
+    """The run's logger. Curves that go beyond the checkpoint that a run is resumed from are void, and so are all of a
+    run that was killed in this folder before its first checkpoint.
+    """
     from hydra.utils import instantiate
 
     from zoo.callbacks.curves import Curves, resume_step
@@ -142,7 +144,7 @@ def build_logger(config: DictConfig | None, run_dir: Path, content: dict[str, An
     if not config:
         return False
     logger = instantiate(config, _convert_="all", _partial_=True)
-    more = {"purge_step": resume_step(content)} if content and logger.func is Curves else {}
+    more = {"purge_step": resume_step(content) if content else 0} if logger.func is Curves else {}
     return logger(save_dir=str(run_dir), **more)
 
 
