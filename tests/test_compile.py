@@ -77,6 +77,7 @@ def test_what_cannot_be_compiled_is_said(run_train):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of torch's own tracing
 @pytest.mark.parametrize("settings", PARTS)
 def test_compiled_training_learns_the_same(run_train, tmp_path, settings):
     """With torch's own compiler, where there is one: the weights after two updates are those of the bare model."""
