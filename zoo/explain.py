@@ -47,6 +47,8 @@ def message(error: Exception) -> tuple[str, bool]:
         return explain(error, overrides, base_config(overrides)), True
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True
+    if re.search(r"[Gg]loo|NCCL|ProcessGroup|Connection (closed|reset) by peer", str(error)):
+        return f"another process of this run was ended; to go on: {command('train')} resume=last", True
     if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
         return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
     return f"{type(error).__name__}: {one_line(str(error))}", False
