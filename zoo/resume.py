@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from zoo.config import differing
 from zoo.errors import ZooError
+
+METRICS = "metrics.json"  # in a run's folder, when the run is done
 
 
 def find_resume(resume: str | None) -> Path | None:
@@ -95,9 +97,42 @@ def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def tested(run_dir: Path) -> bool:
-    """Whether a run's folder says that its last state was tested, or was not to be."""
-    return (run_dir / "metrics.json").is_file()
+class Place(NamedTuple):
+    """Where a run goes on: the first step that it logs, and whether nothing is left of it but its test."""
+
+    step: int
+    ended: bool
+
+
+START = Place(0, False)
+
+
+def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
+    """Where the run of a checkpoint goes on.
+
+    Raises:
+        ZooError: it is finished, test included; the message names the override that goes on.
+    """
+    from zoo.pretrained import read_checkpoint
+
+    content = read_checkpoint(resume)
+    reason = ended(content, config)
+    if reason and (run_dir / METRICS).is_file():
+        raise ZooError(f"{resume}: this run is finished, {reason}")
+    return Place(first_step(content), reason is not None)
+
+
+def first_step(checkpoint: Mapping[str, Any]) -> int:
+    """The step at which a run that is resumed from a checkpoint logs its first batch."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
+    if (run_dir / "checkpoints" / "last.ckpt").exists():
+        raise ZooError(
+            f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
+        )
 
 
 def check_same(data: Any, model: Any, resume: Path) -> None:

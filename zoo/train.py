@@ -24,7 +24,7 @@ from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.paths import CONFIGS
-from zoo.resume import check_same, ended, find_resume, resumed_config, tested
+from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
 from zoo.runs import (
     Interrupted,
     alone_in,
@@ -54,7 +54,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     """``train`` in a folder that is this run's alone, from its beginning or from a checkpoint."""
     if resume:
         cfg = resumed_config(cfg, resume)
-    else:
+    elif is_main_process():
         check_new(run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
@@ -62,7 +62,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
-    content = read_resumed(resume, run_dir, config) if resume else None
+    place = place_of(resume, run_dir, config) if resume else START
 
     import torch
     from hydra.utils import instantiate
@@ -70,8 +70,10 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
     from zoo import report
-    from zoo.callbacks.checkpoint import METRICS, AtomicCheckpointIO, Describe
+    from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe, check_written
     from zoo.callbacks.control import StopAndResume
+    from zoo.callbacks.curves import open_logger
+    from zoo.callbacks.saving import check_length
     from zoo.parallel import check_batch_norm
     from zoo.pretrained import read_weights
     from zoo.transfer import copy_weights, freeze
@@ -104,12 +106,14 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     if cfg.compile:
         report.compile_or_warn(task)
 
-    describe = Describe(config, data, model, run_dir)
+    if place.ended:
+        report.console.print("this run was trained to its end; what is missing is its test")
+    describe = Describe(config, data, model, run_dir, place.ended)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
     # "last" is to know of "best", whatever the order in the config, so that a resumed run does
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
-    logger = build_logger(cfg.logger, run_dir, content)
+    logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
     try:
         trainer = build(cfg.trainer, _partial_=True)(
             callbacks=[describe, *callbacks],
@@ -125,80 +129,11 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
     with several_processes(run_dir), keeping(trainer):
-        describe.ended = bool(content and ended(content, config))
-        if is_main_process() and not describe.ended:
+        if is_main_process() and not place.ended:
             (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         check_written(trainer)
         return finish(config, trainer, task, data, describe, run_dir)
-
-
-def build_logger(config: DictConfig | None, run_dir: Path, content: dict[str, Any] | None) -> Any:
-    """The run's logger. Curves that go beyond the checkpoint that a run is resumed from are void, and so are all of a
-    run that was killed in this folder before its first checkpoint.
-    """
-    from hydra.utils import instantiate
-
-    from zoo.callbacks.curves import Curves, resume_step
-
-    if not config:
-        return False
-    logger = instantiate(config, _convert_="all", _partial_=True)
-    more = {"purge_step": resume_step(content) if content else 0} if logger.func is Curves else {}
-    return logger(save_dir=str(run_dir), **more)
-
-
-def check_length(trainer: "Trainer") -> None:
-    """Raise a ``ZooError`` where a setting leaves nothing to train."""
-    for name in ("max_epochs", "max_steps", "limit_train_batches"):
-        if getattr(trainer, name) == 0:
-            raise ZooError(f"trainer.{name}=0 leaves nothing to train: leave it out, or give 1 or more")
-
-
-def check_written(trainer: "Trainer") -> None:
-    """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from zoo.callbacks.checkpoint import written
-    from zoo.pretrained import read_checkpoint
-
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return
-    if not trainer.global_step:
-        raise ZooError(
-            "nothing was trained: no batch was taken; look at trainer.max_epochs, max_steps, max_time and "
-            "limit_train_batches"
-        )
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.filename == "last":
-            last = written(trainer, "last")
-            if last is None or read_checkpoint(last)["global_step"] != trainer.global_step:
-                raise ZooError(f"the weights after the last update are not in {callback.dirpath}/last.ckpt")
-
-
-def read_resumed(resume: Path, run_dir: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint of a run that has something left to do: to train, or to be tested.
-
-    Raises:
-        ZooError: the run is finished; the message names the override that goes on.
-    """
-    from zoo import report
-    from zoo.pretrained import read_checkpoint
-
-    content = read_checkpoint(resume)
-    if reason := ended(content, config):
-        if tested(run_dir):
-            raise ZooError(f"{resume}: this run is finished, {reason}")
-        report.console.print("this run was trained to its end; what is missing is its test")
-    return content
-
-
-def check_new(run_dir: Path) -> None:
-    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
-    if is_main_process() and (run_dir / "checkpoints" / "last.ckpt").exists():
-        raise ZooError(
-            f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
-        )
 
 
 # Of configs/callbacks/default.yaml, what only some objectives have: those whose class names it in ``shows``

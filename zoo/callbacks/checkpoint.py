@@ -21,13 +21,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from zoo import formats
-from zoo.callbacks.curves import Curves, resume_step
+from zoo.callbacks.curves import Curves
 from zoo.card import Card
 from zoo.errors import ZooError
 from zoo.parallel import load_whole
 from zoo.pretrained import read_checkpoint
-
-METRICS = "metrics.json"  # in a run's folder, when the run is done
+from zoo.resume import METRICS, first_step
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
@@ -113,16 +112,15 @@ class Describe(Callback):
         data: the data module; its ``card()`` says what goes in and comes out.
         model: the model, for its number of parameters.
         run_dir: the run's folder.
+        ended: the run is resumed where nothing is left to train; only its test is missing.
 
     Attributes:
-        ended: the run is resumed where nothing is left to train; only its test is missing.
         chosen: the checkpoint that is tested, and gets the test's metrics.
         metrics: what the test measured.
     """
 
-    def __init__(self, config: dict[str, Any], data: Any, model: nn.Module, run_dir: Path):
-        self.config, self.run_dir = config, run_dir
-        self.ended = False
+    def __init__(self, config: dict[str, Any], data: Any, model: nn.Module, run_dir: Path, ended: bool = False):
+        self.config, self.run_dir, self.ended = config, run_dir, ended
         self.step: int | None = None  # of a resumed run's first batch
         self.chosen: Path | None = None
         self.metrics: dict[str, float] = {}
@@ -171,7 +169,7 @@ class Describe(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """The folder of a resumed run may have another name by now; the checkpoint callbacks go on in it."""
-        self.card.metrics, self.step = dict(checkpoint["card"]["metrics"]), resume_step(checkpoint)
+        self.card.metrics, self.step = dict(checkpoint["card"]["metrics"]), first_step(checkpoint)
         for callback in trainer.early_stopping_callbacks:  # Lightning takes the patience of before
             checkpoint["callbacks"].get(callback.state_key, {})["patience"] = callback.patience
         states = checkpoint["callbacks"]
@@ -223,6 +221,19 @@ def written(trainer: Trainer, name: str) -> Path | None:
             path = Path(rescued.get(callback.best_model_path, callback.best_model_path))
             return path if path.exists() else None
     return None
+
+
+def check_written(trainer: Trainer) -> None:
+    """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
+    if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        return
+    if not trainer.global_step:
+        raise ZooError("nothing was trained: no batch was taken; look at trainer.max_time and the size of the data")
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.filename == "last":
+            last = written(trainer, "last")
+            if last is None or read_checkpoint(last)["global_step"] != trainer.global_step:
+                raise ZooError(f"the weights after the last update are not in {callback.dirpath}/last.ckpt")
 
 
 def load_chosen(task: LightningModule, chosen: Path | None) -> None:

@@ -1,10 +1,12 @@
 """TensorBoard's event files: curves that a resumed run goes on with, and that never end a run."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -36,6 +38,17 @@ class Curves(TensorBoardLogger):
     def save(self) -> None:
         """As ``flush``; the settings, which Lightning writes to ``hparams.yaml`` here, are in ``.hydra`` already."""
         self.flush()
+
+
+def open_logger(config: Mapping[str, Any], run_dir: Path, step: int) -> Any:
+    """A run's logger, from its config.
+
+    Args:
+        step: the first that the run logs. Curves that go beyond it are void: those of a run that is resumed from an
+            earlier checkpoint, and all of one that was killed in this folder before its first.
+    """
+    logger = instantiate(config, _convert_="all", _partial_=True)
+    return logger(save_dir=str(run_dir), **({"purge_step": step} if logger.func is Curves else {}))
 
 
 class Writer(SummaryWriter):
@@ -109,8 +122,3 @@ def logged_step(trainer: Trainer) -> int:
 def batch_step(trainer: Trainer) -> int:
     """The step at which Lightning logs what is measured within a training batch."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
-
-
-def resume_step(checkpoint: dict[str, Any]) -> int:
-    """The step from which on a run logs that is resumed from a checkpoint; what was logged from there on is void."""
-    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from zoo.data.loader import Loader
+from zoo.errors import ZooError
 
 
 class Checkpoint(ModelCheckpoint):
@@ -89,3 +90,14 @@ def ends(trainer: Trainer) -> bool:
     epochs: int = trainer.max_epochs or -1
     steps: int = trainer.max_steps  # type: ignore[attr-defined]
     return trainer.should_stop or trainer.current_epoch + 1 == epochs or 0 < steps <= trainer.global_step
+
+
+def check_length(trainer: Trainer) -> None:
+    """Raise a ``ZooError`` where a setting leaves nothing to train."""
+    settings = {
+        "max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps,  # type: ignore[attr-defined]
+        "limit_train_batches": trainer.limit_train_batches,
+    }  # fmt: skip
+    for name, value in settings.items():
+        if value == 0:
+            raise ZooError(f"trainer.{name}=0 leaves nothing to train: leave it out, or give 1 or more")
