@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "gan": GAN,
     "critic_steps": (*GAN, "task.critic_steps=2", "optimizer=adam", "scheduler=exponential"),
     "wgan_gp": (
-        *GAN, "task.loss=wgan_gp", "task.smoothing=0.0", "task.critic_steps=2", "model.norm=none", "model.dropout=0.0",
+        *GAN, "task.loss=wgan_gp", "task.smoothing=0.0", "task.critic_steps=2", "model.dropout=0.0",
     ),
     **{f"semi_{method}": (*SEMI, "model=mlp", "model.hidden=[16]", "model.dropout=0.2", f"task.method={method}")
        for method in ("none", "pseudo_label", "pi")},
