@@ -198,8 +198,8 @@ def complain(found: Sequence[Refusal], where: str) -> None:
     worst = next((r for r in found if not may_be_said(r)), None)
     if worst is not None:
         raise ZooError(
-            f"{where} asks for {worst.key}={plain(worst.value)}, {worst.reason}, so it is not run; docs/security.md says "
-            "what a checkpoint may name"
+            f"{where} asks for {worst.key}={plain(worst.value)}, {worst.reason}, so it is not run; docs/security.md "
+            "says what a checkpoint may name"
         )
     again = " ".join(override(r.key, r.value) for r in found)
     shown = ", ".join(f"{r.key}={plain(r.value)} ({r.reason})" for r in found[:3]) + (", …" if len(found) > 3 else "")

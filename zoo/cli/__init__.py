@@ -3,16 +3,18 @@
 import os
 import sys
 
+from zoo import terminal
 from zoo.cli import making, measuring  # noqa: F401  their commands
 from zoo.cli.base import app, one_line
 
 
 def main() -> None:
     """Run a command; an error is one line on stderr and exit code 1."""
+    terminal.accept_any_text()
     try:
         app()
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        terminal.say(f"error: {one_line(error)}")
         sys.exit(1)
