@@ -17,13 +17,15 @@ from safetensors.torch import save
 import zoo
 from zoo import card as cards
 from zoo import formats, pretrained
-from zoo.build import build, check_foreign, check_resumed
+from zoo.build import build
 from zoo.card import Card
 from zoo.data import corpora, sources
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 from zoo.evaluate import NOT_QUICK, evaluate, quick_tolerance
+from zoo.foreign import check_foreign
 from zoo.paths import CONFIGS, EMBEDDED, data_root
+from zoo.stored import Known, taken
 
 from .conftest import REPO
 
@@ -350,22 +352,29 @@ def test_an_untrusted_module_is_not_even_imported(own):
 
 def test_what_a_resumed_config_may_name(own):
     """A run's own config holds more than a card: optimizers, callbacks. A stranger's must not bring code with it."""
-    check_resumed(
-        {
-            "model": {"_target_": "my_module.Mine"},  # in ./configs
-            "optimizer": {"_target_": "torch.optim.NAdam"},
-            "scheduler": {"_target_": "zoo.tasks.schedules.warmup_cosine"},  # a function, but one of the zoo's configs
-            "callbacks": {"more": {"_target_": "lightning.pytorch.callbacks.DeviceStatsMonitor"}, "off": None},
-            "trainer": {"_target_": "lightning.Trainer"},
-        }
-    )
-    for target in ("torch.hub.load", "my_module.os.system", "torch.optim.torch.load", "zoo.callbacks.control.Path"):
-        config = {"callbacks": {"more": [{"_target_": target}]}}
-        with pytest.raises(ZooError, match=rf"not run; .*: \+\+callbacks\.more\.0\._target_={target}"):
-            check_resumed(config)
-    check_resumed({"model": {"_target_": "my_module.Other"}}, ["resume=last", "model._target_=my_module.Other"])
-    with pytest.raises(ZooError, match="has an interpolation, name="):
-        check_resumed({"name": "${oc.env:HOME}"})
+    known = Known([CONFIGS, own / "configs"])
+    config = {
+        "model": {"_target_": "my_module.Mine"},  # in ./configs
+        "optimizer": {"_target_": "torch.optim.NAdam"},
+        "scheduler": {"_target_": "zoo.tasks.schedules.warmup_cosine"},  # a function, but one of the zoo's configs
+        "callbacks": {"more": {"_target_": "zoo.callbacks.saving.Checkpoint", "save_top_k": 2}, "off": None},
+        "trainer": {"_target_": "lightning.Trainer"},
+    }
+    assert taken(config, known, [], "file")["callbacks"]["more"]["save_top_k"] == 2
+    libraries = ("torch.hub.load", "my_module.os.system", "torch.optim.torch.load", "zoo.callbacks.control.Path",
+                 "lightning.pytorch.callbacks.DeviceStatsMonitor")  # fmt: skip
+    for target in libraries:
+        config = {"callbacks": {"more": {"_target_": target}}}
+        with pytest.raises(ZooError, match="so it is not run") as refused:
+            taken(config, known, [], "file")
+        assert "++" not in str(refused.value)
+        assert taken(config, known, ["callbacks.more._target_"], "file")["callbacks"]["more"]["_target_"] == target
+    config = {"model": {"_target_": "my_module.Other"}}
+    with pytest.raises(ZooError, match=r"say it again: \+\+model\._target_=my_module\.Other"):
+        taken(config, known, [], "file")
+    taken(config, known, ["model._target_"], "file")
+    with pytest.raises(ZooError, match="an interpolation"):
+        taken({"name": "${oc.env:HOME}"}, known, ["name"], "file")
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------

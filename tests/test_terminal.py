@@ -64,7 +64,7 @@ def evil_card(shipped: Path) -> Card:
     data = {"_target_": "zoo.data.images.ImageData", "name": EVIL}
     card = make_card(title=EVIL, published=EVIL, command=EVIL, hardware=EVIL, data=data, metrics={EVIL: 0.5, "f1": 0.1})
     card.classes = [EVIL, *"123456789"]
-    card.name, card.metric, card.licence, card.sha256 = EVIL, EVIL, EVIL, Card.read(shipped).sha256
+    card.metric, card.licence, card.sha256 = EVIL, EVIL, Card.read(shipped).sha256
     card.save(shipped)
     return card
 

@@ -67,7 +67,7 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
 def says_again(override: str, stored: Mapping[str, Any]) -> bool:
     """Whether an override names the class that a stored config has at its place."""
     key, _, value = override.lstrip("+").partition("=")
-    return key.endswith("._target_") and OmegaConf.select(OmegaConf.create(stored), key) == value
+    return key.endswith("._target_") and OmegaConf.select(OmegaConf.create(dict(stored)), key) == value
 
 
 def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:

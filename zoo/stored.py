@@ -142,7 +142,8 @@ def argument(key: str) -> tuple[str, str]:
 
 def is_known_text(name: str, value: str, templates: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a text is one that the configs here have at that place, or harmless by its key."""
-    if any(value in (t.get(name) if isinstance(t.get(name), list) else [t.get(name)]) for t in templates):
+    texts: list[Any] = [t.get(name) for t in templates]
+    if any(value in text if isinstance(text, list) else value == text for text in texts):
         return True
     return name not in NAMES and name in TEXTS and TEXTS[name].fullmatch(value) is not None
 
