@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from zoo.data.preprocess import readable_suffixes
+from zoo.data.image_file import readable_suffixes
 from zoo.errors import ZooError
 from zoo.pretrained import load
 

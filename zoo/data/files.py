@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from zoo.data.fetch import busy
-from zoo.data.preprocess import Preprocess, readable_suffixes
+from zoo.data.image_file import readable_suffixes
+from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 
 SPLITS = {
