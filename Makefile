@@ -1,28 +1,32 @@
-# make install | train | test | test-all | lint | clean; each of the first five sets .venv up
+# make install | train | test | test-slow | test-all | lint | clean; each of the first six sets .venv up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CONSTRAINTS := # make install CONSTRAINTS='-c constraints.txt': the versions that CI tests with
 
-.PHONY: install train test test-all lint clean
+.PHONY: install train test test-slow test-all lint clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "reference-zoo needs Python 3.10 or newer; say which: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reference-zoo needs Python 3.11 or newer; say which: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV); torch is large, so the first time takes minutes"
-	@$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@$(BIN)/pip install --disable-pip-version-check --quiet $(CONSTRAINTS) --editable '.[dev]'
 	@touch $(STAMP)
 
 train: install
 	$(BIN)/python train.py experiment=lenet5_mnist
 
-test: install
-	$(BIN)/python -m pytest
+test: install # a worker a core, each on one thread
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-all: install # the slow ones too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+test-slow: install # what needs minutes or a network
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow and not long'
+
+test-all: install # those that need an hour too
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
 lint: install
 	$(BIN)/ruff check .

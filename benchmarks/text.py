@@ -51,7 +51,7 @@ class BareLoop:
             model = Bare(data.vocab_size, self.hidden, self.depth)
             optimizer = task.make_optimizer(model.parameters())  # type: ignore[operator]
             loader: Any = copy.copy(data.train_dataloader())
-            loader.before_batch = None
+            loader.before_batch = []
             self.parts = model, optimizer, loader
         model, optimizer, loader = self.parts
         bf16 = trainer.precision == "bf16-mixed"

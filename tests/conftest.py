@@ -1,12 +1,19 @@
 """Shared fixtures: a small learnable data set in place of the real ones, and the training command in this process."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers' threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import gzip
 import hashlib
 import logging
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,22 +39,34 @@ def toy(n: int, size: int = 28, channels: int = 1, seed: int = 0) -> tuple[torch
     return images, labels
 
 
+def toy_set(name: str, root: Path | None = None) -> dict[str, torch.Tensor]:
+    """600 + 200 toy images in place of any data set's."""
+    shape = (32, 3) if name.startswith("cifar") else (28, 1)
+    train, test = toy(600, *shape), toy(200, *shape, seed=1)
+    return {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
+
+
+def toy_text(name: str, root: Path | None = None) -> dict[str, str]:
+    """Parts of a line in place of any corpus's."""
+    words = [TOY[i : i + 9] for i in range(0, len(TOY) - 9)]
+    texts = {"train": "\n".join(words * 40), "val": "\n".join(words * 4), "test": "\n".join(words[::-1] * 4)}
+    if name != "tiny_shakespeare":
+        return texts
+    speech = {part: "ROMEO:\n" + "\n".join(words[:6]) + "\n\n" for part in ("train", "test")}  # for data.rename
+    return {part: begin * 20 + texts[part] for part, begin in speech.items()}
+
+
+def patch_toys(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Let every data set and corpus hold toys."""
+    put(sources, "load", toy_set)
+    put(corpora, "load", toy_text)
+    text.known_tokenizer.cache_clear()
+
+
 @pytest.fixture
 def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every data set holds 600 + 200 toy images instead, and every corpus parts of a line."""
-
-    def load(name: str, root: Path | None = None) -> dict[str, torch.Tensor]:
-        shape = (32, 3) if name.startswith("cifar") else (28, 1)
-        train, test = toy(600, *shape), toy(200, *shape, seed=1)
-        return {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
-
-    monkeypatch.setattr(sources, "load", load)
-    words = [TOY[i : i + 9] for i in range(0, len(TOY) - 9)]
-    texts = {"train": "\n".join(words * 40), "val": "\n".join(words * 4), "test": "\n".join(words[::-1] * 4)}
-    speech = {part: "ROMEO:\n" + "\n".join(words[:6]) + "\n\n" for part in ("train", "test")}  # for data.rename
-    play = {part: begin * 20 + texts[part] for part, begin in speech.items()}
-    monkeypatch.setattr(corpora, "load", lambda name, root=None: dict(play if name == "tiny_shakespeare" else texts))
-    text.known_tokenizer.cache_clear()
+    patch_toys(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -94,6 +94,19 @@ def test_wrong_settings(toy_data, arguments, words):
     assert_fails(lambda: split(**arguments), *words)
 
 
+def test_the_first_examples_alone(toy_data):
+    """Of every split, in another object; and how many there are where they are fewer."""
+    data = image_data(binarise="fixed", mean=[0.0], std=[1.0])
+    data.setup()
+    few, n = data.first(7)
+    assert n == 7
+    assert [len(x) for x, _ in few.test_dataloader()] == [7]
+    assert torch.equal(few.sample(9, "test")[0], data.sample(7, "test")[0])
+    assert few.sample(9)[0].shape[0] == 7
+    assert len(data.splits["test"][0]) == 200
+    assert data.first(10**9)[1] == 200
+
+
 def test_full_batch(toy_data):
     data = image_data(batch_size="full")
     data.setup()

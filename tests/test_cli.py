@@ -208,9 +208,24 @@ def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
     code, out, err = run("evaluate", "tiny_linear")
     assert (code, err) == (0, "")
     assert f"{card.metrics['accuracy']:.2%}" in out
+    assert card.quick_examples == 200  # all that there are
+    assert card.quick_metrics.keys() == card.metrics.keys()
+    code, out, err = run("evaluate", "tiny_linear", "--quick")
+    assert (code, err) == (0, "")
+    assert re.search(r"│ +200 │ accuracy .*" + f"{card.quick_metrics['accuracy']:.2%}", out)
+    assert "first 200 test examples" in run("info", "tiny_linear")[1]
     card.metrics["accuracy"] += 0.002
     card.metrics["no_longer_measured"] = 1.0
+    card.quick_metrics["loss"] *= 1.003
     card.save(cards.WEIGHTS / "tiny_linear.json")
+    code, out, err = run("evaluate", "tiny_linear", "--quick")
+    assert (code, err) == (1, "error: not what the card says: tiny_linear\n")
+    assert len(re.findall("differs", out)) == 1
+    code, out, err = run("publish", "tiny_linear", "--quick")
+    assert code == 0, err
+    assert out.startswith("tiny_linear: first 200 test examples: loss ")
+    assert run("evaluate", "tiny_linear", "--quick")[0] == 0
+    assert Card.read(cards.shipped()["tiny_linear"]).metrics == card.metrics
     (cards.WEIGHTS / "small.json").write_text("no card")
     code, out, err = run("evaluate", "--all")
     assert code == 1
@@ -237,9 +252,10 @@ def write_run(run: str, seed: int = 0, select: str = "last", **changes: dict) ->
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What publishing measures, without data: this dictionary."""
+    """What publishing measures, without data: this dictionary, on all test examples and on the first ten."""
     found = {"accuracy": 0.5}
     monkeypatch.setattr("zoo.publish.measure", lambda *_: dict(found))
+    monkeypatch.setattr("zoo.publish.measure_quick", lambda *_: (10, dict(found)))
     return found
 
 
@@ -271,6 +287,7 @@ def test_seeds_are_added(run, fails, shipped, measured):
     card = Card.read(cards.shipped()["x"])
     assert [r["seed"] for r in card.runs] == [0, 1]
     assert card.note == "before"
+    assert (card.quick_examples, card.quick_metrics) == (10, {"accuracy": 0.5})
     assert (cards.WEIGHTS / "x.safetensors").read_bytes() == weights
     assert "same seed" in fails("publish", "x", "run1", "--add")
     path = write_run("run2", 2)
@@ -361,6 +378,11 @@ def test_metrics_for_people():
 def test_evaluate_arguments(fails, shipped):
     assert "give a name, or --all" in fails("evaluate")
     assert "give a name, or --all" in fails("evaluate", "small", "--all")
+    assert "--text measures the whole file" in fails("evaluate", "small", "--text", "x.txt", "--quick")
+    assert "small: its card has no figures of the first test examples" in fails("evaluate", "small", "--quick")
+    assert "give the folders of finished runs, or --quick" in fails("publish", "small")
+    assert "give the folders of finished runs, or --quick" in fails("publish", "small", "run0", "--quick")
+    assert "nothing is shipped as x" in fails("publish", "x", "--quick")
     shipped.unlink()
     assert "no weights are shipped here" in fails("evaluate", "--all")
 
@@ -446,7 +468,8 @@ def test_bad_checkpoints(fails, digits, tmp_path, use):
     for source, message in {
         "text.ckpt": "is not a checkpoint", "cut.ckpt": "is not a checkpoint", "scans": "is a folder",
         "evil.ckpt": "would run code when loaded, so it was not loaded", "target.ckpt": "asks for os.system",
-        "other.ckpt": "not of the model that its card names", "none.ckpt": "no such file", "huge.ckpt": "model=",
+        "other.ckpt": "not of the model that its card names", "none.ckpt": "no such file",
+        "huge.ckpt": "not of the model that its card names",
         "smal": "did you mean small?",
     }.items():  # fmt: skip
         assert message in fails(command, source, *rest)
@@ -514,7 +537,7 @@ def test_own_module_from_the_installed_command(command, own):  # noqa: F811
 # --- slow -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluate_all(command):
     """Every shipped weight is what its card says, on the real data."""
     result = command("-m", "zoo", "evaluate", "--all")

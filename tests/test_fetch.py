@@ -291,17 +291,20 @@ def test_a_corpus_is_fetched_once_and_checked(host, tmp_path, monkeypatch, capfd
     """Its files come whole or not at all; one that was altered is named, and a host that fails says where to put it."""
     text = b"the cat\n" * 300
     digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
-    corpus = corpora.Corpus(lambda folder: {"train": (folder / "a.txt").read_text()}, {"a.txt": digest}, host.url)
+    corpus = corpora.Corpus(lambda files: {"train": files["a.txt"].decode()}, {"a.txt": digest}, host.url)
     monkeypatch.setitem(corpora.CORPORA, "mine", corpus)
     host.answers = [404]
     with pytest.raises(ZooError, match=rf"mine could not be fetched .* Put a.txt from {host.url} into .*mine"):
         corpora.load("mine", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
-    host.answers = [text]
-    host.asked = 0
+    host.answers, host.asked = [b"something else", text], 0  # whole, but not the text: it is never put in place
+    with pytest.raises(ZooError, match=r"mine could not be fetched \(the a\.txt that came is not mine's: its sha256"):
+        corpora.load("mine", tmp_path)
+    assert list((tmp_path / "mine").iterdir()) == []
+    host.asked = 1
     for _ in range(2):
         assert corpora.load("mine", tmp_path)["train"] == text.decode()
-    assert host.asked == 1
+    assert host.asked == 2
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.txt"]
     (tmp_path / "mine" / "a.txt").write_bytes(text[1:])
     with pytest.raises(ZooError, match=r"a\.txt is truncated or altered \(its sha256 is not mine's\)"):

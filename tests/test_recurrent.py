@@ -151,18 +151,37 @@ def test_weight_dropout_is_of_the_matrix(cell, backend):
     assert torch.equal(run(one, x, None, weight_dropout=0.3)[0], run(one, x)[0])
 
 
-def test_dropout_between_layers():
-    """On each layer's input but the first's, and on the last's output; with variational, the same in all steps."""
-    for variational in (False, True):
-        torch.manual_seed(0)
-        model = Recurrent(0, in_features=3, hidden=300, depth=2, dropout=0.5, variational=variational)
-        seen = []
-        model.layers[1][0].register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))
-        features = model(torch.randn(2, 7, 3))
-        for x in (seen[0], features):
-            zero = x == 0
-            assert zero.float().mean().item() == pytest.approx(0.5, abs=0.05)
-            assert (zero == zero[:, :1]).all().item() == variational
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("variational", [False, True])
+def dropped(x, **options):
+    """Which numbers are zero in what each layer reads, and in the features; of a net of three layers."""
+    torch.manual_seed(0)
+    model = Recurrent(0, hidden=300, depth=3, **options)
+    read = []
+    for level in model.layers:
+        level.directions[0].register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    features = model(x)
+    return [part == 0 for part in (*read, features)]
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_dropout_as_zaremba_has_it(variational):
+    """On each layer's input, the embeddings too, and on the last's output: L + 1 places; with variational, the same in
+    all steps. Inputs of numbers are whole, unless input_dropout says otherwise.
+    """
+    tokens, numbers = torch.randint(20, (2, 7)), torch.randn(2, 7, 200)
+    of_tokens = {"vocab_size": 20, "embedding": 200, "dropout": 0.5, "variational": variational}
+    of_numbers = {"in_features": 200, "dropout": 0.5, "variational": variational}
+    for x, options, first in (
+        (tokens, of_tokens, 0.5),
+        (tokens, {**of_tokens, "input_dropout": 0.0}, 0.0),
+        (numbers, of_numbers, 0.0),
+        (numbers, {**of_numbers, "input_dropout": 0.2}, 0.2),
+    ):
+        zeros = dropped(x, **options)
+        assert [zero.float().mean().item() for zero in zeros] == pytest.approx([first, 0.5, 0.5, 0.5], abs=0.06)
+        for zero in zeros:
+            assert (zero == zero[:, :1]).all().item() == (variational or not zero.any())
 
 
 def test_initial_values():
@@ -278,14 +297,14 @@ def test_bidirectional_reads_both_ways():
 
 def test_variational_dropout_takes_the_same_units_in_all_steps():
     torch.manual_seed(0)
-    net = Recurrent(5, in_features=3, hidden=100, dropout=0.5, variational=True)
-    dropped = net.trunk(torch.randn(4, 7, 3))[0] == 0
+    options = {"in_features": 3, "hidden": 100, "dropout": 0.5}
+    net, x = Recurrent(5, variational=True, **options), torch.randn(4, 7, 3)
+    dropped = net.trunk(x)[0] == 0
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert dropped.float().mean().item() == pytest.approx(0.5, abs=0.1)
-    net.variational = False
-    dropped = net.trunk(torch.randn(4, 7, 3))[0] == 0
+    dropped = Recurrent(5, **options).trunk(x)[0] == 0
     assert not torch.equal(dropped, dropped[:, :1].expand_as(dropped))
-    assert not (net.eval().trunk(torch.randn(4, 7, 3))[0] == 0).any()
+    assert not (net.eval().trunk(x)[0] == 0).any()
 
 
 def test_embedding_dropout_takes_tokens_everywhere():

@@ -1,10 +1,15 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
+import os
 import re
+import shutil
+import subprocess
+from typing import Any
 
 import pytest
 import torch
 
+from tests.data_helpers import assert_fails
 from zoo.build import build
 from zoo.data import corpora, tokens
 from zoo.data.loader import Evaluation, StreamLoader
@@ -160,6 +165,59 @@ def test_bad_bytes_are_named(tmp_path):
     assert corpora.read_text(path) == "abc"
 
 
+@pytest.mark.parametrize("text", [KOREAN, "Où est le café ? Là-bas, à côté.\n" * 3, "to be or not to be\n" * 5])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "cp949", "cp1252"]
+)
+def test_the_advice_for_other_encodings_works(tmp_path, text, encoding):
+    """The command in the message, run as it stands, gives the text in UTF-8."""
+    path = tmp_path / "my text (1).txt"
+    try:
+        path.write_bytes(text.encode(encoding))
+        if path.read_bytes() == text.encode():
+            pytest.skip("the same bytes as in UTF-8")
+    except UnicodeEncodeError:
+        pytest.skip("the encoding does not have these characters")
+    message = assert_fails(lambda: corpora.read_text(path), str(path), "UTF-8", "iconv -f ")
+    command = re.search(r"(iconv -f \S+ -t UTF-8 .* > \S.*'|tr -d .*')", message)
+    assert command is not None
+    if shutil.which("iconv"):
+        subprocess.run(command[0], shell=True, check=True)
+        (new,) = (p for p in tmp_path.iterdir() if p != path)
+        assert corpora.read_text(new) == text
+
+
+def test_nul_bytes_are_named(tmp_path):
+    path = tmp_path / "a b.txt"
+    path.write_bytes(b"to be or not to be\n" * 9 + b"\0" + b"that is the question\n" * 9)
+    message = assert_fails(lambda: corpora.read_text(path), "a NUL byte at offset 171", "tr -d ")
+    subprocess.run(message.partition("take them out: ")[2], shell=True, check=True)
+    assert corpora.read_text(tmp_path / "a b.txt.clean").count("question") == 9
+
+
+def test_a_text_that_changes_while_it_is_read(tmp_path):
+    """Its vocabulary would not be that of the text trained on; and the next run of a sweep has the new one's."""
+    path = tmp_path / "a.txt"
+    path.write_text(LINES)
+    arguments: dict[str, Any] = {"file": str(path), "batch_size": 2, "seq_len": 8}
+    data = TextData(None, vocab_size=len(set(LINES)) + 1, **arguments)
+    path.write_text(LINES + "zyx" * 30)
+    assert_fails(data.setup, str(path), "has changed since this run began to read it")
+    again = TextData(None, vocab_size=len(set(LINES)) + 1, **arguments)
+    path.write_text("zyx" * 30 + LINES)
+    os.utime(path, ns=(1, 1))
+    now = TextData(None, vocab_size=len(set(LINES)) + 4, **arguments)
+    now.setup()
+    assert "z" in now.tokenizer.vocabulary
+    assert "z" not in again.tokenizer.vocabulary
+
+
+def test_a_text_that_memory_does_not_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "total_memory", lambda: 24_000)
+    (tmp_path / "a.txt").write_text("a" * 1001)
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), "a.txt has 0.0 MB, more than", "this machine's memory")
+
+
 def text_data(tmp_path, text=KOREAN * 40, **arguments):
     path = tmp_path / "mine.txt"
     path.write_text(text)
@@ -179,6 +237,21 @@ def test_a_text_of_your_own(tmp_path, level):
     x, y = data.sample(3)
     assert torch.equal(x[:, 1:], y[:, :-1])
     assert "mine" in data.summary()
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_the_first_characters_alone(tmp_path, level):
+    """Of the test part, and one more before them to predict from; the text itself stays as it was."""
+    data = text_data(tmp_path, level=level)
+    text, whole = data.texts["test"], data.splits["test"]
+    few, n = data.first(20)
+    assert n == 20
+    assert few.texts["test"] == text[:21]
+    assert few.units("test")["tokens"] == sum(int((y != -100).sum()) for _, y in few.test_dataloader())
+    assert torch.equal(few.tokenizer.encode(text[:21]), few.splits["test"])
+    assert data.texts["test"] is text
+    assert data.splits["test"] is whole
+    assert data.first(10**9)[1] == len(text) - 1
 
 
 def test_windows_are_drawn_in_another_order_each_epoch(tmp_path):

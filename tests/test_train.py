@@ -386,33 +386,8 @@ def test_logs_deleted_mid_run(run_train, tmp_path):
     assert (run_folder(tmp_path) / "metrics.json").exists()
 
 
-def test_event_files_deleted_mid_run(run_train, tmp_path, monkeypatch):
-    """Curves that cannot be written end the run in a line that says how to go on."""
-    run = tmp_path / "logs" / "run"
-    settings = ("model=linear", "trainer.max_epochs=9", "trainer.log_every_n_steps=1", "callbacks.progress=null")
-    monkeypatch.setattr(Mishap, "on_train_epoch_start", spoil_events)
-    monkeypatch.setattr("threading.excepthook", lambda _: None)  # the writer's own thread
-    code, output = run_train(*settings, f"hydra.run.dir={run}", *mishap(epoch=2), "+logger.flush_secs=0")
-    assert code == 1, output
-    (line,) = (line for line in output.splitlines() if "error" in line)
-    assert "No space left on device; to go on: " in line
-    assert f"resume={run}/checkpoints/last.ckpt" in line
-    monkeypatch.undo()
-    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] >= 8
-
-
-def spoil_events(mishap, trainer, pl_module):
-    """From now on, as if the disk were full."""
-
-    def full(*_):
-        raise OSError(28, "No space left on device", "events.out")
-
-    if trainer.current_epoch == mishap.epoch:
-        trainer.logger.experiment.file_writer.event_writer._general_file_writer.write = full
-
-
 def test_data_deleted_mid_run(run_train, tmp_path, monkeypatch):
-    """The set is mapped into memory once: the run ends, test included, as if nothing had been."""
+    """The set is read into memory once: the run ends, test included, as if nothing had been."""
     toys = sources.load("mnist")
     monkeypatch.setattr(sources, "load", LOAD)
     monkeypatch.setitem(sources.SOURCES, "mnist", sources.Source(tuple("0123456789"), "read_idx"))

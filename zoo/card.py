@@ -3,12 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import nan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, get_origin, get_type_hints
 
+from zoo import formats
+from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
+from zoo.plain import check_plain, shortened
+
+CARD_BYTES = 50 * MB  # at most; one with a vocabulary of 100,000 words has 1 MB
 
 RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
 
@@ -37,6 +43,12 @@ class Card:
         note: what else a reader of those should know, as how busy the machine was.
         parameters: number of them, frozen ones too.
         sha256: of the safetensors file.
+        format: the version of the card's own format; see ``zoo.formats``.
+        quick_examples: how many of the test split's first examples ``quick_metrics`` are of: images, and of a model
+            that draws them as many samples; of a text characters. 0: it was not measured.
+        quick_metrics: what the task's own test gives on those alone. They say whether a weight, its preprocessing and
+            its data are what they were, and not how good the weight is: a Fréchet distance of so few images is large
+            whatever they look like.
     """
 
     name: str
@@ -58,6 +70,9 @@ class Card:
     parameters: int = 0
     licence: str = "MIT"
     sha256: str = ""
+    format: int = formats.CARD
+    quick_examples: int = 0
+    quick_metrics: dict[str, float] = field(default_factory=dict)
 
     def headline(self, short: bool = False) -> str:
         """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured.
@@ -74,7 +89,7 @@ class Card:
 
     def mean_and_spread(self, metric: str) -> tuple[float, float]:
         """Mean and standard deviation of a metric over the seeds; of one run, that and 0."""
-        values = [run[metric] for run in self.runs] or [self.metrics[metric]]
+        values = [run[metric] for run in self.runs if metric in run] or [self.metrics.get(metric, nan)]
         return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
     def save(self, path: Path) -> None:
@@ -83,20 +98,22 @@ class Card:
     @classmethod
     def read(cls, path: Path) -> "Card":
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads(read_file(path, CARD_BYTES).decode())
+        except (OSError, ValueError, RecursionError) as error:
             raise ZooError(f"{path} is not a card: {error}") from None
         return cls.of(content, str(path))
 
     @classmethod
     def of(cls, content: Any, where: str) -> "Card":
-        """A card from the plain values of a file, ``where``.
+        """A card from the plain values of a file, ``where``, in today's format and by today's names.
 
         Raises:
-            ZooError: a field is missing, of another kind, or not known to this version.
+            ZooError: a field is missing, of another kind, or not known to this version; a newer zoo wrote the card.
         """
         if not isinstance(content, Mapping):
             raise ZooError(f"{where} is not a card: it holds no fields")
+        check_plain(content, f"{where} is not a card: it")
+        content = formats.current_card(content, where)
         known = get_type_hints(cls)
         if newer := [str(key) for key in content if key not in known]:
             raise ZooError(f"{where}: its card has {', '.join(newer)}, so a newer zoo wrote it; update reference-zoo")
@@ -106,8 +123,35 @@ class Card:
         for key, value in content.items():
             kind = get_origin(known[key]) or known[key]
             if not isinstance(value, (int, float) if kind is float else kind):
-                raise ZooError(f"{where} is not a card: {key} is {value!r}, not of type {kind.__name__}")
+                raise ZooError(f"{where} is not a card: {key} is {shortened(value)}, not of type {kind.__name__}")
+        check_values(content, where)
         return cls(**content)
+
+
+def check_values(content: Mapping[str, Any], where: str) -> None:
+    """Raise a ``ZooError`` where a card's metrics are no numbers, or its class names no names."""
+    for run in [content.get("metrics", {}), *content.get("runs", [])]:
+        numbers = run.values() if isinstance(run, Mapping) else [run]
+        if odd := [n for n in numbers if not isinstance(n, (int, float)) or isinstance(n, bool)]:
+            raise ZooError(f"{where} is not a card: a metric is {shortened(odd[0])}, not a number")
+    for key in ("classes", "versions"):
+        names = content.get(key, [])
+        if odd := [
+            n for n in (names.values() if isinstance(names, Mapping) else names) if not isinstance(n, (str, int))
+        ]:
+            raise ZooError(f"{where} is not a card: {key} has {shortened(odd[0])} in it, not a name")
+
+
+def read_shipped() -> tuple[list["Card"], list[str]]:
+    """The cards of all shipped weights, and a message for each that cannot be read."""
+    cards: list[Card] = []
+    errors: list[str] = []
+    for path in shipped().values():
+        try:
+            cards.append(Card.read(path))
+        except ZooError as error:
+            errors.append(str(error))
+    return cards, errors
 
 
 def shipped() -> dict[str, Path]:

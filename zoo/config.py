@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.plain import shortened
 
 # What a scheduler's argument may say instead of a number; see zoo.tasks.task.
 PLACEHOLDERS = ("total_steps", "total_epochs")
@@ -141,17 +142,22 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
+LONG = 200  # characters of a value in a message
+
+
 def shown(value: Any) -> str:
-    """A value as the command line spells it."""
+    """A value as the command line spells it, of a long one the beginning."""
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(shown, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        text = f"[{','.join(map(shown, value[:LONG]))}]"
+    else:
+        text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
 def kind(value: Any) -> str:
     if value is None or isinstance(value, (list, tuple, Mapping)):
         return shown(value)
-    return f"{value!r} ({type(value).__name__})"
+    return f"{shortened(value)} ({type(value).__name__})"
 
 
 def describe(hint: Any) -> str:

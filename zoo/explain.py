@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from zoo import terminal
 from zoo.config import choices, unknown
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
@@ -19,8 +20,9 @@ def say(error: Exception) -> None:
     """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
     if getattr(error, "first", is_main_process(of="machine")):  # what is wrong may be wrong on one machine alone
         line, foreseen = message(error)
-        hint = "" if foreseen else f"\n(the traceback: ZOO_TRACEBACK=1 {command('train')} …)"
-        print(f"error: {line}{hint}", file=sys.stderr)
+        terminal.say(f"error: {line}")
+        if not foreseen:
+            terminal.say(f"(the traceback: ZOO_TRACEBACK=1 {command('train')} …)")
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(1)  # torchrun ends all with the first that ends: first let the one speak
 
@@ -45,6 +47,8 @@ def message(error: Exception) -> tuple[str, bool]:
         return explain(error, overrides, base_config(overrides)), True
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True
+    if re.search(r"[Gg]loo|NCCL|ProcessGroup|Connection (closed|reset) by peer", str(error)):
+        return f"another process of this run was ended; to go on: {command('train')} resume=last", True
     if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
         return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
     return f"{type(error).__name__}: {one_line(str(error))}", False

@@ -1,6 +1,7 @@
 """Layers that two or more families share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,38 @@ def activation(name: str) -> nn.Module:
     if name not in ACTIVATIONS:
         raise ZooError(f"activation={name} is unknown; valid: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
+
+
+Init = Literal["he", "torch"]
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # below 0
+
+
+def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu") -> None:
+    """Give linear layers and convolutions that an activation follows their initial weights.
+
+    Args:
+        layers: others among them are left alone, and so should the last layer of a net be.
+        init: "he": where the activation is relu or leaky_relu, weights from N(0, 2 / fan-in) and biases of 0, with
+            which neither activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10
+            and 12); other activations keep torch's. "torch": torch's own, uniform, of variance 1 / (3 fan-in): before a
+            ReLU both shrink by √6 a layer.
+        activation: a name from ``ACTIVATIONS``.
+
+    Raises:
+        ZooError: another init.
+    """
+    if init not in get_args(Init):
+        raise ZooError(f"model.init={init} is unknown; valid: {', '.join(get_args(Init))}")
+    if init == "torch" or activation not in SLOPES:
+        return
+    for layer in layers:
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            fan_in = float(layer.weight[0].numel())
+            if isinstance(layer, nn.ConvTranspose2d):  # its matrix is turned round, and an output sees a part of it
+                fan_in = layer.weight[:, 0].numel() / (layer.stride[0] * layer.stride[1])
+            nn.init.normal_(layer.weight, std=(2 / (1 + SLOPES[activation] ** 2) / fan_in) ** 0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class ResponseNorm(nn.Module):
@@ -114,6 +147,15 @@ def pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 
     if name not in POOLS:
         raise ZooError(f"pool={name} is unknown; valid: {', '.join(POOLS)}")
     return POOLS[name](kernel_size, stride, padding)
+
+
+class VariationalDropout(nn.Dropout):
+    """Dropout of the same units in all steps of a sequence: (B, T, H), as it was (Gal & Ghahramani 2016, section 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.p)
 
 
 def head(in_features: int, num_classes: int) -> nn.Module:

@@ -12,14 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo import formats
 from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
 from zoo.data.fetch import unreachable
+from zoo.data.files import total_memory
+from zoo.data.integrity import read_file
+from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.features import FeatureExtractor
+from zoo.plain import check_bounded
 from zoo.registry import list_models, model_config, suggest
+from zoo.skeleton import built, skeleton
 from zoo.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
+from zoo.weight_files import check_dense, check_file, first_byte
 
 __all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
 
@@ -110,12 +117,27 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
         ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
     """
     card, weights = read(source)
-    model: Any = build(card.model, "model", trust)
-    fill(model, weights, f"{source} is damaged: its weights are not of the model that its card names")
+    complaint = f"{source} is damaged: its weights are not of the model that its card names"
+    if (empty := skeleton(card.model, len(weights), trust)) is not None:
+        fill(empty, weights, complaint)  # says what does not fit before the model takes any memory
+    model: Any = built(card.model, trust)
+    fill(model, weights, complaint)
     model.preprocess = build(card.preprocess, "preprocess", trust)
+    if not callable(getattr(model.preprocess, "random_input", None)):  # as of zoo.data.preprocess and zoo.data.tokens
+        raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
+    check_vocabulary(card, model.preprocess)
     model.classes = card.classes
     model.card = card
     return model.eval()
+
+
+def check_vocabulary(card: Card, preprocess: Any) -> None:
+    """Raise a ``ZooError`` where a tokenizer's tokens are more or fewer than a model's."""
+    size = card.model.get("vocab_size")
+    if isinstance(preprocess, Tokenizer) and size is not None and size != len(preprocess.vocabulary):
+        raise ZooError(
+            f"{card.name} is damaged: its tokenizer has {len(preprocess.vocabulary):,} tokens, its model {size}"
+        )
 
 
 def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
@@ -224,16 +246,18 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
     from safetensors.torch import load as load_safetensors
 
     try:
-        content = path.read_bytes()
+        content = read_file(path, total_memory() or 10**15, "of this machine's memory")
     except OSError as error:
         hint = "; it belongs to the card beside it: install the zoo again" if card else ""
         raise ZooError(f"{path} cannot be read: {error.strerror}{hint}") from None
     if card and hashlib.sha256(content).hexdigest() != card.sha256:
         raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
     try:
-        return load_safetensors(content)
+        weights = load_safetensors(content)
     except Exception as error:  # safetensors has an exception class of its own in a private module
-        raise ZooError(f"{path} is not a safetensors file: {error}") from None
+        raise ZooError(f"{path} is not a safetensors file: {' '.join(str(error).split())}") from None
+    check_dense(weights, path)
+    return formats.current_tensors(weights, card.model) if card else weights
 
 
 def tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -245,24 +269,27 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
     weights = {k.removeprefix(prefix): v for k, v in found if str(k).startswith(prefix) and torch.is_tensor(v)}
     if not weights:
         raise ZooError(f"{path} holds no weights")
+    check_dense(weights, path)
     return weights
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of a file of torch.save, read without running anything that is in it."""
+    """The content of a file of torch.save, read without running anything that is in it; that of a checkpoint in
+    today's format and by today's names (``zoo.formats``).
+    """
     damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
     objects = "holds Python objects that would run code when loaded"
     try:
-        with path.open("rb") as file:
-            first = file.read(1)
+        first = first_byte(path)
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if first not in (b"P", b"\x80"):  # torch's zip, or a pickle as it wrote before; a text is neither
         raise damaged
+    check_file(path, zipped=first == b"P")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of files that are then refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower() or "Unsupported class" in str(error):
             raise ZooError(f"{path} {objects}, so it was not loaded") from None
@@ -271,3 +298,5 @@ def read_checkpoint(path: Path) -> Any:
         raise damaged from None
     except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
         raise damaged from None
+    check_bounded(content, str(path))
+    return formats.current_checkpoint(content, str(path))

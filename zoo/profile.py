@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.console import Console
 from zoo.features import own_parameters, shape
 from zoo.receptive import Field, Fields, last
 

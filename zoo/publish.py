@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.card import Card, shipped, show
 from zoo.config import differing
 from zoo.errors import ZooError
-from zoo.evaluate import measure
+from zoo.evaluate import measure, measure_quick
 from zoo.paths import WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
@@ -67,6 +67,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     card.metrics = measure(model, card)
     if card.metric not in card.metrics:
         raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
+    card.quick_examples, card.quick_metrics = measure_quick(model, card)
     card.runs = [result(run, seed, card) for run, seed in zip(runs, seeds, strict=True)]
     shown, before = card.metrics[card.metric], card.runs[0].get(card.metric)
     if half and before is not None and abs(shown - before) > MOVED * abs(before):
@@ -105,6 +106,17 @@ def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
         card.runs.append(result(run, content["config"]["seed"], card))
     check_seeds([int(run["seed"]) for run in card.runs])
     card.note = note or card.note
+    card.save(shipped()[name])
+    return card
+
+
+def refresh_quick(name: str) -> Card:
+    """Measure a shipped weight on the first test examples again, and write that into its card; all else stays."""
+    if name not in shipped():
+        raise ZooError(f"nothing is shipped as {name}; give a name of zoo list")
+    model: Any = load(name)
+    card: Card = model.card
+    card.quick_examples, card.quick_metrics = measure_quick(model, card)
     card.save(shipped()[name])
     return card
 

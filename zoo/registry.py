@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.plain import check_bounded
+
+CONFIG_BYTES = 1 * MB  # of a model's config, at most
 
 
 def model_folders() -> list[Path]:
@@ -19,28 +23,34 @@ def list_models() -> list[str]:
     return sorted({path.stem for folder in model_folders() for path in folder.glob("*.yaml")})
 
 
-def model_config(name: str) -> dict[str, Any]:
+def model_config(name: str, within: Sequence[str] = ()) -> dict[str, Any]:
     """The config of a model by its name, with what its ``defaults`` bring; interpolations are left as they are.
+
+    Args:
+        within: the configs that it is a default of.
 
     Raises:
         ZooError: no model has that name; a file that is no config of a model.
     """
     from omegaconf import OmegaConf
-    from yaml import YAMLError
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError, safe_load
 
     path = next((p for folder in model_folders() if (p := folder / f"{name}.yaml").is_file()), None)
     if path is None:
         raise suggest(name, list_models(), "model")
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        text = read_file(path, CONFIG_BYTES).decode()
+        check_bounded(safe_load(text), str(path))  # before OmegaConf makes a node of each value
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError, RecursionError) as error:
         raise ZooError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     own = {str(k): v for k, v in content.items()} if isinstance(content, dict) else {}
     before: dict[str, Any] = {}
-    for other in own.pop("defaults", []):
-        if not isinstance(other, str) or other == name:
+    for other in own.pop("defaults", None) or []:
+        if not isinstance(other, str) or other in (name, *within):
             raise ZooError(f"{path}: defaults: {other} is not understood here; valid: names of models, _self_")
-        before |= model_config(other) if other != "_self_" else {}
+        before |= model_config(other, (name, *within)) if other != "_self_" else {}
     config = before | own
     if not isinstance(config.get("_target_"), str):
         raise ZooError(f"{path} is no model's config: _target_ must name its class, as in my_module.MyModel")

@@ -3,19 +3,20 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from zoo.card import show
+from zoo.console import Console
 from zoo.errors import ZooError
 from zoo.runs import command, is_main_process
 from zoo.transfer import Mismatch, Row
 
-console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+console = Console(soft_wrap=True, quiet=not is_main_process())
 
 
 def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
@@ -42,8 +43,17 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
     task.check_output(output, x, y)
 
 
-def compile_or_warn(model: nn.Module) -> None:
-    """Compile a model in place, or warn and go on without where no compiler is found."""
+def compile_or_warn(task: Any) -> None:
+    """Compile in place what a task calls of its model, or warn and go on without where that cannot be done."""
+    model: nn.Module = task.model
+    called = [name for name in task.calls if hasattr(model, name)]
+    if not called:
+        warnings.warn(
+            f"compile=true, but {type(task).__name__} with these settings calls nothing of its model that can be "
+            "compiled; training goes on without it",
+            stacklevel=2,
+        )
+        return
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.ones(2))
     except Exception as error:  # torch's inductor has an exception class a compiler and version
@@ -54,9 +64,9 @@ def compile_or_warn(model: nn.Module) -> None:
         )
         return
     model.compile()
-    for name in ("forward_with_aux", "forward_with_state"):  # what training calls in place of the model itself
-        if hasattr(model, name):
-            setattr(model, name, torch.compile(getattr(model, name)))
+    for name in called:
+        if name != "forward":  # as a method, which a copy of the model calls with its own weights
+            setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
 
 
 def copied(copy: Callable[[], list[Row]]) -> list[Row]:
@@ -71,7 +81,7 @@ def copied(copy: Callable[[], list[Row]]) -> list[Row]:
 def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
     """Show what became of each tensor."""
     if not rows:
-        rows = [Row(name, "initial") for name, _ in model.named_parameters()]
+        rows = [Row(name, "initial") for name in model.state_dict()]
     console.print(weight_table(rows, set(frozen)))
 
 

@@ -1,10 +1,13 @@
 """The tables of RESULTS.md and README.md, made from the cards of the shipped weights."""
 
-from zoo.card import Card, shipped, show
+from collections.abc import Sequence
+from math import nan
+
+from zoo.card import Card, show
 from zoo.errors import ZooError
 
 
-def results_table() -> str:
+def results_table(cards: Sequence[Card]) -> str:
     """RESULTS.md: a row a shipped weight."""
     lines = [
         "# Results",
@@ -24,7 +27,6 @@ def results_table() -> str:
         "| weights | data | parameters | test | error | mean ± sd | published | minutes | seeds |",
         "|---|---|---:|---:|---:|---:|---|---:|---|",
     ]
-    cards = [Card.read(path) for path in shipped().values()]
     for card in cards:
         error = many = ""
         if "accuracy" in card.metrics:
@@ -35,9 +37,9 @@ def results_table() -> str:
             mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
             many = f"{card.metric} {mean} ± {spread}"
         many = many if len(card.runs) > 1 else "one seed"
-        seeds = ", ".join(str(int(run["seed"])) for run in card.runs)
+        seeds = ", ".join(f"{run.get('seed', nan):.0f}" for run in card.runs)
         lines.append(
-            f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data['name']} | {card.parameters:,} "
+            f"| [{card.name}](zoo/weights/{card.name}.json) | {card.data.get('name', '')} | {card.parameters:,} "
             f"| {card.headline()} | {error} | {many} | {card.published} | {card.minutes:.1f} | {seeds} |"
         )
     lines += ["", "Commands (with `seed=1` and so on for the other seeds) and hardware:", ""]
@@ -50,7 +52,7 @@ def results_table() -> str:
 MARKS = ("<!-- shipped", "<!-- /shipped -->")
 
 
-def readme_with_table(page: str) -> str:
+def readme_with_table(page: str, cards: Sequence[Card]) -> str:
     """README.md with its table of the shipped weights made anew, between its two marks.
 
     Raises:
@@ -62,6 +64,6 @@ def readme_with_table(page: str) -> str:
     if not (start and line_end and end):
         raise ZooError(f"README.md has no lines {MARKS[0]} … --> and {MARKS[1]} for the table to stand between")
     lines = ["| weights | what it is | parameters | test | published |", "|---|---|---:|---:|---|"]
-    for card in (Card.read(path) for path in shipped().values()):
+    for card in cards:
         lines.append(f"| `{card.name}` | {card.title} | {card.parameters:,} | {card.headline()} | {card.published} |")
     return before + start + head + "\n\n" + "\n".join(lines) + "\n\n" + end + after

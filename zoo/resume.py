@@ -1,7 +1,8 @@
 """Going on with a run: its checkpoint, its config, and what may not have changed since."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -9,11 +10,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from zoo.config import differing
 from zoo.errors import ZooError
 
+METRICS = "metrics.json"  # in a run's folder, when the run is done
+
 
 def find_resume(resume: str | None) -> Path | None:
     """The checkpoint of ``resume=PATH`` (a file, or a run's folder) or ``resume=last``, the newest under logs/."""
-    if not resume:
+    if resume is None:
         return None
+    if not resume:
+        raise ZooError("resume= is empty; give a checkpoint, a run's folder, or last")
     if resume == "last":
         found = sorted(Path("logs").glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
         if not found:
@@ -55,10 +60,79 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
             )
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
-    done, epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], stored.trainer.max_epochs
-    if epochs is not None and 0 < epochs <= done:
-        raise ZooError(f"{resume}: this run is finished, after {done} epochs; to go on, set trainer.max_epochs higher")
     return stored
+
+
+def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint's run has nothing left to train, with the override that goes on; None where it has.
+
+    Args:
+        content: of the checkpoint.
+        config: of the resumed run, plain values.
+    """
+    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+
+    trainer = config["trainer"]
+    epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps = content["global_step"]
+    if 0 < (trainer["max_epochs"] or -1) <= epochs:
+        return f"after {epochs} epochs; to go on, set trainer.max_epochs higher"
+    if 0 < (trainer["max_steps"] or -1) <= steps:
+        return f"after {steps} updates; to go on, set trainer.max_steps higher"
+    patience = {name: c["patience"] for name, c in config["callbacks"].items() if c and "patience" in c}
+    for state in content["callbacks"].values():
+        reason = EarlyStoppingReason(state.get("stopping_reason", 0))
+        if reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+            name, most = next(iter(patience.items()), ("early_stopping", state["patience"]))
+            if state["wait_count"] >= most:
+                return f"stopped early; to go on, set callbacks.{name}.patience higher than {state['wait_count']}"
+        elif reason is not EarlyStoppingReason.NOT_STOPPED:
+            return f"stopped early ({reason.name.lower()}); to go on, set callbacks.early_stopping=null"
+    if trainer["max_time"]:
+        limit = Timer(trainer["max_time"])._duration
+        done = content["callbacks"].get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
+        if limit is not None and done >= limit:
+            return f"after {done:.0f} s; to go on, set trainer.max_time longer"
+    return None
+
+
+class Place(NamedTuple):
+    """Where a run goes on: the first step that it logs, and whether nothing is left of it but its test."""
+
+    step: int
+    ended: bool
+
+
+START = Place(0, False)
+
+
+def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
+    """Where the run of a checkpoint goes on.
+
+    Raises:
+        ZooError: it is finished, test included; the message names the override that goes on.
+    """
+    from zoo.pretrained import read_checkpoint
+
+    content = read_checkpoint(resume)
+    reason = ended(content, config)
+    if reason and (run_dir / METRICS).is_file():
+        raise ZooError(f"{resume}: this run is finished, {reason}")
+    return Place(first_step(content), reason is not None)
+
+
+def first_step(checkpoint: Mapping[str, Any]) -> int:
+    """The step at which a run that is resumed from a checkpoint logs its first batch."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
+    if (run_dir / "checkpoints" / "last.ckpt").exists():
+        raise ZooError(
+            f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
+        )
 
 
 def check_same(data: Any, model: Any, resume: Path) -> None:

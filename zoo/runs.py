@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +87,7 @@ def subdir(resume: str | None) -> str:
 
 @contextmanager
 def keeping(trainer: "Trainer") -> Iterator[None]:
-    """Where the logs cannot be written any more, say what is left to go on with."""
+    """Where something of a run cannot be written any more, say what is left to go on with."""
     from zoo.callbacks.checkpoint import written
 
     try:
@@ -96,15 +95,45 @@ def keeping(trainer: "Trainer") -> Iterator[None]:
     except OSError as error:
         kept = written(trainer, "last")
         kept = f"to go on: {command('train')} resume={kept}" if kept else "no checkpoint is left"
-        raise ZooError(f"{os.fsdecode(error.filename or '')}: {error.strerror or error}; {kept}") from error
+        reason = error.strerror or str(error)
+        raise ZooError(
+            f"{os.fsdecode(error.filename)}: {reason}; {kept}" if error.filename else f"{reason}; {kept}"
+        ) from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder against other runs; what a killed one left half written is removed.
+
+    Raises:
+        ZooError: another run is writing there.
+    """
+    from filelock import FileLock, Timeout
+
+    from zoo.callbacks.checkpoint import remove_parts
+
+    if not is_main_process():
+        yield
+        return
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ZooError(
+            f"another run is writing to {folder}; wait for it to end, or give this one a folder of its own: "
+            f"hydra.run.dir=…"
+        ) from None
+    except (OSError, NotImplementedError):  # a folder that is read-only, or on a disk without locks
+        pass
+    remove_parts(folder)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def quiet() -> None:
     """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
-    if threading.excepthook is threading.__excepthook__:  # TensorBoard's thread raises in the main thread too
-        threading.excepthook = lambda error: (
-            None if issubclass(error.exc_type, OSError) else threading.__excepthook__(error)
-        )
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
@@ -113,6 +142,8 @@ def quiet() -> None:
     )  # frozen layers are, on purpose
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # data.val_size=0
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # the metrics are synced already
+    # a run that was resumed just before an epoch's end has made no update of its own yet
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`")
     # with one input channel both memory layouts of a kernel are the same, by other strides
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs

@@ -3,7 +3,7 @@
 import codecs
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
-from zoo.models.recurrent import Recurrent
+from zoo.models.recurrent import Level, Recurrent
 
 
 def sample(
@@ -79,8 +79,8 @@ def stepwise(model: Any) -> Any:
     if not isinstance(model, Recurrent) or next(model.parameters()).device.type != "cpu":
         return model
     twin = copy.copy(model)
-    twin._modules = dict(model._modules)
-    twin.layers = nn.ModuleList(nn.ModuleList(as_reference(layer) for layer in pair) for pair in model.layers)  # type: ignore[union-attr]
+    twin._modules, levels = dict(model._modules), cast("list[Level]", model.layers)
+    twin.layers = nn.ModuleList(Level([as_reference(one) for one in level.directions], level.drop) for level in levels)
     return twin
 
 

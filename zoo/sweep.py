@@ -45,8 +45,9 @@ def read_run(folder: Path) -> dict[str, str]:
 
 def show(rows: list[dict[str, str]], folder: Path) -> None:
     """Print the table and write it as ``sweep.csv`` beside the runs; overrides that never vary are left out."""
-    from rich.console import Console
     from rich.table import Table
+
+    from zoo.console import Console
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with (folder / "sweep.csv").open("w", newline="") as file:

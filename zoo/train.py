@@ -8,6 +8,9 @@ import os
 import shlex
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +19,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from zoo import terminal
 from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.paths import CONFIGS
-from zoo.resume import check_same, find_resume, resumed_config
+from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
 from zoo.runs import (
     Interrupted,
+    alone_in,
+    command,
     failures,
     fast_precision,
     is_main_process,
@@ -40,22 +46,34 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """One run, from a composed config to its test metrics."""
     resume = find_resume(cfg.resume)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    with alone_in(run_dir):
+        return train_in(run_dir, cfg, resume)
+
+
+def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, float]:
+    """``train`` in a folder that is this run's alone, from its beginning or from a checkpoint."""
     if resume:
         cfg = resumed_config(cfg, resume)
+    elif is_main_process():
+        check_new(run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
+    place = place_of(resume, run_dir, config) if resume else START
 
     import torch
     from hydra.utils import instantiate
     from lightning import seed_everything
-    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
     from zoo import report
-    from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe
+    from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe, check_written
+    from zoo.callbacks.control import StopAndResume
+    from zoo.callbacks.curves import open_logger
+    from zoo.callbacks.saving import check_length
     from zoo.parallel import check_batch_norm
     from zoo.pretrained import read_weights
     from zoo.transfer import copy_weights, freeze
@@ -86,14 +104,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
-        report.compile_or_warn(model)
+        report.compile_or_warn(task)
 
-    describe = Describe(config, data, model)
+    if place.ended:
+        report.console.print("this run was trained to its end; what is missing is its test")
+    describe = Describe(config, data, model, run_dir, place.ended)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
-    logger = build(cfg.logger, _partial_=True)(save_dir=str(run_dir)) if cfg.logger else False
+    # "last" is to know of "best", whatever the order in the config, so that a resumed run does
+    callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
+    callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
+    logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
     try:
         trainer = build(cfg.trainer, _partial_=True)(
-            callbacks=[*callbacks, describe],
+            callbacks=[describe, *callbacks],
             logger=logger,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
@@ -101,12 +124,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
         )
     except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
         raise ZooError(f"trainer: {error}") from None
+    check_length(trainer)
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
-    with several_processes(run_dir):
-        with keeping(trainer):
-            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    with several_processes(run_dir), keeping(trainer):
+        if is_main_process() and not place.ended:
+            (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
+        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+        check_written(trainer)
         return finish(config, trainer, task, data, describe, run_dir)
 
 
@@ -157,20 +183,28 @@ def finish(
     from zoo import report
     from zoo.callbacks.checkpoint import load_chosen, written
 
-    chosen = written(trainer, config["select"]) or written(trainer, "last")
-    metrics = {}
+    describe.chosen = written(trainer, config["select"]) or written(trainer, "last")
+    if describe.chosen and describe.chosen.stem != config["select"]:
+        report.console.print(
+            f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
+        )
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    epochs.completed = epochs.started  # of a run whose test alone was missing too
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        load_chosen(task, chosen)
-        trainer.test(task, datamodule=data, verbose=False)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        load_chosen(task, describe.chosen)
+        try:
+            trainer.test(task, datamodule=data, verbose=False)
+        except Interrupted:
+            raise Interrupted(f"stopped in the test; to make it up: {command('train')} resume={run_dir}") from None
+    elif trainer.is_global_zero:
+        describe.note_metrics()
     if trainer.is_global_zero:
-        describe.finish(metrics, chosen, run_dir)
-        report.finished(metrics, describe, chosen, data, task.model, run_dir)
-    return metrics
+        report.finished(describe.metrics, describe, describe.chosen, data, task.model, run_dir)
+    return describe.metrics
 
 
 def stop_now(number: int, frame: Any) -> None:
-    """Ctrl-C outside of the training, where there is nothing to save."""
+    """Ctrl-C or SIGTERM outside of the training, where there is nothing to save."""
     raise Interrupted("stopped")
 
 
@@ -189,9 +223,33 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 
 def main() -> None:
     """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
+    terminal.accept_any_text()
     register_resolvers()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stop_now)
+    with as_command():
+        run_command()
+
+
+@contextmanager
+def as_command() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop with a line, where nobody has decided otherwise, and let warnings be lines for
+    people; afterwards all is as it was.
+    """
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ours = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
+    for number in ours:
+        signal.signal(number, stop_now)
+    shown = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of ours that gives it
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+        for number, default in ours.items():
+            signal.signal(number, default)
+
+
+def run_command() -> None:
+    """``main``, in a process that can be stopped."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to us instead of as many lines
     for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
         sys.argv.remove(flag)
@@ -206,7 +264,8 @@ def main() -> None:
         run()
     except Interrupted as stop:
         if is_main_process():
-            print(f"\n{stop}", file=sys.stderr)
+            print(file=sys.stderr)
+            terminal.say(str(stop))
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from zoo import formats
 from zoo.errors import ZooError
 
 
@@ -18,7 +19,7 @@ def matches(name: str, pattern: str) -> bool:
 
 @dataclass
 class Row:
-    """What became of one tensor: copied, adapted, skipped, missing, unexpected or wrong shape."""
+    """What became of one tensor: copied, adapted, skipped, missing, unexpected, wrong shape, or a flaw in it."""
 
     name: str
     status: str
@@ -45,8 +46,8 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
     """What tensors of other people's files are called in a model, by their names in the file.
 
     A tensor that the model has keeps its name. Others go by the longest layer's name that fits: in ``rename``, from
-    theirs to ours, or in what torchvision calls the model's layers, which the model's class says in
-    ``torchvision_names``.
+    theirs to ours, in what the model's layers were called once (``zoo.formats``), or in what torchvision calls them,
+    which the model's class says in ``torchvision_names``.
 
     A prefix goes with ``{"module": ""}``.
 
@@ -57,7 +58,9 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
     for old in rename or {}:
         if not any(under(name, old) for name in weights):
             raise ZooError(f"init.rename: nothing is named {old} in the weights; tensors: {', '.join(weights)}")
-    known: dict[str, str] = {**getattr(type(model), "torchvision_names", {}), **(rename or {})}
+    kind = type(model)
+    older = formats.TENSORS.get(f"{kind.__module__}.{kind.__qualname__}", {})
+    known: dict[str, str] = {**getattr(kind, "torchvision_names", {}), **older, **(rename or {})}
     names: dict[str, str] = {}
     for name in weights:
         asked = name not in own or any(under(name, old) for old in rename or {})
@@ -116,6 +119,8 @@ def copy_weights(
             rows.append(Row(name, "skipped", "not in the weights, as in files of old; nothing is computed from it"))
         elif name not in weights:
             rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
+        elif (flaw := kind_of(weights[name])) != "dense" or (flaw := mistaken(weights[name], target.get(name))):
+            rows.append(Row(name, flaw, "in the weights; a model needs dense tensors of numbers"))
         elif name not in target:
             rows.append(Row(name, "unexpected", f"{tuple(weights[name].shape)} in the weights, not in the model"))
         elif weights[name].shape == target[name].shape:
@@ -143,6 +148,24 @@ def copy_weights(
     return rows
 
 
+def kind_of(tensor: Tensor) -> str:
+    """Whether a tensor is "dense", as those of a model are, or what else it is."""
+    kinds = (
+        (tensor.is_meta, "meta, without values"), (tensor.is_nested, "nested"), (tensor.is_quantized, "quantised"),
+        (tensor.layout is not torch.strided, "sparse"),
+    )  # fmt: skip
+    return next((kind for has, kind in kinds if has), "dense")
+
+
+def mistaken(tensor: Tensor, target: Tensor | None) -> str:
+    """What is wrong with the numbers that would be copied to a model's tensor; nothing where they are numbers."""
+    if target is None or tensor.shape != target.shape:
+        return ""  # which is said otherwise
+    if tensor.is_complex() != target.is_complex():
+        return "complex" if tensor.is_complex() else "not complex"
+    return "NaN" if tensor.dtype.is_floating_point and bool(tensor.float().isnan().any()) else ""
+
+
 def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
     """A kernel (O, I, h, w) for 1 instead of 3 input channels or 3 instead of 1; None where that is not the case."""
     if (kernel.shape[0], *kernel.shape[2:]) != (shape[0], *shape[2:]):
@@ -158,10 +181,12 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
 
     Patterns after "!" stand for all that fits none of them: ``["!head"]`` trains the head alone. Layers whose
-    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says.
+    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says. So does a layer without
+    parameters, as dropout, that fits a pattern or is part of such a layer, or whose output a frozen layer reads: of
+    dropout between two layers, the second one decides.
 
     Returns:
-        The names of the frozen parameters.
+        The names of the frozen tensors: parameters, and the statistics of frozen norms.
 
     Raises:
         ZooError: a pattern fits no parameter or layer.
@@ -177,15 +202,32 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     def fits(name: str) -> bool:
         return any(matches(name, p) for p in patterns) or (bool(but) and not any(matches(name, p) for p in but))
 
-    frozen = [name for name in parameters if fits(name)]
-    for name in frozen:
-        parameters[name].requires_grad_(False)
-    for name, module in modules.items():
-        own = list(module.parameters())
-        if name and (own or fits(name)) and not any(p.requires_grad for p in own):
-            module.eval()
-            module.train = partial(stay_in_eval, module)  # type: ignore[method-assign]
-    return frozen
+    for name, parameter in parameters.items():
+        if fits(name):
+            parameter.requires_grad_(False)
+
+    def is_still(name: str, module: nn.Module) -> bool:
+        own = list(module.parameters()) or ([] if fits(name) else parameters_of_reader(model, name))
+        return (fits(name) or bool(own)) and not any(p.requires_grad for p in own)
+
+    still = [name for name, module in modules.items() if name and is_still(name, module)]
+    for name in still:
+        modules[name].eval()
+        modules[name].train = partial(stay_in_eval, modules[name])  # type: ignore[method-assign]
+    buffers = {name for name, _ in model.named_buffers() if any(under(name, layer) for layer in still)}
+    return [name for name in model.state_dict() if name in buffers or (name in parameters and fits(name))]
+
+
+def parameters_of_reader(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters of the layer that reads the output of another, which has none: the first with parameters of its
+    own among those that the same module registers after it. None, where there is none.
+    """
+    parent, _, child = name.rpartition(".")
+    siblings = list(model.get_submodule(parent).named_children())
+    place = [sibling for sibling, _ in siblings].index(child)
+    inside = (module for _, sibling in siblings[place + 1 :] for module in sibling.modules())
+    own = (list(module.parameters(recurse=False)) for module in inside)
+    return next(filter(None, own), [])
 
 
 def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -5,9 +5,43 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.tasks.task import Task
+
+
+class EMA(EMAWeightAveraging):
+    """Lightning's exponential moving average, with the same arguments; until the first average is taken
+    (``update_starting_at_step``), the trained weights are what is validated, saved and tested.
+    """
+
+    @property
+    def averaged(self) -> bool:
+        """Whether an average was taken."""
+        return self._average_model is not None and bool(self._average_model.n_averaged)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.averaged:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.averaged:
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.averaged:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._average_model is None:
+            return
+        current = checkpoint["current_model_state"]
+        averages = {name for name, _ in [*pl_module.named_parameters(), *pl_module.named_buffers()] if self.averaged}
+        # what is no weight, as a metric's sums, has no average
+        checkpoint["state_dict"] = {**current, **{k: v for k, v in checkpoint["state_dict"].items() if k in averages}}
 
 
 class Lookahead(Callback):
@@ -57,6 +91,8 @@ class Lookahead(Callback):
         if step % self.every == 0:
             torch._foreach_lerp_(self.slow, fast, 1 - decay)
         torch._foreach_copy_(fast, self.slow)
+        if isinstance(pl_module, Task):  # the initial weights, which are in the mean, were under no constraint
+            pl_module.constrain()
 
     def state_dict(self) -> dict[str, Any]:
         return {"slow": self.slow}

@@ -3,14 +3,17 @@
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor, nn
 
+from zoo.callbacks import saving
 from zoo.callbacks.checkpoint import written
 from zoo.data.loader import Loader
 from zoo.errors import ZooError
@@ -19,11 +22,12 @@ from zoo.pretrained import read_checkpoint
 from zoo.runs import Interrupted, command
 
 
-class StopAndResume(Callback):
+class StopAndResume(Checkpoint):
     """Ctrl-C (or SIGTERM) finishes the batch, writes ``last.ckpt`` and stops; a second Ctrl-C stops at once.
 
     Every checkpoint holds the random number generators' states of every process, so that a resumed run draws what an
-    unbroken one would have drawn.
+    unbroken one would have drawn. It is a ``Checkpoint`` so that Lightning calls it after all that may change what is
+    saved; in a config it stands after the callbacks that write "best" and "last", so that those have been written.
     """
 
     def __init__(self) -> None:
@@ -49,34 +53,38 @@ class StopAndResume(Callback):
         set_own_state(pl_module, trainer, self.random)
         self.random = []
         if isinstance(trainer.train_dataloader, Loader):  # a loader of another kind stops between epochs
-            trainer.train_dataloader.before_batch = lambda: self.stop_if_asked(trainer)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # an epoch that has just ended is in last.ckpt already, if every epoch is; else stop after the first batch
-        if self.signal is not None and trainer.world_size == 1:
-            last = written(trainer, "last")
-            if last and read_checkpoint(last)["global_step"] == trainer.global_step:
-                self.stop(trainer, last)
+            trainer.train_dataloader.before_batch.append(partial(self.stop_between_batches, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # where an epoch is one batch there is no place between two; checkpoint callbacks come after this one
-        if trainer.num_training_batches == 1:
-            self.stop_if_asked(trainer)
+        asked = self.signal is not None
+        if trainer.world_size > 1:
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
+            self.stop(trainer)
 
-    def stop_if_asked(self, trainer: Trainer) -> None:
-        """Write a checkpoint and raise, where nothing of a batch is half done."""
+    def stop_between_batches(self, trainer: Trainer) -> None:
+        """Stop where that was asked for, unless gradients of several batches are being added up."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if done % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
+            return
         asked = self.signal is not None
         if trainer.world_size > 1:  # all at the same update, and without asking each other at every one
             every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
             asked = not trainer.global_step % every and trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
-            folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
-            path = Path(folder) / "last.ckpt"
-            trainer.save_checkpoint(path)
-            self.stop(trainer, path)
+            self.stop(trainer)
 
-    def stop(self, trainer: Trainer, path: Path) -> None:
-        path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
+    def stop(self, trainer: Trainer) -> None:
+        """Write what is due and ``last.ckpt``, and raise."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, saving.Checkpoint):
+                callback.write_due(trainer)
+        path = written(trainer, "last")
+        if path is None or read_checkpoint(path)["global_step"] != trainer.global_step:
+            folders = (c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath)
+            path = Path(next(folders, trainer.default_root_dir)) / "last.ckpt"
+            trainer.save_checkpoint(path)
+            path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
         shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
         raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {command('train')} resume={shown}")
 

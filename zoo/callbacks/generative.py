@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from zoo.callbacks.curves import logged_step
 from zoo.callbacks.validation import OnValidation
 from zoo.pictures import pixels
 
@@ -45,7 +46,7 @@ class Reconstructions(OfImages):
             noisy = corrupt(x, task.corruption, task.amount)
             rows = [x, noisy, model(noisy)]
         grid = make_grid(torch.cat([pixels(row.float(), data.preprocess) for row in rows]), nrow=len(x), padding=1)
-        writer.add_image("reconstructions", grid, trainer.global_step)
+        writer.add_image("reconstructions", grid, logged_step(trainer))
 
 
 class SampleGrid(OfImages):
@@ -64,7 +65,7 @@ class SampleGrid(OfImages):
         drawn = model.sample(min(self.most, 16) if slow else self.most, generator=torch.Generator().manual_seed(0))
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         grid = make_grid(pixels(drawn.float(), data.preprocess), nrow=max(1, round(len(drawn) ** 0.5)), padding=1)
-        writer.add_image("samples", grid, trainer.global_step)
+        writer.add_image("samples", grid, logged_step(trainer))
 
 
 class Latent(OfImages):
@@ -79,7 +80,7 @@ class Latent(OfImages):
             z[:, i] = torch.linspace(-3, 3, 13)
             rows.append(model.decode(z))
         grid = make_grid(torch.cat(rows).float().clamp(0, 1), nrow=13, padding=1)
-        writer.add_image("latent/traversal", grid, trainer.global_step)
+        writer.add_image("latent/traversal", grid, logged_step(trainer))
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         x, labels = data.sample(2000, "val" if data.val_size else "train")
         codes = model.encode(x.to(task.device)).cpu()
@@ -92,4 +93,4 @@ class Latent(OfImages):
             codes = torch.cat([codes, torch.zeros_like(codes)], 1)
         points = axes.scatter(*codes.T.tolist(), c=labels.tolist(), s=4, cmap="tab10")
         figure.colorbar(points)
-        writer.add_figure("latent/map", figure, trainer.global_step, close=False)
+        writer.add_figure("latent/map", figure, logged_step(trainer), close=False)

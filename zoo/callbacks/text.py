@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from zoo.callbacks.curves import logged_step
 from zoo.callbacks.validation import OnValidation
 from zoo.models.backends import gates
 from zoo.models.recurrent import Recurrent
@@ -43,7 +44,7 @@ class Samples(OfLanguage):
             drawn = sample(model, tokens, self.length, self.temperature, forbidden=forbidden, seed=i)
             text = prompt + "".join(text_of(tokenizer, drawn))
             lines = "".join(f"    {line}\n" for line in text.splitlines())  # a block of code, in Markdown
-            writer.add_text(f"samples/{prompt.strip() or 'start'}", lines, trainer.global_step)
+            writer.add_text(f"samples/{prompt.strip() or 'start'}", lines, logged_step(trainer))
 
 
 class ThroughTime(OfLanguage):
@@ -57,7 +58,7 @@ class ThroughTime(OfLanguage):
         axes.semilogy(range(len(norms) - 1, -1, -1), norms.clamp(min=1e-30).tolist())
         axes.set(xlabel="steps back", ylabel="‖∂ loss of a step / ∂ input‖")
         axes.grid(alpha=0.3)
-        writer.add_figure("gradient/through_time", figure, trainer.global_step, close=False)
+        writer.add_figure("gradient/through_time", figure, logged_step(trainer), close=False)
 
 
 def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class Gates(OfLanguage):
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         x = data.sample(1, "val")[0][:, : self.steps].to(task.device)
-        found = gates(model.layers[0][0], model.embed(x))  # type: ignore[index]
+        found = gates(model.layers[0].directions[0], model.embed(x))  # type: ignore[index]
         figure = Figure(figsize=(10, 2.6 * len(found)), dpi=80, layout="tight")
         low = -1.0 if "h" in found else 0.0  # the simple RNN has no gate, and shows its state
         for axes, (name, values) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
@@ -93,4 +94,4 @@ class Gates(OfLanguage):
             tokenizer = getattr(data, "tokenizer", None)
             if tokenizer is not None and data.level == "char":
                 axes.set_xticks(range(x.shape[1]), [tokenizer.decode([t]) for t in x[0].tolist()], fontsize=6)
-        writer.add_figure("gates/first_layer", figure, trainer.global_step, close=False)
+        writer.add_figure("gates/first_layer", figure, logged_step(trainer), close=False)

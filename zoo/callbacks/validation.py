@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from zoo.callbacks.curves import drawing
 from zoo.callbacks.tensorboard import writer_of
 
 
@@ -26,7 +27,7 @@ class OnValidation(Callback):
         model: Any = task.model
         if (writer := writer_of(trainer)) and not trainer.sanity_checking and self.fits(task, model):
             mode = model.training
-            with torch.random.fork_rng():
+            with drawing(self), torch.random.fork_rng():
                 self.show(writer, trainer, task, model.eval())
             model.train(mode)
 

@@ -3,7 +3,6 @@
 Imports of torch stand inside the commands, so that ``--help``, ``list`` and completion answer at once.
 """
 
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from zoo.card import Card, shipped, show
+from zoo.card import Card, read_shipped, shipped, show
+from zoo.console import Console
 from zoo.registry import list_models
+from zoo.terminal import as_json, clean, say
 
 app = typer.Typer(
     help="A reference model zoo: trained models to look at, use and train again.",
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, soft_wrap=True, markup=False)  # [head] in a name is no style
+console = Console(soft_wrap=True)
 
 
 def complete_name(incomplete: str) -> list[str]:
@@ -45,8 +45,9 @@ Trust = Annotated[list[str] | None, typer.Option(help="A module of your own that
 def list_() -> None:
     """The models there are, and the weights shipped with them."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
-    cards = [Card.read(path) for path in shipped().values()]
-    rows = [(c.name, str(c.data.get("name", "")), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
+    cards, errors = read_shipped()
+    fields = [(c.name, c.data.get("name", ""), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
+    rows = [tuple(clean(str(field)) for field in row) for row in fields]
     # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
     heads = ("weights", "data", "parameters", "test", "title")
     *widths, titles = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
@@ -60,7 +61,8 @@ def list_() -> None:
     table = Table(*(Column(head, no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(width=taken + titles, highlight=False, markup=False).print(table)
+    Console(width=taken + titles).print(table)
+    complain(errors)
 
 
 @app.command()
@@ -98,6 +100,9 @@ def card_table(card: Card) -> Table:
     if len(card.runs) > 1:
         mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
         table.add_row(f"{card.metric} over seeds", f"{mean} ± {spread} ({len(card.runs)} runs)")
+    if card.quick_examples:
+        shown = ", ".join(f"{key} {show(key, value)}" for key, value in card.quick_metrics.items())
+        table.add_row(f"first {card.quick_examples:,} test examples", shown)
     for key in ("model", "task", "data", "preprocess"):
         table.add_row(key, ", ".join(f"{k}={shortened(v)}" for k, v in getattr(card, key).items()))
     if card.classes:
@@ -120,15 +125,15 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light: ink on paper for MNIST.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON list on stdout.")] = False,
     trust: Trust = None,
 ) -> None:
     """Classify images: the most probable classes of each. Files that are no images are named, and the rest go on."""
     from zoo.predict import predict_files
 
     results, errors = predict_files(name, images, top, invert, trust or ())
-    if as_json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+    if json:
+        print(as_json(results))
     else:
         for result in results:
             shown = "  ".join(f"{p['class']} {p['probability']:.1%}" for p in result["predictions"])
@@ -139,7 +144,7 @@ def predict(
 def complain(errors: Sequence[str]) -> None:
     """Each of what went wrong while the rest went on; any makes the exit code 1."""
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
     if errors:
         raise typer.Exit(1)
 

@@ -1,14 +1,14 @@
 """The commands that make text and pictures: sample, reconstruct, interpolate."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from zoo.cli.base import Name, Trust, app, complain, complete_name, console
+from zoo.console import Console
 from zoo.errors import ZooError
+from zoo.terminal import say, write
 
 # parameters of zoo sample that are for models of one kind
 OF_TEXT = ("prompt", "length", "temperature", "top_k", "top_p")
@@ -53,13 +53,13 @@ def sample(
     unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
     begin = encoded_prompt(tokenizer, prompt)
     if prompt and unknown and (many := int((begin == unknown[0]).sum())):
-        print(f"note: {name} does not know {many} of the {len(begin)} tokens of --prompt", file=sys.stderr)
+        say(f"note: {name} does not know {many} of the {len(begin)} tokens of --prompt")
     tokens = draw(model, begin, length, temperature, top_k, top_p, forbidden=unknown, seed=seed)
     apart = isinstance(tokenizer, Words) and bool(prompt) and not prompt[-1].isspace()
-    print(prompt, end=" " if apart else "", flush=True)
+    write(prompt, end=" " if apart else "")
     for part in text_of(tokenizer, tokens):
-        print(part, end="", flush=True)
-    print()
+        write(part)
+    write("", end="\n")
 
 
 def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: Path) -> None:

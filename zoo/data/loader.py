@@ -22,8 +22,8 @@ class Loader:
         keeps_place: an epoch that was broken off goes on where it stopped, as training's; else it begins anew.
         limit: batches an epoch where it is to end early; None takes all.
         repeat: every epoch is the first again, so that a few batches can be learned by heart.
-        before_batch: called before every batch but an epoch's first, when all is done for the batch before; a callback
-            that wants to stop the training can raise there.
+        before_batch: what is called before every batch but an epoch's first, when all is done for the batch before: a
+            place to write a checkpoint, or to raise where the training is to stop.
     """
 
     def __init__(self, seed: int = 0, rank: int = 0, world_size: int = 1):
@@ -31,7 +31,7 @@ class Loader:
         self.keeps_place = True
         self.limit: int | None = None
         self.repeat = False
-        self.before_batch: Callable[[], None] | None = None
+        self.before_batch: list[Callable[[], None]] = []
         self.epoch = 0
         self.batch = 0  # batches of this epoch that were handed out
 
@@ -63,8 +63,8 @@ class Loader:
         plan = self.plan()
         n = len(self) if self.limit is None else min(len(self), self.limit)
         for i in range(self.batch if self.keeps_place else 0, n):
-            if i and self.before_batch is not None:
-                self.before_batch()
+            for call in self.before_batch if i else ():
+                call()
             batch = self.take(plan, i)
             # before handing it out: nobody asks for the batch after the last
             self.epoch, self.batch = (self.epoch + 1, 0) if i + 1 == n else (self.epoch, i + 1)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from zoo.data.image_file import Box, Source, opened, plain
 
 LONGEST = 8  # times as long as wide: what a picture is cut to, if it is longer, before it is scaled
+LARGEST = 4096  # pixels a side of a model's input
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,16 @@ class Preprocess:
     mean: list[float]
     std: list[float]
     resize: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise a ``ZooError`` for what no image has: a card may come from anyone."""
+        sizes = (self.image_size, self.image_size if self.resize is None else self.resize)
+        if not 1 <= min(sizes) <= max(sizes) <= LARGEST:
+            raise ZooError(f"image_size={self.image_size}, resize={self.resize}: 1 to {LARGEST:,} pixels are valid")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise ZooError(f"mean={self.mean} and std={self.std} are not valid: one number each, or three for colour")
+        if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ZooError(f"mean={self.mean} and std={self.std} are not valid: numbers, and std above 0")
 
     @property
     def channels(self) -> int:

@@ -3,16 +3,17 @@
 An array's name is that of a tensor in ``zoo.data.sources.SPLITS``: images are uint8 (N, H, W, C), labels uint8 (N,).
 """
 
-import gzip
+import io
 import json
 import pickle
 import tarfile
-import zlib
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.data.integrity import MB, UNREADABLE, digest, gunzip, read_file
 from zoo.errors import ZooError
 
 FILES = {
@@ -23,6 +24,12 @@ FILES = {
 }
 Arrays = dict[str, np.ndarray]
 
+# Limits, before anything is read: the largest that the sets have, and for what is packed some room above.
+IDX_BYTES = 16 + 60_000 * 28 * 28  # MNIST's and Fashion-MNIST's training images
+ARCHIVE_BYTES = 200 * MB  # CIFAR-100's archive has 169 MB, CIFAR-10's 170, and the largest file in them 156
+SHEET_BYTES, SHEET_PIXELS = 100 * MB, 20 * 10**6  # a sheet of the package has 10 million pixels
+LABELS_BYTES = 2 * MB
+
 
 def read_idx(folder: Path) -> Arrays | None:
     """MNIST's format: a header of sizes, then bytes; gzipped or not."""
@@ -32,11 +39,14 @@ def read_idx(folder: Path) -> Arrays | None:
         if not path.exists():
             return None
         try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            content = read_file(path, IDX_BYTES)
+            content = gunzip(content, IDX_BYTES) if path.suffix == ".gz" else content
             dimensions = content[3]
             shape = np.frombuffer(content, ">i4", dimensions, offset=4).tolist()
             values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-        except (OSError, EOFError, zlib.error, IndexError, ValueError) as error:
+            if dimensions not in (1, 3):
+                raise ValueError(f"it has {dimensions} dimensions")
+        except UNREADABLE as error:
             raise ZooError(f"{path} is truncated or altered ({error}); replace it and run again") from None
         arrays[key] = values.copy() if dimensions == 1 else values[..., None].copy()  # (N,) or (N, H, W, 1)
     return arrays
@@ -55,7 +65,7 @@ def read_cifar10(folder: Path) -> Arrays | None:
         train = np.concatenate([pixels(folder / f"data_batch_{i}.png") for i in range(1, 6)])
         arrays: Arrays = {"train_images": train, "test_images": pixels(folder / "test_batch.png")}
         for split in ("train", "test"):
-            labels = json.loads((folder / f"{split}_lables.json").read_text())  # the package's own spelling
+            labels = json.loads(read_file(folder / f"{split}_lables.json", LABELS_BYTES))  # the package's own spelling
             arrays[f"{split}_labels"] = np.array(labels, np.uint8)
             arrays[f"{split}_images"] = arrays[f"{split}_images"].reshape(-1, 32, 32, 3)
         return arrays
@@ -67,26 +77,54 @@ def read_cifar100(folder: Path) -> Arrays | None:
 
 
 def read_cifar_archive(folder: Path, kind: str) -> Arrays | None:
-    """The official archive. Its pickles are read only after torchvision's md5 of the archive was found right."""
+    """The official archive, read once: the bytes that have torchvision's md5 are those that are unpacked."""
     from torchvision import datasets
-    from torchvision.datasets.utils import check_md5
 
     dataset: Any = getattr(datasets, kind)
     archive = folder / dataset.filename
     if not archive.exists():
         return None
-    if not check_md5(archive, dataset.tgz_md5):
+    content = read_file(archive, ARCHIVE_BYTES)
+    if digest(content, "md5") != dataset.tgz_md5:
         raise ZooError(f"{archive} is truncated or altered (md5 is not {dataset.tgz_md5}); replace it and run again")
     arrays: Arrays = {}
-    with tarfile.open(archive) as tar:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         for split, files in (("train", dataset.train_list), ("test", dataset.test_list)):
-            contents = [tar.extractfile(f"{dataset.base_folder}/{file}") for file, _ in files]
-            parts: list[dict[str, Any]] = [pickle.load(c, encoding="latin1") for c in contents if c]
+            parts = [arrays_of(member(tar, f"{dataset.base_folder}/{file}")) for file, _ in files]
             images = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
             labels = [part["labels"] if "labels" in part else part["fine_labels"] for part in parts]
             arrays[f"{split}_images"] = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
             arrays[f"{split}_labels"] = np.concatenate(labels).astype(np.uint8)
     return arrays
+
+
+def member(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a regular file in an archive."""
+    found = tar.getmember(name)
+    file = tar.extractfile(found) if found.isreg() and found.size <= ARCHIVE_BYTES else None
+    if file is None:
+        raise ValueError(f"{name} in it is no regular file of at most {ARCHIVE_BYTES / MB:,.0f} MB")
+    return file.read()
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """A reader of pickled arrays, numbers, texts and their containers, and of nothing else that a pickle may name."""
+
+    ALLOWED = frozenset(
+        {"numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy.core.numeric._frombuffer",
+         "_codecs.encode"}
+    )  # fmt: skip
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if f"{module_name.replace('numpy._core', 'numpy.core')}.{global_name}" not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which no array needs")
+        new = hasattr(np, "_core")  # numpy 2 moved them there
+        return super().find_class(module_name.replace("numpy.core", "numpy._core") if new else module_name, global_name)
+
+
+def arrays_of(content: bytes) -> dict[str, Any]:
+    """One pickled file of CIFAR: its pixels in "data" as an array, its labels as a list."""
+    return ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
 def read_sheets(folder: Path) -> Arrays | None:
@@ -110,8 +148,13 @@ def pixels(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            image = Image.open(io.BytesIO(read_file(path, SHEET_BYTES)), formats=["PNG"])
+        with image:
+            if image.width * image.height > SHEET_PIXELS:
+                raise ValueError(f"it has {image.width}×{image.height} pixels")
             image.load()
             return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise ZooError(f"{path} is truncated or altered ({error}); replace it and run again") from None

@@ -1,10 +1,12 @@
 """The data sets: what they are called, what they hold, and their one prepared form.
 
-Whatever a set comes in, it ends as ``prepared/NAME.safetensors`` under the data root: four tensors, uint8, that are
-mapped into memory and never unpacked. Each load holds them against the sha256 that stands here.
+Whatever a set comes in, it ends as ``prepared/NAME.safetensors`` under the data root: four tensors, uint8. Each load
+reads the file once, whole, into memory, and compares the sha256 of the very bytes that a run then uses with those that
+stand here. What happens to the file afterwards does not matter to a run that has begun.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.data.integrity import MB, UNREADABLE, read_file
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
+PREPARED_BYTES = 1000 * MB  # at most; CIFAR's have 184 MB
+AGAIN = "delete it, and the next run makes it again"
 PHOTOGRAPHS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -119,7 +124,7 @@ def classes(name: str) -> tuple[str, ...]:
 
 
 def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
-    """A data set's four tensors, mapped into memory; fetched and prepared on first use.
+    """A data set's four tensors; fetched and prepared on first use.
 
     Returns:
         ``train_images``, ``test_images``: uint8 (N, H, W, C); ``train_labels``, ``test_labels``: int64 (N,).
@@ -127,24 +132,42 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
     Raises:
         ZooError: an unknown name; a file that was altered or cut short; a set that cannot be fetched.
     """
-    from safetensors import SafetensorError, safe_open
-
     wanted = source(name)
     path = (root or data_root()) / "prepared" / f"{name}.safetensors"
     if not os.path.exists(path):  # unlike Path.exists, false where the folder may not be looked into
         prepare(name, path)
-    try:
-        with safe_open(path, "pt") as file:
-            noted = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in SPLITS}
-    except (SafetensorError, OSError) as error:
-        raise ZooError(
-            f"{path} is truncated or altered ({error}); delete it, and the next run makes it again"
-        ) from None
+    tensors, noted = read_prepared(path)
     for key, tensor in tensors.items():
         if sha256(tensor.numpy()) != wanted.sha256.get(key, noted.get(key)):
-            raise ZooError(f"{path}: {key} is not what it was (sha256); delete it, and the next run makes it again")
+            raise ZooError(f"{path}: {key} is not what it was (sha256); {AGAIN}")
     return {key: tensor.long() if key.endswith("labels") else tensor for key, tensor in tensors.items()}
+
+
+def read_prepared(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
+    """The tensors of a prepared file, copies of its own bytes, and the hashes noted in it. Nothing stays mapped.
+
+    Raises:
+        ZooError: the file is damaged, or its tensors are not of the four forms that ``load`` returns.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_safetensors
+
+    try:
+        content = read_file(path, PREPARED_BYTES)
+        tensors = {key: tensor for key, tensor in load_safetensors(content).items() if key in SPLITS}
+        # the library gives the metadata of a file alone, and the file may be another one by now
+        noted = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, *UNREADABLE) as error:
+        raise ZooError(f"{path} is truncated or altered ({error}); {AGAIN}") from None
+    for key in SPLITS:
+        form = (torch.uint8, 1 if key.endswith("labels") else 4)
+        if key not in tensors or (tensors[key].dtype, tensors[key].ndim) != form:
+            raise ZooError(f"{path} is truncated or altered ({key} is missing or of another form); {AGAIN}")
+    for split in ("train", "test"):
+        if len(tensors[f"{split}_images"]) != len(tensors[f"{split}_labels"]):
+            raise ZooError(f"{path} is truncated or altered ({split} has more or fewer labels than images); {AGAIN}")
+    return tensors, noted
 
 
 def sha256(array: "np.ndarray") -> str:
@@ -215,7 +238,7 @@ def read(name: str, folder: Path) -> "dict[str, np.ndarray] | None":
     reader: Callable[[Path], Any] = getattr(readers, wanted.reader)
     try:
         arrays = reader(folder)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ZooError(
             f"{folder} has files that are missing or altered ({error}); replace them and run again"
         ) from None

@@ -58,10 +58,15 @@ PROBLEMS: dict[str, tuple[Any, str, int | None, int | None, int, str]] = {
 }
 
 
+LONGEST = 100_000  # steps of an example
+
+
 class Problem:
     """A model's ``preprocess``: its inputs are the problem's, and nothing is done to them."""
 
     def __init__(self, name: str, steps: int):
+        if name not in PROBLEMS or not 1 <= steps <= LONGEST:
+            raise ZooError(f"{name} of {steps} steps is not valid: {', '.join(PROBLEMS)}; 1 to {LONGEST:,} steps")
         self.name, self.steps = name, steps
 
     def random_input(self, n: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Text for language models: a corpus's parts as tokens, read as streams or in windows."""
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -81,8 +82,9 @@ class TextData(MemoryData):
         self.batch_size, self.seq_len, self.windows, self.rename = batch_size, seq_len, windows, rename
         self.eval_batch_size, self.eval_context = eval_batch_size, eval_context
         self.seed = seed
+        self.stamp = stamp(file)
         self.tokenizer: Tokenizer = (
-            tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size)
+            tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size, self.stamp)
         )
         if rename:
             names.check(rename, self.tokenizer)
@@ -97,6 +99,8 @@ class TextData(MemoryData):
             if held != self.vocab_size:
                 raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
             self.put(parts(*self.source, self.val_size))
+            if stamp(self.source[1]) != self.stamp:  # its vocabulary is of what was there before
+                raise ZooError(f"{self.source[1]} has changed since this run began to read it; run again")
         if self.rename and stage in ("fit", None):
             self.made_up_names()  # to fail early
 
@@ -112,6 +116,13 @@ class TextData(MemoryData):
         for part, encoded in self.splits.items():
             if texts[part] and len(encoded) < 2:
                 raise ZooError(f"{self.name}: its {part} part has {len(encoded)} tokens; give a longer text")
+
+    def first(self, n: int) -> tuple["TextData", int]:
+        """The same text with the first n + 1 characters of the test part alone, all but the first to be predicted."""
+        few, text = copy.copy(self), self.texts["test"][: n + 1]
+        few.texts = {**self.texts, "test": text}
+        few.splits = {**self.splits, "test": self.tokenizer.encode(text)}
+        return few, len(text) - 1
 
     def train_dataloader(self) -> Loader:
         """The training part; a resumed run goes on where it stopped."""
@@ -215,9 +226,15 @@ def check_own_part(name: str, val_size: int | None) -> None:
 
 @lru_cache(maxsize=4)
 def known_tokenizer(
-    name: str | None, file: str | None, root: str | None, level: str, most: int | None, val_size: int | None
+    name: str | None,
+    file: str | None,
+    root: str | None,
+    level: str,
+    most: int | None,
+    val_size: int | None,
+    stamp: tuple[int, int] | None,
 ) -> Tokenizer:
-    """The tokenizer of a training text."""
+    """The tokenizer of a training text; ``stamp`` is there for a file that changes between the runs of a sweep."""
     return tokens.fit(level, parts(name, file, root, val_size)["train"], most)
 
 
@@ -239,4 +256,14 @@ def vocab_size(*, _parent_: Any) -> int:
     if data["tokenizer"]:
         return len(tokenizer_of(data["tokenizer"]).vocabulary)
     where = source(data["name"], data["file"], data["root"])
-    return len(known_tokenizer(*where, data["level"], data["most"], data["val_size"]).vocabulary)
+    sized = data["level"], data["most"], data["val_size"], stamp(data["file"])
+    return len(known_tokenizer(*where, *sized).vocabulary)
+
+
+def stamp(file: str | None) -> tuple[int, int] | None:
+    """A file's size and time of change, by which another content shows; None for a corpus, which has a digest."""
+    try:
+        status = Path(file).expanduser().stat() if file else None
+    except OSError:  # which reading it will say
+        return None
+    return (status.st_size, status.st_mtime_ns) if status else None

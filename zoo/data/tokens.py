@@ -3,6 +3,7 @@
 What a tokenizer knows is in its ``config()``, plain values that travel in a model's checkpoint and card.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class Characters(Tokenizer):
     unknown = 0
 
     def __init__(self, vocabulary: str):
+        if not vocabulary:
+            raise ZooError("the tokenizer is damaged: its vocabulary is empty")
         self.vocabulary = [UNKNOWN, *vocabulary]
         points = points_of(vocabulary)  # code points, sorted where fit() made it
         self.order = np.argsort(points)
@@ -141,14 +144,18 @@ class BPE(Tokenizer):
     """Byte-pair encoding of bytes (Sennrich et al. 2016, Radford et al. 2019), by the ``tokenizers`` library.
 
     Args:
-        content: the library's own JSON, which holds the merges.
+        content: the library's own JSON. Its vocabulary and merges alone are taken: the rest may ask for padding to any
+            length, for other ways to part a text, or for what ends the library's process.
+
+    Raises:
+        ZooError: the content is no such JSON.
     """
 
     unknown = None
 
     def __init__(self, content: str):
-        self.content, self.tokenizer = content, library().Tokenizer.from_str(content)
-        numbers: dict[str, int] = self.tokenizer.get_vocab()
+        numbers, merges = vocabulary_and_merges(content)
+        self.content, self.tokenizer = content, byte_level(library().models.BPE(numbers, merges))
         alphabet = {sign: byte for byte, sign in enumerate(signs())}
         names = sorted(numbers, key=numbers.__getitem__)
         self.vocabulary = [bytes(alphabet[sign] for sign in name) for name in names]
@@ -157,8 +164,7 @@ class BPE(Tokenizer):
     def fit(cls, text: str, size: int | None = None) -> "BPE":
         """Merges learned from a text until there are ``size`` tokens, 1024 where it is not said."""
         from_library = library()
-        tokenizer = from_library.Tokenizer(from_library.models.BPE())
-        tokenizer.pre_tokenizer = from_library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = byte_level(from_library.models.BPE())
         trainer = from_library.trainers.BpeTrainer(
             vocab_size=size or 1024,
             initial_alphabet=from_library.pre_tokenizers.ByteLevel.alphabet(),
@@ -176,6 +182,35 @@ class BPE(Tokenizer):
 
     def config(self) -> dict[str, Any]:
         return {"_target_": "zoo.data.tokens.BPE", "content": self.content}
+
+
+def byte_level(model: Any) -> Any:
+    """The library's tokenizer with a model, over bytes."""
+    tokenizer = library().Tokenizer(model)
+    tokenizer.pre_tokenizer = library().pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def vocabulary_and_merges(content: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The tokens with their numbers, and the merges, in the JSON of the ``tokenizers`` library.
+
+    Raises:
+        ZooError: it is no JSON of a byte-pair encoding of bytes, numbered from 0, whose merges make tokens of tokens.
+    """
+    damaged = ZooError("the tokenizer is damaged: its content is no byte-pair encoding of bytes with its merges")
+    try:
+        model = json.loads(content)["model"]
+        numbers: dict[str, int] = model["vocab"]
+        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+        merges: list[tuple[str, str]] = [(left, right) for left, right in pairs]
+        whole = sorted(numbers.values()) == list(range(len(numbers))) and set(signs()) <= set(numbers)
+        known = set(signs()) >= {sign for name in numbers for sign in name}
+        made = all(left in numbers and right in numbers and left + right in numbers for left, right in merges)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise damaged from None
+    if not (whole and known and made):
+        raise damaged
+    return numbers, merges
 
 
 LEVELS: dict[str, Any] = {"char": Characters, "byte": Bytes, "word": Words, "bpe": BPE}

@@ -4,10 +4,11 @@ Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional 
 2012), and Krizhevsky: "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997, 2014 (2014).
 
 ``AlexNet`` is 2014's net as torchvision has it, whose weights fit: no response normalisation, 256 maps in conv4 where
-2012 has 384, dropout before fc6 and fc7 in place of after. ``AlexNet2012`` is the paper's; the padding of conv1, which
-the paper does not give, is the one that makes its 55×55 maps of 224 px, and ``pixel_scale`` makes of the zoo's images,
-of deviation 1, what its initial weights and norms are for: pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours,
-keeps five convolutions, overlapping pooling and three fully connected layers, and adds batch norm; kernels are 3×3.
+2012 has 384, dropout before fc6 and fc7 in place of after. 2014 gives no initial weights: they are torchvision's, which
+are torch's own. ``AlexNet2012`` is the paper's; the padding of conv1, which the paper does not give, is the one that
+makes its 55×55 maps of 224 px, and ``pixel_scale`` makes of the zoo's images, of deviation 1, what its initial weights
+and norms are for: pixels of 0 to 255 less their mean. ``CifarAlexNet``, ours, keeps five convolutions, overlapping
+pooling and three fully connected layers, and adds batch norm; kernels are 3×3.
 """
 
 from collections.abc import Sequence
@@ -62,8 +63,9 @@ class AlexNet(nn.Module):
         self.conv4 = nn.Conv2d(384, 256, 3, padding=1)
         self.conv5 = nn.Conv2d(256, 256, 3, padding=1)
         self.pool = nn.MaxPool2d(3, stride=2)
-        self.dropout = nn.Dropout(dropout)
+        self.drop6 = nn.Dropout(dropout)
         self.fc6 = nn.Linear(256 * 6 * 6, 4096)
+        self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(4096, 4096)
         self.head = head(4096, num_classes)
 
@@ -74,8 +76,8 @@ class AlexNet(nn.Module):
         x = F.relu(self.conv4(x))  # (B, 256, 13, 13)
         x = self.pool(F.relu(self.conv5(x)))  # (B, 256, 6, 6)
         x = F.adaptive_avg_pool2d(x, 6).flatten(1)  # (B, 9216)
-        x = F.relu(self.fc6(self.dropout(x)))  # (B, 4096)
-        x = F.relu(self.fc7(self.dropout(x)))  # (B, 4096)
+        x = F.relu(self.fc6(self.drop6(x)))  # (B, 4096)
+        x = F.relu(self.fc7(self.drop7(x)))  # (B, 4096)
         return self.head(x)  # (B, num_classes)
 
 
@@ -100,8 +102,9 @@ class Tower(nn.Module):
         self.norm = ResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0)
         self.pool = nn.MaxPool2d(3, stride=2)
         self.fc6 = nn.Linear(2 * 128 * side**2, 2048)
+        self.drop6 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(2 * 2048, 2048)
-        self.dropout = nn.Dropout(dropout)
+        self.drop7 = nn.Dropout(dropout)
 
     def conv12(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
         x = self.pool(self.norm(F.relu(self.conv1(x))))  # (B, 48, 27, 27)
@@ -113,10 +116,10 @@ class Tower(nn.Module):
         return self.pool(F.relu(self.conv5(x)))  # (B, 128, 6, 6)
 
     def full6(self, both: Tensor) -> Tensor:  # (B, 2·128, 6, 6) -> (B, 2048)
-        return self.dropout(F.relu(self.fc6(both.flatten(1))))
+        return self.drop6(F.relu(self.fc6(both.flatten(1))))
 
     def full7(self, both: Tensor) -> Tensor:  # (B, 2·2048) -> (B, 2048)
-        return self.dropout(F.relu(self.fc7(both)))
+        return self.drop7(F.relu(self.fc7(both)))
 
 
 class AlexNet2012(nn.Module):
@@ -230,8 +233,9 @@ class CifarAlexNet(nn.Module):
         self.conv4 = Conv(c3, c4, batch_norm)
         self.conv5 = Conv(c4, c5, batch_norm)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.dropout = nn.Dropout(dropout)
+        self.drop6 = nn.Dropout(dropout)
         self.fc6 = nn.Linear(c5 * side**2, hidden[0])
+        self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(hidden[0], hidden[1])
         self.head = head(hidden[1], num_classes)
         for module in self.modules():  # He et al. 2015, equation 10; the head starts near zero, and with it the logits
@@ -248,6 +252,6 @@ class CifarAlexNet(nn.Module):
         x = self.conv3(x)  # (B, 192, 8, 8)
         x = self.conv4(x)  # (B, 128, 8, 8)
         x = self.pool(self.conv5(x)).flatten(1)  # (B, 2048)
-        x = F.relu(self.fc6(self.dropout(x)))  # (B, 512)
-        x = F.relu(self.fc7(self.dropout(x)))  # (B, 512)
+        x = F.relu(self.fc6(self.drop6(x)))  # (B, 512)
+        x = F.relu(self.fc7(self.drop7(x)))  # (B, 512)
         return self.head(x)  # (B, num_classes)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.layers import Init, initialise
 from zoo.layers import activation as make_activation
 
 
@@ -25,6 +26,7 @@ class Autoencoder(nn.Module):
         code_activation: of the code; identity leaves it linear, as PCA's is.
         output: activation of the reconstruction.
         tied: the decoder's matrices are the encoder's, transposed; biases are its own.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Autoencoder(nn.Module):
         code_activation: str = "identity",
         output: str = "sigmoid",
         tied: bool = False,
+        init: Init = "he",
     ):
         super().__init__()
         self.shape = (in_channels, image_size, image_size)
@@ -51,6 +54,8 @@ class Autoencoder(nn.Module):
             layer = Transposed(forward) if tied else nn.Linear(widths[i + 1], widths[i])  # type: ignore[arg-type]
             self.decoder.add_module(f"fc{i + 1}", layer)
             self.decoder.add_module(f"act{i + 1}", make_activation(activation) if i else Output(output))
+        initialise([*self.encoder[:-2], *self.decoder[:-2]], init, activation)
+        initialise(self.encoder[-2:], init, code_activation)
 
     def layer(self, i: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
         """Layer i of the encoder, 0 to the number of hidden layers: all before it, the layer itself (linear and
@@ -108,6 +113,7 @@ class ConvAutoencoder(nn.Module):
         code: numbers of the code.
         activation: of the stages.
         output: activation of the reconstruction.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class ConvAutoencoder(nn.Module):
         code: int = 32,
         activation: str = "relu",
         output: str = "sigmoid",
+        init: Init = "he",
     ):
         super().__init__()
         side, odd = divmod(image_size, 2 ** len(channels))
@@ -136,6 +143,7 @@ class ConvAutoencoder(nn.Module):
         for i in reversed(range(len(channels))):
             self.decoder.add_module(f"conv{i + 1}", nn.ConvTranspose2d(maps[i + 1], maps[i], 4, stride=2, padding=1))
             self.decoder.add_module(f"act{i + 1}", make_activation(activation) if i else Output(output))
+        initialise([*self.encoder[:-1], *self.decoder[:-2]], init, activation)
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to codes (B, code)."""

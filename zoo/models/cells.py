@@ -46,6 +46,7 @@ class Recurrence(nn.Module):
         self.bias_hh_l0 = nn.Parameter(torch.empty(rows))
         for p in self.parameters():  # as torch's
             nn.init.uniform_(p, -(hidden**-0.5), hidden**-0.5)
+        self.scanned = False  # walk by ``scan``
         self.trace: list[dict[str, Tensor]] | None = None  # a list here is given every step's gates
         self.norm_x = nn.LayerNorm(rows) if layer_norm else None
         self.norm_h = nn.LayerNorm(rows) if layer_norm else None
@@ -61,14 +62,27 @@ class Recurrence(nn.Module):
             (B, T, hidden), and each tensor of the state, (B, hidden).
         """
         if state is None:
-            state = (x.new_zeros(len(x), self.hidden),) * self.states
+            state = tuple(x.new_zeros(x.shape[0], self.hidden) for _ in range(self.states))
         from_x = affine(x, self.weight_ih_l0, self.bias_ih_l0, self.norm_x)  # (B, T, gates·H)
         keep = F.dropout(torch.ones_like(state[0]), self.recurrent_dropout, self.training)
+        if self.scanned:
+            return self.scan(from_x, state, keep)
         outputs = []
         for x_t in from_x.unbind(1):
             state = self.step(x_t, state, keep)
             outputs.append(state[0])
         return torch.stack(outputs, 1), state
+
+    def scan(self, from_x: Tensor, state: State, keep: Tensor) -> tuple[Tensor, State]:
+        """The same walk as one operation, which an exporter writes for any number of steps; without gradients."""
+        from torch._higher_order_ops.scan import scan
+
+        def step(state: State, x_t: Tensor) -> tuple[State, Tensor]:
+            after = tuple(s.clone() for s in self.step(x_t, state, keep))  # neither may be a view of the other
+            return after, after[0].clone()
+
+        last, outputs = scan(step, state, from_x.transpose(0, 1), dim=0)
+        return outputs.transpose(0, 1), last
 
     def from_h(self, h: Tensor, keep: Tensor) -> Tensor:
         """The state's part of all gates, W h + b: (B, H) -> (B, gates·H)."""

@@ -49,11 +49,12 @@ class Ladder(nn.Module):
                 "noise of 0 or more, a hidden layer, and two more costs than those"
             )
         widths = [in_channels * image_size**2, *hidden]
-        self.noise, self.costs = noise, list(costs)
-        self.layers = nn.ModuleList(Layer(a, b) for a, b in pairwise(widths))
+        self.costs = list(costs)
+        self.noise = Noise(noise)  # of the input; registered before the layers, so that it is the first one's
+        self.layers = nn.ModuleList(Layer(a, b, noise) for a, b in pairwise(widths))
         self.head, self.decoder = None, nn.ModuleList()
         if num_classes:
-            self.head = Layer(widths[-1], num_classes, last=True)
+            self.head = Layer(widths[-1], num_classes, noise, last=True)
             self.decoder.extend(Denoise(a, b) for a, b in pairwise([*widths, num_classes]))
             self.decoder.append(Denoise(num_classes, None))
 
@@ -66,27 +67,25 @@ class Ladder(nn.Module):
 
     def passes(self, x: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
         """The three ways up: of images x and u with noise in every layer, and of u without; each normalised over its
-        own batch (in training mode, that is), but multiplied by a layer's weights together, which is faster.
+        own batch, but multiplied by a layer's weights together, which is faster. A layer that is not in training mode,
+        as a frozen one, adds no noise, and normalises by its averages.
 
         Returns:
             the noisy logits of x and u, and from the input up u's layers: noisy z̃ (B, width), and clean z (B, width)
             with the mean and deviation (width,) that it was normalised by.
         """
         images = torch.cat([x, u]).flatten(1)
-        h, n = torch.cat([self.noisy(images), u.flatten(1)]), len(x) + len(u)
+        h, n = torch.cat([self.noise(images), u.flatten(1)]), len(x) + len(u)
         corrupted, clean = [h[len(x) : n]], [(h[n:], torch.zeros_like(h[0]), torch.ones_like(h[0]))]
         for layer in (*self.layers, self.head):
             before = layer.linear(h).float()  # type: ignore[union-attr, operator]
             labelled, noisy, plain = before.split([len(x), len(u), len(u)])
-            z = self.noisy(torch.cat([normalised(labelled), normalised(noisy)]))
+            z = layer.noise(torch.cat([layer.normalised(labelled), layer.normalised(noisy)]))  # type: ignore[union-attr, operator]
             corrupted.append(z[len(x) :])
             # the layer's own norm, as evaluation goes by its averages
-            clean.append((layer.norm(plain), *mean_and_deviation(plain)))  # type: ignore[union-attr, operator]
+            clean.append((layer.norm(plain), *layer.mean_and_deviation(plain)))  # type: ignore[union-attr, operator]
             h = layer.activate(torch.cat([z, clean[-1][0]]))  # type: ignore[union-attr, operator]
         return h[:n], corrupted, clean
-
-    def noisy(self, z: Tensor) -> Tensor:
-        return z + self.noise * torch.randn_like(z)
 
     def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """What training minimises (algorithm 1): the logits (B, num_classes) of images x (B, C, H, W) with noise; and
@@ -106,13 +105,25 @@ class Ladder(nn.Module):
         return logits[: len(x)], total
 
 
+class Noise(nn.Module):
+    """Gaussian noise of a standard deviation, in training mode alone: any shape, as it was."""
+
+    def __init__(self, deviation: float):
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + self.deviation * torch.randn_like(z) if self.training else z
+
+
 class Layer(nn.Module):
     """Linear, batch norm, and ReLU(z + β); of the head γ (z + β), the logits. Noise comes between norm and β."""
 
-    def __init__(self, below: int, width: int, last: bool = False):
+    def __init__(self, below: int, width: int, noise: float, last: bool = False):
         super().__init__()
         self.linear = nn.Linear(below, width, bias=False)
         self.norm = nn.BatchNorm1d(width, EPSILON, affine=False)
+        self.noise = Noise(noise)
         self.bias = nn.Parameter(torch.zeros(width))  # β
         self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it would say nothing new
         nn.init.normal_(self.linear.weight, std=below**-0.5)
@@ -120,6 +131,20 @@ class Layer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, below) to (B, width)."""
         return self.activate(self.norm(self.linear(h).float()))
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """``norm`` of z (B, width), but its averages do not learn from it."""
+        return normalised(z) if self.norm.training else self.norm(z)
+
+    def mean_and_deviation(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``norm`` takes from z (B, width) and divides it by, (width,) each."""
+        if self.norm.training:
+            mean = z.mean(0)
+            return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean, (variance + EPSILON).sqrt()
 
     def activate(self, z: Tensor) -> Tensor:
         """What a normalised layer z (B, width) hands on."""
@@ -154,9 +179,3 @@ class Denoise(nn.Module):
 def normalised(z: Tensor) -> Tensor:
     """Units with mean 0 and variance 1 over the batch, (B, width)."""
     return F.batch_norm(z, None, None, training=True, eps=EPSILON)
-
-
-def mean_and_deviation(z: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``normalised`` takes from z (B, width) and divides it by, (width,) each."""
-    mean = z.mean(0)
-    return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.layers import ScaledTanh, head
+from zoo.layers import Init, ScaledTanh, head, initialise
 from zoo.layers import activation as make_activation
 from zoo.layers import pool as make_pool
 
@@ -30,6 +30,7 @@ class LeNet5(nn.Module):
         pool: a name from ``zoo.layers.POOLS``.
         dropout: probability in [0, 1) that an input of a fully connected layer is set to zero.
         batch_norm: normalise after each convolution.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LeNet5(nn.Module):
         pool: str = "max",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        init: Init = "he",
     ):
         super().__init__()
         padding = max(0, (32 - image_size + 1) // 2)
@@ -64,6 +66,7 @@ class LeNet5(nn.Module):
             self.fc.add_module(f"fc{i}", nn.Linear(width, units))
             self.fc.add_module(f"act{i}", make_activation(activation))
             width = units
+        initialise([self.conv1, self.conv2, *self.fc], init, activation)
         self.head = head(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for the default 28 px: (B, 1, 28, 28)

@@ -23,7 +23,7 @@ class MADE(nn.Module):
         in_channels, image_size: D = in_channels × image_size² pixels.
         hidden: widths of the hidden layers.
         orderings: orders of the pixels, each with units of other degrees; the first is row after row. Training takes
-            one of them a batch, by chance; evaluation mixes all.
+            one of them a batch, by chance; evaluation mixes all, and each sample is drawn in one of them, by chance.
         activation: of the hidden layers.
         seed: of orders and degrees; weights are for a net of the same.
     """
@@ -89,28 +89,45 @@ class MADE(nn.Module):
         return each.logsumexp(0) - math.log(self.orderings)
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Uniform numbers, by each of which a pixel is decided: (n, D)."""
-        return torch.rand(n, self.head.out_features, generator=generator)
+        """Uniform numbers, by each of which a pixel is decided, and with several orderings a last one by which the
+        image's ordering is: (n, D), or (n, D + 1).
+        """
+        return torch.rand(n, self.head.out_features + (self.orderings > 1), generator=generator)
 
     @torch.no_grad()
     def generate(self, noise: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
-        """Images of 0 and 1, drawn pixel by pixel in the first order: noise (B, D) to (B, C, H, W).
+        """Images of 0 and 1, each drawn pixel by pixel in one of the orders: ``noise`` to (B, C, H, W).
 
         Args:
-            progress: called after every row, with the pixels done and all.
+            progress: called after as many pixels as a row has, with the pixels done and all.
         """
-        (first, bias), *layers, (weight, last) = self.masked()
+        pixels, last = noise.split([self.head.out_features, int(self.orderings > 1)], 1)
+        chosen = (last.sum(1) * self.orderings).long()  # (B,); 0 where there is one
+        x = torch.zeros_like(pixels)
+        orderings = chosen.unique().tolist()
+        for i, ordering in enumerate(orderings):
+
+            def of_all(done: int, total: int, i: int = i) -> None:
+                if progress:
+                    progress(i * total + done, len(orderings) * total)
+
+            x[chosen == ordering] = self.draw(pixels[chosen == ordering], ordering, of_all)
+        return x.unflatten(1, self.shape)
+
+    def draw(self, noise: Tensor, ordering: int, progress: Callable[[int, int], None]) -> Tensor:
+        """Pixels in one order: (B, D) uniform numbers, a pixel each, to (B, D) of 0 and 1."""
+        (first, bias), *layers, (weight, last) = self.masked(ordering)
         x = torch.zeros_like(noise)
         before = bias.repeat(len(x), 1)  # what the first layer sums up: a pixel adds its column
-        for d in range(x.shape[1]):
+        for done, d in enumerate(self.places[ordering].argsort().tolist(), 1):
             h = self.activation(before)
             for w, b in layers:
                 h = self.activation(F.linear(h, w, b))
             x[:, d] = (noise[:, d] < (h @ weight[d] + last[d]).sigmoid()).to(x.dtype)
             before += x[:, d, None] * first[:, d]
-            if progress and (d + 1) % self.shape[2] == 0:
-                progress(d + 1, x.shape[1])
-        return x.unflatten(1, self.shape)
+            if done % self.shape[2] == 0:
+                progress(done, x.shape[1])
+        return x
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Images of 0 and 1, (n, C, H, W)."""

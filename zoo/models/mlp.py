@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from zoo.layers import Init, head, initialise
 from zoo.layers import activation as make_activation
-from zoo.layers import head
 
 
 class MLP(nn.Module):
@@ -23,6 +23,7 @@ class MLP(nn.Module):
         activation: a name from ``zoo.layers.ACTIVATIONS``.
         input_dropout, dropout: probabilities in [0, 1) that an input / a hidden unit is set to zero.
         batch_norm: normalise before each activation.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MLP(nn.Module):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        init: Init = "he",
     ):
         super().__init__()
         self.flatten = nn.Flatten()
@@ -49,6 +51,7 @@ class MLP(nn.Module):
             self.layers.add_module(f"act{i}", make_activation(activation))
             self.layers.add_module(f"drop{i}", nn.Dropout(dropout))
             width = units
+        initialise(self.layers, init, activation)
         self.head = head(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Lecture 16.6. Embedding (of tokens) or the numbers themselves, layers of ``zoo.m
 whole.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -32,8 +33,10 @@ class Recurrent(nn.Module):
             let see what it is to predict.
         embedding: numbers a token becomes; null is ``hidden``.
         tied: the head's matrix is the embedding's (Press & Wolf 2017, Inan et al. 2017).
-        dropout: on each layer's input but the first's, and on the last's output, never from step to step (Zaremba et
-            al. 2014, section 3.1).
+        dropout: on each layer's input, and on the last's output: with L layers in L + 1 places, but never from step to
+            step (Zaremba et al. 2014, section 3.1).
+        input_dropout: on the first layer's input, in place of ``dropout``. Null is ``dropout`` for tokens, whose
+            embeddings are the paper's h⁰, and 0 for inputs of numbers, which are data and not learned.
         variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
         embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
         weight_dropout: see ``zoo.models.backends.run``.
@@ -55,6 +58,7 @@ class Recurrent(nn.Module):
         embedding: int | None = None,
         tied: bool = False,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         variational: bool = False,
         embedding_dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -70,10 +74,11 @@ class Recurrent(nn.Module):
         super().__init__()
         if (vocab_size is None) == (in_features is None):
             raise ZooError("give model.vocab_size for tokens, or model.in_features for numbers, and not both")
-        self.hidden, self.read, self.variational, self.bidirectional = hidden, read, variational, bidirectional
-        self.dropout, self.embedding_dropout, self.weight_dropout = dropout, embedding_dropout, weight_dropout
+        self.hidden, self.read, self.bidirectional = hidden, read, bidirectional
+        if input_dropout is None:
+            input_dropout = dropout if in_features is None else 0.0
         width = in_features or embedding or hidden
-        self.embedding = None if vocab_size is None else nn.Embedding(vocab_size, width)
+        self.embedding = None if vocab_size is None else Embedding(vocab_size, width, embedding_dropout)
         directions = 2 if bidirectional else 1
         options = {
             "recurrent_dropout": recurrent_dropout,
@@ -81,13 +86,16 @@ class Recurrent(nn.Module):
             "peephole": peephole,
             "reset": reset,
         }
+        make_dropout = layers.VariationalDropout if variational else nn.Dropout
         self.layers = nn.ModuleList()
         for i in range(depth):
             size = directions * hidden if i else width
             pair = [backends.layer(cell, size, hidden, backend, **options) for _ in range(directions)]
             for one in pair:
                 backends.initialise(one, orthogonal, forget_bias, chrono)
-            self.layers.append(nn.ModuleList(pair))
+            drop = make_dropout(dropout if i else input_dropout)
+            self.layers.append(Level(pair, drop, weight_dropout))
+        self.dropout = make_dropout(dropout)
         self.head: nn.Module
         if not tied:
             self.head = layers.head(directions * hidden, num_classes)
@@ -120,31 +128,63 @@ class Recurrent(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """What the first layer reads: of tokens (B, T) their embeddings (B, T, E); numbers as they are."""
-        if self.embedding is None:
-            return x
-        weight = self.embedding.weight
-        if self.training and self.embedding_dropout:  # the rows of some tokens are zero
-            weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.embedding_dropout)
-        return F.embedding(x, weight)
+        return x if self.embedding is None else self.embedding(x)
 
     def trunk(self, x: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """From ``embed``'s output, the features of every step, (B, T, hidden · directions), and the last state."""
         after = []
-        for i, pair in enumerate(self.layers):
-            if i:
-                x = self.drop(x)
-            forwards, *backwards = pair  # type: ignore[misc]
-            out, last = backends.run(forwards, x, state[i] if state else None, self.weight_dropout)
+        for i, level in enumerate(self.layers):
+            x, last = level(x, state[i] if state else None)
             after.append(last)
-            outs = [out, *(backends.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
-            x = torch.cat(outs, -1) if backwards else out  # (B, T, H · directions)
-        return self.drop(x), after
+        return self.dropout(x), after
 
-    def drop(self, x: Tensor) -> Tensor:
-        """Dropout of (B, T, H), where ``variational`` of the same units in all T."""
-        if not self.variational:
-            return F.dropout(x, self.dropout, self.training)
-        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.dropout, self.training)
+
+class Embedding(nn.Embedding):
+    """An embedding some of whose rows are zero in training, the same in the whole batch (Gal & Ghahramani 2016, 4.2).
+
+    Args:
+        num_embeddings, embedding_dim: as of torch's.
+        dropout: probability that a row is zero.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, dropout: float = 0.0):
+        super().__init__(num_embeddings, embedding_dim)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T) -> (B, T, E)
+        weight = self.weight
+        if self.training and self.dropout:
+            weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.dropout)
+        return F.embedding(x, weight)
+
+
+class Level(nn.Module):
+    """A layer of the net, in one direction or in both, and the dropout of its input, which is frozen with it.
+
+    Args:
+        directions: one layer, or a second that runs from the end to the start. Their weights are named by the place,
+            "0" and "1", as in the files of weights.
+        drop: on the input.
+        weight_dropout: see ``zoo.models.backends.run``.
+    """
+
+    def __init__(self, directions: Sequence[backends.Layer], drop: nn.Module, weight_dropout: float = 0.0):
+        super().__init__()
+        self.drop, self.weight_dropout = drop, weight_dropout
+        for i, layer in enumerate(directions):
+            self.add_module(str(i), layer)
+
+    @property
+    def directions(self) -> list[backends.Layer]:
+        return [layer for name, layer in self.named_children() if name.isdigit()]  # type: ignore[misc]
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """(B, T, inputs) to (B, T, hidden · directions), and the state after the last step of the first direction."""
+        x = self.drop(x)
+        forwards, *backwards = self.directions
+        out, last = backends.run(forwards, x, state, self.weight_dropout)
+        outs = [out, *(backends.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
+        return (torch.cat(outs, -1) if backwards else out), last
 
 
 class Tied(nn.Module):

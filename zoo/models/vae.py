@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.layers import Init, initialise
 from zoo.layers import activation as make_activation
 
 
@@ -22,6 +23,7 @@ class VAE(nn.Module):
         channels: maps of convolutional stages before those, each of which halves the image; none for an MLP.
         latent: numbers of the code.
         activation: of all hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class VAE(nn.Module):
         channels: Sequence[int] = (),
         latent: int = 50,
         activation: str = "tanh",
+        init: Init = "he",
     ):
         super().__init__()
         side, odd = divmod(image_size, 2 ** len(channels))
@@ -59,6 +62,8 @@ class VAE(nn.Module):
         for i in reversed(range(len(channels))):
             self.decoder.add_module(f"conv_act{i + 1}", make_activation(activation))
             self.decoder.add_module(f"conv{i + 1}", nn.ConvTranspose2d(maps[i + 1], maps[i], 4, stride=2, padding=1))
+        before_activations = [part for part in self.decoder if isinstance(part, (nn.Linear, nn.ConvTranspose2d))][:-1]
+        initialise([*self.encoder[:-1], *before_activations], init, activation)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log variance of q(z|x): images (B, C, H, W) to (B, latent) each."""

@@ -41,6 +41,7 @@ class Adversarial(Task):
 
     one_process = True
     calls_forward = False
+    calls = ("generate", "judge")
     shows = ("sample_grid",)
 
     def __init__(
@@ -70,6 +71,8 @@ class Adversarial(Task):
                 f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give 1 or more, and 0 to less than 1"
             )
         self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
+        if loss == "wgan_gp":
+            self.calls = ("generate",)  # torch compiles nothing whose gradient has a gradient, as the penalty's has
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
         self.judge = judge_named(judge) if judge else None
         self.comparison: Comparison | None = None
@@ -174,12 +177,24 @@ class Adversarial(Task):
             found = {"train/discriminator_loss": loss_d, "train/discriminator_accuracy": right / (2 * len(x))}
             if penalty is not None:
                 found["train/gradient_penalty"] = penalty
-            if loss_g is not None:
-                self.log("train/generator_loss", loss_g.detach(), prog_bar=True)
             self.log_dict({name: value.detach() for name, value in found.items()})
+        if loss_g is not None:
+            self.log_generator(loss_g.detach())
         if batch_idx + 1 == self.trainer.num_training_batches:
             self.step_schedules("epoch")
             self.check_game()
+
+    def log_generator(self, loss: Tensor) -> None:
+        """Log the loss of the generator's own updates: of the first from each logged step on, at its own step.
+
+        Lightning would log it again at all steps between two of them.
+        """
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        stepped = self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        if (stepped + 1) // every > (stepped + 1 - self.critic_steps) // every:
+            self.log("train/generator_loss", loss, prog_bar=True, logger=False)
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"train/generator_loss": loss.item()}, step=stepped)
 
     def step_schedules(self, interval: str) -> None:
         for config in self.trainer.lr_scheduler_configs:

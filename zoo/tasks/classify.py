@@ -30,6 +30,7 @@ class Classify(Task):
         optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm: see ``Task``.
     """
 
+    calls = ("forward", "forward_with_aux")
     shows = ("kernels", "confusion", "mistakes", "projector")
 
     def __init__(

@@ -24,6 +24,7 @@ class Density(Task):
     """
 
     calls_forward = False
+    calls = ("log_prob",)
     shows = ("kernels", "sample_grid")
 
     def __init__(
@@ -99,6 +100,8 @@ class EM(Density):
         optimizer, scheduler: not used.
         monitor, mode: see ``Task``.
     """
+
+    calls = ()  # sums and solutions of linear equations in 64 bits, from which there is nothing to gain
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class Language(Task):
         optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
     """
 
+    calls = ("forward", "forward_with_state")
     shows = ("samples", "through_time", "gates")
 
     def __init__(
@@ -54,7 +55,7 @@ class Language(Task):
     ):
         super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
-        self.after: Any = None  # the state at the end of a training batch; ``carried`` when its update is done
+        self.begun: tuple[int, Any] = (-1, None)  # a training batch, and the state in which it began
         self.eval_state: Any = None
         self.eval_loss, self.eval_accuracy = MeanMetric(), MeanMetric()
 
@@ -91,16 +92,14 @@ class Language(Task):
         if goes_on and self.carried is not None and len(self.carried[0][0]) != len(x):
             rank_zero_warn("this run had batches of another size before it was resumed; its streams begin anew")
             goes_on = False
-        logits, self.after = self.logits(x, self.carried if goes_on else None)
+        if batch_idx != self.begun[0]:  # LBFGS calls this several times for a batch
+            self.begun = batch_idx, self.carried
+        logits, self.carried = self.logits(x, self.begun[1] if goes_on else None)
         nll = F.cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=self.label_smoothing)
         loss = nll + self.penalty()
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        super().on_train_batch_end(outputs, batch, batch_idx)
-        self.carried = self.after
 
     def measure(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch

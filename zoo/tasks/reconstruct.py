@@ -42,6 +42,7 @@ class Reconstruct(Task):
     """
 
     calls_forward = False
+    calls = ("forward", "encode", "decode")
     shows = ("kernels", "reconstructions")
 
     def __init__(
@@ -76,6 +77,10 @@ class Reconstruct(Task):
             raise ZooError("task.layerwise takes no sparsity, contraction, l1 or l2, and no salt_pepper")
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
+        if layerwise:
+            self.calls = ()  # parts that are made anew in each update
+        elif contraction:
+            self.calls = ("forward", "decode")  # torch compiles nothing whose gradient has a gradient
         self.eval_loss, self.pca_loss = MeanMetric(), MeanMetric()
         self.project: Callable[[Tensor], Tensor] | None = None  # to as many principal components
 

@@ -39,6 +39,7 @@ class SemiSupervised(Classify):
     """
 
     takes_unlabelled = True
+    calls = ("forward", "forward_with_aux", "corrupted_and_cost")
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class Task(LightningModule):
     one_process = False  # it cannot train in several
     takes_unlabelled = False  # images without labels beside each batch
     calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
+    calls: tuple[str, ...] = ("forward",)  # the model's methods that training calls, which compile=true compiles
     shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
@@ -88,7 +89,13 @@ class Task(LightningModule):
             total = total + self.l2 * sum(w.square().sum() for w in self.decayed().values())
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """An update, and the constraint on its result: within the step, before averages and checkpoints see it."""
+        super().optimizer_step(*args, **kwargs)
+        self.constrain()
+
+    def constrain(self) -> None:
+        """Scale each unit's incoming weights back to ``max_norm``, where they are longer."""
         if self.max_norm is not None:
             with torch.no_grad():
                 heads = tuple(f"{head}." for head in head_names(self.model))
@@ -116,9 +123,23 @@ class Task(LightningModule):
             return optimizer
         scheduler, interval = self.build_scheduler(optimizer, scales)
         settings = {"scheduler": scheduler, "interval": interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            settings["monitor"] = "val/loss"
+        if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would take its step after the epoch's checkpoint
+            settings |= {"monitor": None, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_validation_end(self) -> None:
+        """Let ``scheduler=plateau`` see the validation: its loss, or where none is measured what is watched."""
+        if self.trainer.sanity_checking:
+            return
+        measured = self.trainer.callback_metrics
+        watched = "val/loss" if "val/loss" in measured else self.monitor
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(measured[watched])
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

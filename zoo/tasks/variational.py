@@ -33,6 +33,7 @@ class Variational(Task):
     """
 
     calls_forward = False
+    calls = ("posterior", "logits")
     shows = ("kernels", "reconstructions", "sample_grid", "latent")
 
     def __init__(

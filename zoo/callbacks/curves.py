@@ -1,0 +1,124 @@
+"""TensorBoard's event files: curves that a resumed run goes on with, and that never end a run."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Curves(TensorBoardLogger):
+    """Lightning's TensorBoardLogger, with the same arguments. A disk that is full, or a folder that is gone, costs the
+    curves, which is said once, and not the run.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            keep_threads_quiet()
+            self._experiment = Writer(log_dir=self.log_dir, **self._kwargs)
+        return self._experiment
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Put on disk what was logged so far."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """As ``flush``; the settings, which Lightning writes to ``hparams.yaml`` here, are in ``.hydra`` already."""
+        self.flush()
+
+
+def open_logger(config: Mapping[str, Any], run_dir: Path, step: int) -> Any:
+    """A run's logger, from its config.
+
+    Args:
+        step: the first that the run logs. Curves that go beyond it are void: those of a run that is resumed from an
+            earlier checkpoint, and all of one that was killed in this folder before its first.
+    """
+    logger = instantiate(config, _convert_="all", _partial_=True)
+    return logger(save_dir=str(run_dir), **({"purge_step": step} if logger.func is Curves else {}))
+
+
+class Writer(SummaryWriter):
+    """Torch's SummaryWriter over event files that may fail; it opens another one when it goes on after a ``close``."""
+
+    def _get_file_writer(self) -> Any:
+        file_writer: Any = super()._get_file_writer()
+        if not isinstance(file_writer.event_writer, Forgiving):
+            file_writer.event_writer = Forgiving(file_writer.event_writer)
+        return file_writer
+
+
+class Forgiving:
+    """An event writer that warns once when it fails, and from then on does nothing."""
+
+    def __init__(self, writer: Any):
+        self.writer, self.broken = writer, False
+
+    def get_logdir(self) -> str:
+        return self.writer.get_logdir()
+
+    def add_event(self, event: Any) -> None:
+        self.attempt(self.writer.add_event, event)
+
+    def flush(self) -> None:
+        self.attempt(self.writer.flush)
+
+    def close(self) -> None:
+        self.attempt(self.writer.close)
+
+    def reopen(self) -> None:
+        self.attempt(self.writer.reopen)
+
+    def attempt(self, call: Callable, *arguments: Any) -> None:
+        if self.broken:
+            return
+        try:
+            call(*arguments)
+        except Exception as error:  # TensorBoard's file system has exceptions of its own beside OSError
+            self.broken = True
+            rank_zero_warn(f"TensorBoard's curves cannot be written any more ({error}); training goes on without them")
+
+
+@contextmanager
+def drawing(what: Any) -> Iterator[None]:
+    """A picture must not end a run: what goes wrong in a callback's drawing is a warning."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        rank_zero_warn(f"the picture of {type(what).__name__} cannot be drawn ({reason}); the run goes on without it")
+
+
+def keep_threads_quiet() -> None:
+    """Let the writer's thread not print a traceback: what it meets is raised again where the next event is added."""
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda error: (
+            None if isinstance(error.thread, _AsyncWriterThread) else threading.__excepthook__(error)
+        )
+
+
+def logged_step(trainer: Trainer) -> int:
+    """The step at which Lightning logs what is measured now: of training and validation the last update's, from 0; of
+    the test the number of updates. A batch whose player or players took several updates counts as one.
+    """
+    stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
+    counted_later = trainer.validating or trainer.testing  # a validation comes before its batch is counted
+    return stepped if counted_later else max(0, stepped - 1)
+
+
+def batch_step(trainer: Trainer) -> int:
+    """The step at which Lightning logs what is measured within a training batch."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
