@@ -1,4 +1,4 @@
-"""Opening image files that anybody may have made: known formats alone, with limits that are looked at before decoding.
+"""Opening image files that anybody may have made: known formats alone, with limits that hold before decoding.
 
 A file is read as a whole before it is decoded, so that one that is cut short meanwhile is an error and not a crash, and
 its decoder gets bytes alone: no name, no other file, no program.
@@ -18,8 +18,8 @@ from PIL import Image, TiffImagePlugin
 
 from zoo.errors import ZooError
 
-# Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it), formats
-# without a signature (TGA would take any bytes), and what other software hardly writes for photographs.
+# Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
+# formats without a signature (TGA would take any bytes), and what other software hardly writes for photographs.
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -33,6 +33,7 @@ NAMES = "PNG, JPEG, GIF, BMP, TIFF, WebP and PPM"
 MAX_BYTES = 500_000_000  # of a file
 MAX_PIXELS = 89_000_000  # that are decoded; above it Pillow warns of decompression bombs
 MAX_JPEG_PIXELS = 250_000_000  # of a JPEG, whose decoder can halve both sides as it goes
+MAX_SIDE = 100_000  # pixels; scaling takes memory by the side, too
 LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whatever the number of threads
 STRIP = 4_000_000  # pixels that are converted at once, to save memory
 
@@ -63,7 +64,7 @@ def readable_suffixes() -> set[str]:
 
 @contextmanager
 def opened(source: Source) -> Iterator[Image.Image]:
-    """The first picture of an image file, decoded and turned upright as its EXIF data say.
+    """The first picture of an image file, decoded.
 
     Whatever goes wrong inside the ``with`` is an error of this file. No other large image is decoded meanwhile.
 
@@ -78,7 +79,6 @@ def opened(source: Source) -> Iterator[Image.Image]:
         picture = source if isinstance(source, Image.Image) else identified(content_of(source))
         with one_large if picture.width * picture.height > LARGE else nullcontext():
             picture.load()
-            picture = upright(picture)
             yield picture
     except ZooError:
         raise
@@ -128,6 +128,8 @@ def identified(content: bytes) -> Image.Image:
         width, height = picture.size
         if min(width, height) < 1:
             raise Unreadable("an image without pixels")
+        if max(width, height) > MAX_SIDE:
+            raise Unreadable(f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it")
         jpeg = name == "JPEG"
         if width * height > (most := MAX_JPEG_PIXELS if jpeg else MAX_PIXELS):
             raise Unreadable(
@@ -140,13 +142,18 @@ def identified(content: bytes) -> Image.Image:
     raise Unreadable(f"not an image that can be read; these are: {NAMES}")
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def orientation_of(picture: Image.Image) -> int:
+    """How a picture is to be turned, as EXIF numbers it; 1 is not at all."""
     try:
         orientation = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF data say nothing of the pixels
-        return picture
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture upright."""
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
 
 
 # --- to 8 bits a channel ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.image_file import Box, Source, opened, plain
+from zoo.data.image_file import Box, Source, opened, orientation_of, plain, turned
 
 LONGEST = 8  # times as long as wide: what a picture is cut to, if it is longer, before it is scaled
 LARGEST = 4096  # pixels a side of a model's input
@@ -73,13 +73,13 @@ class Preprocess:
 
     def square(self, picture: Image.Image) -> Image.Image:
         """A picture of any mode, scaled and cut to ``image_size``, with 8 bits a channel."""
-        mode, whole = "L" if self.channels == 1 else "RGB", (0, 0, *picture.size)
+        whole = (0, 0, *picture.size) if self.resize is None else middle(*picture.size)
+        upright = turned(plain(picture, "L" if self.channels == 1 else "RGB", whole), orientation_of(picture))
         if self.resize is not None:
-            return central_square(plain(picture, mode, middle(*picture.size)), self.resize, self.image_size)
-        picture = plain(picture, mode, whole)
-        if picture.size != (self.image_size, self.image_size):
-            picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        return picture
+            return central_square(upright, self.resize, self.image_size)
+        if upright.size == (self.image_size, self.image_size):
+            return upright
+        return upright.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
 
     def random_input(self, n: int) -> Tensor:
         """A batch that a model can be tried with: float32 (n, C, H, W), the same for the same n."""
