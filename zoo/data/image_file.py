@@ -129,7 +129,9 @@ def identified(content: bytes) -> Image.Image:
         if min(width, height) < 1:
             raise Unreadable("an image without pixels")
         if max(width, height) > MAX_SIDE:
-            raise Unreadable(f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it")
+            raise Unreadable(
+                f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it"
+            )
         jpeg = name == "JPEG"
         if width * height > (most := MAX_JPEG_PIXELS if jpeg else MAX_PIXELS):
             raise Unreadable(
@@ -243,7 +245,9 @@ def white_of(picture: Image.Image) -> float:
 def value_range(picture: Image.Image) -> tuple[float, float]:
     """The smallest and the largest number of a picture; NaN where it has one."""
     rows = max(1, STRIP // picture.width)
-    strips = (picture.crop((0, y, picture.width, min(y + rows, picture.height))) for y in range(0, picture.height, rows))
+    strips = (
+        picture.crop((0, y, picture.width, min(y + rows, picture.height))) for y in range(0, picture.height, rows)
+    )
     ranges = [(values.min(), values.max()) for values in map(np.asarray, strips)]
     return float(np.min([low for low, _ in ranges])), float(np.max([high for _, high in ranges]))
 
