@@ -267,7 +267,8 @@ def test_no_training_batch_leaves_a_process_one_example(world_size):
         for share in (1, 2, 3, 8):
             size = share * world_size
             loader = numbered(n, size, shuffle=True, seed=2, rank=world_size - 1, world_size=world_size)
-            sizes = [len(batch) for batch in (epoch := labels(loader))]
+            epoch = labels(loader)
+            sizes = [len(batch) for batch in epoch]
             before = [part // world_size for part in cut(n - n % size % world_size, size)]
             if before[-1] == 1 and share > 1 and len(before) > 1:
                 joined += 1

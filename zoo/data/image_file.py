@@ -202,10 +202,8 @@ def opaque(picture: Image.Image) -> Image.Image:
 def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Image:
     """A picture of one channel of larger numbers as "L"."""
     values = np.asarray(picture)
-    if picture.mode == "F":
-        scaled = np.rint(values * (255 / white))
-    else:
-        scaled = values.astype(np.int64) * 255 // int(white)
+    floating = picture.mode == "F"
+    scaled = np.rint(values * (255 / white)) if floating else values.astype(np.int64) * 255 // int(white)
     scaled = scaled.clip(0, 255).astype(np.uint8)
     if inverted:
         scaled = 255 - scaled
@@ -232,7 +230,7 @@ def white_of(picture: Image.Image) -> float:
     if picture.mode == "I" and bits == 16 and low >= 0:
         return 32_767
     for white in (1, 255, 65_535) if picture.mode == "F" else (255, 65_535):
-        if 0 <= low and high <= white:
+        if low >= 0 and high <= white:
             return white
     kind = "floating-point numbers" if picture.mode == "F" else "whole numbers"
     understood = "0 to 1, 0 to 255 or 0 to 65,535" if picture.mode == "F" else "0 to 255 or 0 to 65,535"

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.image_file import Box, Source, opened, orientation_of, plain, turned
+from zoo.errors import ZooError
 
 LONGEST = 8  # times as long as wide: what a picture is cut to, if it is longer, before it is scaled
 LARGEST = 4096  # pixels a side of a model's input
