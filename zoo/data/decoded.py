@@ -80,10 +80,10 @@ def read_kept(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
         if noted["key"] != key:
             return None
         images = load(content)["images"]
-        form = images.dtype, tuple(images.shape), sha256(images)
+        form = torch.uint8, shape, noted["sha256"]
+        return images if form == (images.dtype, tuple(images.shape), sha256(images)) else None
     except (ZooError, SafetensorError, *UNREADABLE):
         return None
-    return images if form == (torch.uint8, shape, noted["sha256"]) else None
 
 
 def sha256(images: Tensor) -> str:
