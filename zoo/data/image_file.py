@@ -253,4 +253,5 @@ def value_range(picture: Image.Image) -> tuple[float, float]:
 def tiff_tag(picture: Image.Image, tag: int) -> int | None:
     """A number that a TIFF file says of itself; None of other files."""
     value = picture.tag_v2.get(tag) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
-    return value[0] if isinstance(value, tuple) and value else value
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else None
