@@ -63,6 +63,12 @@ def patch_toys(put: Callable[[Any, str, Any], None] = setattr) -> None:
     text.known_tokenizer.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every data set holds 600 + 200 toy images instead, and every corpus parts of a line."""

@@ -234,17 +234,88 @@ def test_evaluation_is_in_order():
 
 @pytest.mark.parametrize(("n", "batch_size", "world_size"), [(23, 4, 2), (24, 4, 2), (25, 8, 4), (100, 30, 3)])
 def test_processes_share_each_batch(n, batch_size, world_size):
-    """Together they take one process's batches; every batch is cut in equal shares, so gradients average rightly."""
+    """Together they take one process's batches; every batch is cut in equal shares, so gradients average rightly.
+
+    A batch that would leave each process one example is joined to the one before (23 in batches of 4 by 2 processes).
+    """
     alone = labels(numbered(n, batch_size, shuffle=True))
     ranks = [numbered(n, batch_size, shuffle=True, rank=r, world_size=world_size) for r in range(world_size)]
     shared = [labels(loader) for loader in ranks]
+    if joined := (n - (n % batch_size) % world_size) % batch_size == world_size:
+        alone[-2:] = [alone[-2] + alone[-1]]
+    assert {len(loader) for loader in shared} == {len(alone)} or (n, joined) == (25, False)
     dropped = 0
     for i, batch in enumerate(alone):
         shares = [loader[i] for loader in shared if i < len(loader)]
+        assert min(map(len, shares), default=2) > 1
         assert len({len(share) for share in shares}) <= 1
         assert set(flat(shares)) <= set(batch)
         dropped += len(batch) - sum(map(len, shares))
     assert dropped == (n % batch_size) % world_size
+
+
+def cut(n: int, batch_size: int) -> list[int]:
+    """Batches of this size, and one of the rest."""
+    return [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_no_training_batch_leaves_a_process_one_example(world_size):
+    """It is joined to the batch before; all other sizes are cut as ever, in the same order."""
+    joined = 0
+    for n in range(world_size, 60):
+        for share in (1, 2, 3, 8):
+            size = share * world_size
+            loader = numbered(n, size, shuffle=True, seed=2, rank=world_size - 1, world_size=world_size)
+            epoch = labels(loader)
+            sizes = [len(batch) for batch in epoch]
+            before = [part // world_size for part in cut(n - n % size % world_size, size)]
+            if before[-1] == 1 and share > 1 and len(before) > 1:
+                joined += 1
+                before[-2:] = [share + 1]
+            assert sizes == before
+            assert len(loader) == len(before)
+            order = torch.randperm(n, generator=numbered(n, size, shuffle=True, seed=2).generator()).tolist()
+            assert flat(epoch) == order[world_size - 1 :: world_size][: sum(sizes)]
+    assert joined > 20
+
+
+def test_evaluation_keeps_a_batch_of_one():
+    assert [len(batch) for batch in labels(numbered(9, 4))] == [4, 4, 1]
+
+
+def test_a_joined_batch_is_resumed_and_limited():
+    whole = numbered(9, 4, shuffle=True)
+    first, second = labels(whole), labels(whole)
+    assert [len(batch) for batch in first + second] == [4, 5, 4, 5]
+    part = numbered(9, 4, shuffle=True)
+    next(iter(part))
+    rest = numbered(9, 4, shuffle=True)
+    rest.load_state_dict(part.state_dict())
+    assert labels(rest) + labels(rest) == first[1:] + second
+    limited = numbered(9, 4, shuffle=True)
+    limited.limit = 1
+    assert [len(batch) for batch in labels(limited)] == [4]
+
+
+def test_nine_images_in_batches_of_four_meet_batch_norm(toy_data):
+    """Of 9, 5 by 2 processes, and with few labels: batch normalisation has two examples at least."""
+    norm = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784))
+    data = image_data(batch_size=4, labels_per_class=2)
+    data.setup()
+    data.splits["train"] = tuple(tensor[:9] for tensor in data.splits["train"])  # type: ignore[assignment]
+    sizes = [len(norm(images.float())) for images, _ in data.train_dataloader()]
+    assert sizes == [4, 5]
+    data.trainer = trainer(world_size=2)
+    data.splits["train"] = tuple(tensor[:6] for tensor in data.splits["train"])  # type: ignore[assignment]
+    assert [len(norm(images.float())) for images, _ in data.train_dataloader()] == [3]
+
+
+def test_batches_of_labelled_and_other_images_are_whole():
+    from zoo.data.loader import MixedLoader
+
+    loader = MixedLoader((torch.arange(4),), (torch.arange(9),), 2, 4)
+    assert [(len(a), len(b)) for a, b in loader] == [(2, 4), (2, 4)]
 
 
 def test_processes_evaluate_everything():
@@ -522,9 +593,8 @@ def test_unreadable_files_are_named(tmp_path):
     }
     write(files, tmp_path)
     for file in files:
-        assert_fails(
-            lambda file=file: GREY.read(tmp_path / file), str(tmp_path / file), "not an image that can be read"
-        )
+        words = "3,600 megapixels (60,000×60,000)" if file == "bomb.png" else "not an image that can be read"
+        assert_fails(lambda file=file: GREY.read(tmp_path / file), str(tmp_path / file), words)
     assert_fails(lambda: GREY.read(tmp_path / "none.png"), f"{tmp_path / 'none.png'}: no such file")
     assert_fails(lambda: GREY.read(tmp_path), str(tmp_path), "not an image that can be read")
 

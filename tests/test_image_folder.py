@@ -12,11 +12,14 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load, save_file
 
 import zoo
 from zoo import pretrained
-from zoo.data import files
-from zoo.data.files import class_names, decode
+from zoo.data import decoded
+from zoo.data.decoded import decode
+from zoo.data.files import class_names
 from zoo.data.folder import FolderData
 from zoo.data.preprocess import Preprocess
 from zoo.evaluate import evaluate
@@ -199,6 +202,24 @@ def test_folders_of_splits(tmp_path):
     assert "(validation carved" in data.summary()
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Train", "Val", "Test"),
+        ("training", "validation", "testing"),
+        ("TRAIN", "dev", "TEST"),
+        ("train", "Valid", "Testing"),
+    ],
+)
+def test_folders_of_splits_by_other_names(tmp_path, train, val, test):
+    names = {"train": train, "val": val, "test": test}
+    for seed, name in enumerate(names.values()):
+        make(tmp_path / name, n=4, seed=seed)
+    assert class_names(tmp_path) == ["blue", "green", "red"]
+    data = data_of(tmp_path)
+    assert {split: rows(data, split) for split in names} == {s: decode_all(tmp_path / n) for s, n in names.items()}
+
+
 def decode_all(part: Path) -> set[bytes]:
     preprocess = Preprocess(32, [0.5] * 3, [0.5] * 3, 37)
     return {image.numpy().tobytes() for image in decode([p for p in part.rglob("*") if p.is_file()], preprocess)}
@@ -252,6 +273,47 @@ def test_any_mode_and_upright(tmp_path):
     assert grey.splits["train"][0].shape[1:] == (32, 32, 1)
 
 
+def test_what_is_left_out_is_counted_and_named(photos, capsys):
+    """In one line; hidden files are not, and linked folders are followed, once each."""
+    for name in (
+        "red/notes.txt",
+        "red/a.heic",
+        "blue/README",
+        "blue/.hidden.txt",
+        "labels.csv",
+        "top.png",
+        ".DS_Store",
+    ):
+        (photos / name).write_text("no image")
+    (photos / "red" / "gone.png").symlink_to("nowhere")
+    (photos / "more").mkdir()
+    (photos / "red" / "0.jpg").rename(photos / "more" / "0.jpg")
+    (photos / "more").rename(photos.parent / "elsewhere")
+    (photos / "red" / "linked").symlink_to(photos.parent.resolve() / "elsewhere")
+    (photos / "red" / "itself").symlink_to(photos.resolve() / "red")
+    data = data_of()
+    assert sum(map(len, tensors(data))) == 24
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert line.startswith(
+        "my_photos: 6 files are left out, not named as images are or not in a class's folder: labels.csv"
+    )
+    assert "top.png, blue/README, red/a.heic, red/gone.png, …" in line
+    for name in ("red/a.heic", "blue/README", "labels.csv", "top.png", "red/gone.png"):
+        (photos / name).unlink()
+    data_of()
+    assert "my_photos: 1 file is left out" in (said := capsys.readouterr().err)
+    assert "red/notes.txt" in said
+    (photos / "red" / "notes.txt").unlink()
+    data_of()
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no pipes in folders")
+def test_a_pipe_is_left_out(photos):
+    os.mkfifo(photos / "red" / "pipe.png")
+    assert sum(map(len, tensors(data_of()))) == 24
+
+
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +321,7 @@ def test_second_run_reads_no_image(photos, monkeypatch):
     first = data_of()
     reads: list[int] = []
     monkeypatch.setattr(
-        files, "decode", lambda listed, preprocess: reads.append(len(listed)) or decode(listed, preprocess)
+        decoded, "decode", lambda listed, preprocess: reads.append(len(listed)) or decode(listed, preprocess)
     )
     again = data_of(split_seed=0)
     assert reads == []
@@ -278,24 +340,94 @@ def test_second_run_reads_no_image(photos, monkeypatch):
     assert sum(len(labels) for _, labels in data_of().splits.values()) == 23
 
 
+def kept_files() -> list[Path]:
+    return [path for path in (Path(os.environ["XDG_CACHE_HOME"]) / "reference-zoo").rglob("*") if path.is_file()]
+
+
+def tensors(data: FolderData) -> list[torch.Tensor]:
+    return [images for images, _ in data.splits.values()]
+
+
+def same(first: FolderData, second: FolderData) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
+
+
+def test_the_folder_is_the_users_own(photos):
+    """Nothing is written into it: torchvision takes it after a run as before."""
+    before = sorted(photos.rglob("*"))
+    data_of()
+    assert sorted(photos.rglob("*")) == before
+    assert torchvision.datasets.ImageFolder(photos).classes == ["blue", "green", "red"]
+    (kept,) = kept_files()
+    assert kept.parent.parent.name == "image_folders"
+
+
+def test_folders_of_the_same_name_are_kept_apart(tmp_path, monkeypatch):
+    data: list[FolderData] = []
+    for seed in (0, 1):
+        make(tmp_path / str(seed) / "my_photos", seed=seed)
+        monkeypatch.chdir(tmp_path / str(seed))
+        data.append(data_of())
+    assert not same(*data)
+    assert len(kept_files()) == 2
+    (tmp_path / "link").symlink_to(tmp_path / "0" / "my_photos")
+    assert same(data_of(tmp_path / "link"), data[0])
+    assert len(kept_files()) == 2  # a link to a folder is the folder
+
+
 def test_a_damaged_or_impossible_cache_is_no_harm(photos):
     first = data_of()
-    (kept,) = (photos / ".zoo").glob("*.safetensors")
-    assert not [p for p in (photos / ".zoo").iterdir() if p != kept]
+    (kept,) = kept_files()
     kept.write_bytes(kept.read_bytes()[:1000])
-    again = data_of()
-    assert torch.equal(first.splits["train"][0], again.splits["train"][0])
-    shutil.rmtree(photos / ".zoo")
-    (photos / ".zoo").write_text("a file where the folder should be")
+    assert same(first, data_of())
+    shutil.rmtree(kept.parent)
+    kept.parent.write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="the next run reads the images again"):
         again = data_of()
-    assert torch.equal(first.splits["train"][0], again.splits["train"][0])
+    assert same(first, again)
+
+
+@pytest.mark.parametrize("at", [-1, -1000, 8, 12, 200])
+def test_an_altered_tensor_is_read_again(photos, at):
+    """A byte of it, or of what is noted of it: the images are read anew, and kept."""
+    first = data_of()
+    (kept,) = kept_files()
+    content = bytearray(kept.read_bytes())
+    images = load(bytes(content))["images"]
+    content[at] ^= 1
+    kept.write_bytes(content)
+    assert same(first, data_of())
+    assert torch.equal(load(kept.read_bytes())["images"], images)
+
+
+def test_other_tensors_with_the_right_key_are_not_taken(photos):
+    """Of another form, or without a hash, as other programs might leave them."""
+    first = data_of()
+    (kept,) = kept_files()
+    with safe_open(kept, "pt") as file:
+        noted, images = file.metadata(), file.get_tensor("images")
+    for tensor, metadata in (
+        (255 - images, noted), (images[:5], noted), (images.float(), noted), (255 - images, {"key": noted["key"]}),
+        (255 - images, None),
+    ):  # fmt: skip
+        save_file({"images": tensor.contiguous()}, kept, metadata=metadata)
+        assert same(first, data_of())
+
+
+def test_a_run_is_not_hurt_by_what_happens_to_its_file(photos):
+    """The tensor is not mapped: overwriting or cutting the file changes nothing, and kills nobody."""
+    first = data_of()
+    again = data_of()
+    (kept,) = kept_files()
+    kept.write_bytes(b"\0" * kept.stat().st_size)
+    os.truncate(kept, 0)
+    assert same(first, again)
 
 
 def test_too_large_for_the_memory(photos, monkeypatch):
-    monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
+    monkeypatch.setattr(decoded, "total_memory", lambda: 24 * 32 * 32 * 3 * 2)
     data_of()
-    monkeypatch.setattr(files, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
+    monkeypatch.setattr(decoded, "total_memory", lambda: 24 * 32 * 32 * 3 * 2 - 1)
     assert_fails(data_of, "24 images of 32×32×3", "half of this machine's memory", "data.image_size")
 
 
@@ -332,6 +464,33 @@ def with_test(root: Path) -> None:
     shutil.copytree(root / "train" / "red", root / "test" / "reds")
 
 
+def only_splits(root: Path) -> None:
+    """Images without classes, in folders of splits."""
+    shutil.rmtree(root / "green")
+    (root / "red").rename(root / "train")
+    (root / "blue").rename(root / "test")
+
+
+def alike(root: Path) -> None:
+    for split in ("train", "Training"):
+        for name in COLOURS:
+            shutil.copytree(root / name, root / split / name)
+    for name in COLOURS:
+        shutil.rmtree(root / name)
+
+
+def alone(root: Path) -> None:
+    alike(root)
+    shutil.rmtree(root / "train")
+    (root / "Training").rename(root / "Testing")
+
+
+def empty_test(root: Path) -> None:
+    alike(root)
+    shutil.rmtree(root / "Training")
+    (root / "test").mkdir()
+
+
 def train_and_more(root: Path) -> None:
     with_test(root)
     (root / "extra").mkdir()
@@ -348,6 +507,10 @@ def train_and_more(root: Path) -> None:
         (with_test, ("my_photos/test has classes that the training images have not: reds",)),
         (train_and_more, ("my_photos has extra beside test, train", "valid: train, val, test")),
         (shutil.rmtree, ("data.root=my_photos: there is no such folder",)),
+        (only_splits, ("train is taken for a part of the images", "no folders of classes")),
+        (alike, ("my_photos has Training and train, which are both taken for its train images",)),
+        (alone, ("my_photos has Testing with images to measure on, but no folder train beside it",)),
+        (empty_test, ("my_photos/test is taken for a part of the images", "remove or rename it")),
     ],
 )
 def test_wrong_folders(photos, change, words):

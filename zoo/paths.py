@@ -16,4 +16,9 @@ def data_root() -> Path:
     clone = PACKAGE.parent
     if (clone / "pyproject.toml").exists() and os.access(clone / "data", os.W_OK):
         return clone / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reference-zoo"
+    return cache_root()
+
+
+def cache_root() -> Path:
+    """The zoo's folder in the user's cache: what is in it can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "reference-zoo"

@@ -1,12 +1,13 @@
 """Predicting the classes of image files."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from zoo.data.preprocess import readable_suffixes
+from zoo.data.image_file import readable_suffixes
 from zoo.errors import ZooError
 from zoo.pretrained import load
 
@@ -41,11 +42,13 @@ def read_files(
     """
     files, errors = image_files(paths)
     read: list[tuple[Path, torch.Tensor]] = []
-    for file in files:
-        try:
-            read.append((file, preprocess.read(file, invert=invert)))
-        except ZooError as error:
-            errors.append(str(error))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd details in files that are read all the same
+        for file in files:
+            try:
+                read.append((file, preprocess.read(file, invert=invert)))
+            except ZooError as error:
+                errors.append(str(error))
     return read, errors
 
 

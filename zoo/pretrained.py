@@ -16,8 +16,8 @@ from zoo import formats
 from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
+from zoo.data.decoded import total_memory
 from zoo.data.fetch import unreachable
-from zoo.data.files import total_memory
 from zoo.data.integrity import read_file
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError

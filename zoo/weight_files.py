@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zoo.data.files import total_memory
+from zoo.data.decoded import total_memory
 from zoo.data.integrity import UNREADABLE
 from zoo.errors import ZooError
 from zoo.transfer import kind_of

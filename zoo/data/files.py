@@ -1,28 +1,18 @@
-"""What is in a folder of images: its classes, the files of its splits, and their content as one tensor."""
+"""What is in a folder of images: its classes, and the files of its splits."""
 
 import hashlib
-import json
 import os
-import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import PIL
-import torch
-from torch import Tensor
-
-from zoo.data.fetch import busy
-from zoo.data.preprocess import Preprocess, readable_suffixes
+from zoo.data.image_file import readable_suffixes
 from zoo.errors import ZooError
 
 SPLITS = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}  # what their folders are called
-FORMAT = 1  # of the kept tensor: another number where the same files are to be read otherwise
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}  # what their folders are called, in any case
 
 
 def class_names(root: str | Path | None) -> list[str]:
@@ -55,15 +45,36 @@ def class_names(root: str | Path | None) -> list[str]:
 def split_folders(root: Path) -> dict[str, Path | None]:
     """The folders of the splits; all None where the classes' folders stand in ROOT itself.
 
-    A folder "train" with images in it is a class, of vehicles.
+    A folder "train" with images in it, among others, is a class, of vehicles.
+
+    Raises:
+        ZooError: two folders that look like the same split; validation or test images without training images beside
+            them, or without folders of classes; other folders beside those of the splits.
     """
-    inside = {folder.name: folder for folder in subfolders(root)}
-    found = {split: next((inside[n] for n in names if n in inside), None) for split, names in SPLITS.items()}
-    if found["train"] is None or not subfolders(found["train"]):
+    inside = subfolders(root)
+    named = {split: [f for f in inside if f.name.lower() in names] for split, names in SPLITS.items()}
+    known = [folder for folders in named.values() for folder in folders]
+    if not any(subfolders(folder) for folder in known) and not (len(known) == len(inside) > 1):
         return dict.fromkeys(SPLITS)
-    known = {folder.name for folder in found.values() if folder}
-    if other := sorted(set(inside) - known):
-        raise ZooError(f"{root} has {', '.join(other)} beside {', '.join(sorted(known))}; valid: train, val, test")
+    for split, folders in named.items():
+        if len(folders) > 1:
+            alike = " and ".join(folder.name for folder in folders)
+            raise ZooError(f"{root} has {alike}, which are both taken for its {split} images; put them into one")
+    found = {split: folders[0] if folders else None for split, folders in named.items()}
+    if found["train"] is None:
+        raise ZooError(
+            f"{root} has {', '.join(f.name for f in known)} with images to measure on, but no folder train beside it; "
+            f"add one, or give {known[0].name} another name if it is a class"
+        )
+    if other := [folder.name for folder in inside if folder not in known]:
+        beside = ", ".join(sorted(folder.name for folder in known))
+        raise ZooError(f"{root} has {', '.join(other)} beside {beside}; valid: train, val, test")
+    for folder in known:
+        if not subfolders(folder):
+            raise ZooError(
+                f"{folder} is taken for a part of the images, but has no folders of classes in it, as "
+                f"{folder}/cat/1.jpg; add them, or remove or rename it"
+            )
     return found
 
 
@@ -71,33 +82,71 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise ZooError(f"{folder}: the folder cannot be read: {error.strerror}") from None
+        raise unreadable(error) from None
 
 
-def list_images(root: Path, classes: Sequence[str]) -> dict[str, list[tuple[Path, int]]]:
+def unreadable(error: OSError) -> ZooError:
+    return ZooError(f"{error.filename}: the folder cannot be read: {error.strerror}")
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its folders, but for hidden ones; linked folders too, each once."""
+    seen: set[str] = set()
+
+    def fail(error: OSError) -> None:
+        raise unreadable(error)
+
+    for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(here)) in seen:  # a link to a folder that it lies in would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(here, name) for name in names if not name.startswith("."))
+
+
+def list_images(root: Path, classes: Sequence[str]) -> tuple[dict[str, list[tuple[Path, int]]], list[Path]]:
     """The image files of each split with their labels, those in folders of a class's folder too, by name.
+
+    Returns:
+        The files, and those that are left out, by their names or as they lie in no class's folder; no hidden ones.
 
     Raises:
         ZooError: a class without images; a class that is not among the training images.
     """
     folders = split_folders(root)
     suffixes = readable_suffixes()
-    files: dict[str, list[tuple[Path, int]]] = {}
+    files: dict[str, list[tuple[Path, int]]] = {split: [] for split in SPLITS}
+    others = loose_files(root)
     for split in SPLITS:
         folder = folders[split] or (root if split == "train" else None)
-        files[split] = []
         if folder is None:
             continue
         if unknown := [f.name for f in subfolders(folder) if f.name not in classes]:
             raise ZooError(f"{folder} has classes that the training images have not: {', '.join(unknown)}")
+        if folder != root:
+            others += loose_files(folder)
         for label, name in enumerate(classes):
-            inside = [p for p in (folder / name).rglob("*") if p.suffix.lower() in suffixes and p.is_file()]
-            shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-            images = sorted(shown)
+            inside = sorted(files_in(folder / name)) if (folder / name).is_dir() else []
+            images = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
+            others += sorted(set(inside) - set(images))
             if not images and (split == "train" or (folder / name).is_dir()):
                 raise ZooError(f"{folder / name} has no images in it: add some (JPEG, PNG …), or remove the folder")
             files[split] += [(path, label) for path in images]
-    return files
+    return files, others
+
+
+def loose_files(folder: Path) -> list[Path]:
+    """The files that lie in a folder itself, but for hidden ones."""
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+
+
+def left_out(others: Sequence[Path], root: Path) -> str:
+    """A line that counts and names files that are not read."""
+    names = ", ".join(str(path.relative_to(root)) for path in others[:5])
+    are = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
+    more = ", …" if len(others) > 5 else ""
+    return f"{root}: {are} left out, not named as images are or not in a class's folder: {names}{more}"
 
 
 def carve(
@@ -131,87 +180,5 @@ def carve(
     return split
 
 
-# --- reading it -----------------------------------------------------------------------------------------------------
-
-
-def check_memory(n: int, preprocess: Preprocess, root: Path) -> None:
-    """Raise a ``ZooError`` where n images would take over half of the memory: they stand in it twice when split."""
-    size, channels, memory = preprocess.image_size, preprocess.channels, total_memory()
-    needed = n * size * size * channels
-    if memory and needed > memory / 2:
-        raise ZooError(
-            f"{root}: {n:,} images of {size}×{size}×{channels} take {needed / 1e9:,.1f} GB, more than half of this "
-            f"machine's memory ({memory / 1e9:,.1f} GB); take a smaller data.image_size, or fewer images"
-        )
-
-
-def total_memory() -> int:
-    """Bytes of this machine's memory; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
-
-
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-def read_images(files: Sequence[Path], root: Path, preprocess: Preprocess) -> Tensor:
-    """All images, uint8 (N, H, W, C): mapped from the tensor that a run before left, or read and left for the next.
-
-    What was left is taken if the files have the same names, sizes and times of change.
-    """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
-
-    kept = root / ".zoo" / f"{preprocess.resize}-{preprocess.image_size}x{preprocess.channels}.safetensors"
-    stats = [(str(f.relative_to(root)), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
-    key = digest(json.dumps([FORMAT, PIL.__version__, stats]))
-
-    def mapped() -> Tensor | None:
-        try:
-            with safe_open(kept, "pt") as file:
-                return file.get_tensor("images") if (file.metadata() or {}).get("key") == key else None
-        except (SafetensorError, OSError):
-            return None
-
-    if (images := mapped()) is not None:
-        return images
-    with busy(f"reading {len(files):,} images of {root}, once"):
-        images = decode(files, preprocess)
-    part = kept.with_name(f".{kept.name}-{os.getpid()}")
-    try:
-        kept.parent.mkdir(exist_ok=True)
-        save_file({"images": images}, part, metadata={"key": key})
-        os.replace(part, kept)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
-        warnings.warn(f"{kept} cannot be written ({error}), so the next run reads the images again", stacklevel=2)
-        return images
-    return images if (again := mapped()) is None else again
-
-
-def decode(files: Sequence[Path], preprocess: Preprocess) -> Tensor:
-    """The images of the files, in as many threads as there are cores: decoding does not hold the interpreter's lock.
-
-    Raises:
-        ZooError: names the files that cannot be read.
-    """
-    size = preprocess.image_size
-    images = torch.empty(len(files), size, size, preprocess.channels, dtype=torch.uint8)
-
-    def put(i: int) -> str | None:
-        try:
-            images[i] = preprocess.read(files[i])[0]
-        except ZooError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        complaints = [complaint for complaint in pool.map(put, range(len(files))) if complaint]
-    if complaints:
-        more = f" (and {len(complaints) - 1} more: {'; '.join(complaints[1:4])})" if len(complaints) > 1 else ""
-        raise ZooError(f"{complaints[0]}; replace it, or take it out of the folder{more}")
-    return images

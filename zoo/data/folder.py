@@ -2,7 +2,7 @@
 
 ``ROOT/train/CLASS/*.jpg`` with ``ROOT/test/CLASS/`` and ``ROOT/val/CLASS/``, or ``ROOT/CLASS/*.jpg`` alone; parts that
 have no folder of their own are carved from the training images. The images are read once, into one tensor that is kept
-in ``ROOT/.zoo`` until a file changes.
+in the user's cache until a file changes.
 """
 
 import shutil
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from zoo.data.augment import Augment
-from zoo.data.files import carve, check_memory, class_names, list_images, read_images
+from zoo.data.decoded import check_memory, read_images
+from zoo.data.files import carve, class_names, left_out, list_images
 from zoo.data.images import ImageData
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
+from zoo.terminal import say
 
 IMAGENET = 256 / 224  # the short side, and the square that is cut from it, for most of torchvision's weights
 
@@ -92,17 +94,22 @@ class FolderData(ImageData):
                 f"({', '.join(self.classes[:6])}{', …' if len(self.classes) > 6 else ''}); leave it as it is"
             )
         self.files: dict[str, list[tuple[Path, int]]] = {}  # with their labels, of each split
+        self.others: list[Path] = []  # files that are left out
 
     def class_names(self) -> list[str]:
         return class_names(self.root)
 
     def prepare_data(self) -> None:
-        """Read the images, unless a run before has and they are the same."""
-        if not self.splits:
-            self._tensor(self._listed())
+        """Read the images, unless a run before has and they are the same; say which files are left out."""
+        if self.splits:
+            return
+        listed = self._listed()
+        if self.others:
+            say(left_out(self.others, self.root or Path()))
+        self._tensor(listed)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the images into memory and split them."""
+        """Bring the images into memory and split them."""
         if self.splits:
             return
         listed = self._listed()
@@ -118,7 +125,7 @@ class FolderData(ImageData):
 
     def _listed(self) -> list[Path]:
         assert self.root is not None  # class_names saw to it
-        self.files = list_images(self.root, self.classes)
+        self.files, self.others = list_images(self.root, self.classes)
         return [file for part in self.files.values() for file, _ in part]
 
     def _tensor(self, files: list[Path]) -> Tensor:

@@ -76,7 +76,8 @@ class BatchLoader(Loader):
 
     Args:
         tensors: of the same first dimension, the example; a batch is a tuple of as many.
-        batch_size: examples a (global) batch; the last one of an epoch may be smaller.
+        batch_size: examples a (global) batch; the last one of an epoch may be smaller. With ``shuffle``, one that would
+            leave a process a single example is joined to the batch before: batch normalisation learns nothing of one.
         shuffle: a new order each epoch, or always the order of the tensors.
         seed, rank, world_size: see ``Loader``.
     """
@@ -96,9 +97,10 @@ class BatchLoader(Loader):
         self.total = len(tensors[0])
         if shuffle:  # equal shares, so that averaging over processes is averaging over examples
             self.total -= (self.total % batch_size) % world_size
+        self.joined = shuffle and self.total > batch_size and self.total % batch_size == world_size
 
     def __len__(self) -> int:
-        return -(-self.total // self.batch_size)
+        return -(-self.total // self.batch_size) - self.joined
 
     def order(self) -> Tensor:
         """The indices of this epoch's examples, shape (total,)."""
@@ -110,7 +112,8 @@ class BatchLoader(Loader):
         return self.order().to(self.tensors[0].device)
 
     def take(self, plan: Tensor, i: int) -> tuple[Tensor, ...]:
-        index = plan[i * self.batch_size : (i + 1) * self.batch_size]
+        end = self.total if i + 1 == len(self) else (i + 1) * self.batch_size
+        index = plan[i * self.batch_size : end]
         if self.world_size > 1:
             # an example may come twice at the very end of an evaluation, so that no process gets none
             index = index[self.rank :: self.world_size] if len(index) >= self.world_size else index
@@ -121,7 +124,8 @@ class MixedLoader(Loader):
     """Batches of examples with labels, and beside each others without.
 
     An epoch goes once through those without; those with labels come around as often as it takes, each time in a new
-    order. A batch is the tensors of the labelled ones, then those of the others.
+    order. A batch is the tensors of the labelled ones, then those of the others. All batches are of the same size: what
+    does not fill one is left out, so that none is of a single example.
 
     Args:
         labelled, unlabelled: tensors of the same first dimension each.

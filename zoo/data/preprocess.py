@@ -1,19 +1,19 @@
 """From a picture to a model's input, the same way in training, evaluation and prediction."""
 
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from zoo.data.image_file import Box, Source, opened, orientation_of, plain, turned
 from zoo.errors import ZooError
 
+LONGEST = 8  # times as long as wide: what a picture is cut to, if it is longer, before it is scaled
 LARGEST = 4096  # pixels a side of a model's input
 
 
@@ -53,39 +53,34 @@ class Preprocess:
         scale, shift = scale_and_shift(tuple(self.mean), tuple(self.std), images.device)
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
-    def read(self, image: str | Path | Image.Image, invert: bool = False) -> Tensor:
+    def read(self, image: Source, invert: bool = False) -> Tensor:
         """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
-        A photograph is turned upright as its EXIF data say; transparent pixels become white; the image is scaled to
-        ``image_size`` whatever its aspect, or scaled and cut where there is a ``resize``.
+        A photograph is turned upright as its EXIF data say; transparent pixels become white; of an animation or of
+        several pages it is the first; pixels of 12, 16 and 32 bits are scaled (``zoo.data.image_file.white_of``). The
+        image is scaled to ``image_size`` whatever its aspect, or scaled and cut where there is a ``resize``.
 
         Args:
+            image: a path, a file's content, an open binary file, or a PIL image.
             invert: swap dark and light, for ink on paper where the model learned light on dark (MNIST).
 
         Raises:
-            ZooError: the file is missing, damaged or no image.
+            ZooError: the file is missing, damaged, too large, or no image of a format that is read.
         """
-        try:
-            with nullcontext(image) if isinstance(image, Image.Image) else Image.open(image) as file:
-                picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scale
-                picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            picture = picture.convert("L" if self.channels == 1 else "RGB")
-        except FileNotFoundError:
-            raise ZooError(f"{image}: no such file") from None
-        except UnidentifiedImageError:
-            raise ZooError(f"{image}: not an image that can be read; give a PNG, a JPEG or the like") from None
-        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-            raise ZooError(f"{image}: not an image that can be read ({error})") from None
-        if self.resize is not None:
-            picture = central_square(picture, self.resize, self.image_size)
-        elif picture.size != (self.image_size, self.image_size):
-            picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(picture)).view(1, self.image_size, self.image_size, self.channels)
+        with opened(image) as picture:
+            square = self.square(picture)
+        pixels = torch.from_numpy(np.array(square)).view(1, self.image_size, self.image_size, self.channels)
         return 255 - pixels if invert else pixels
+
+    def square(self, picture: Image.Image) -> Image.Image:
+        """A picture of any mode, scaled and cut to ``image_size``, with 8 bits a channel."""
+        whole = (0, 0, *picture.size) if self.resize is None else middle(*picture.size)
+        upright = turned(plain(picture, "L" if self.channels == 1 else "RGB", whole), orientation_of(picture))
+        if self.resize is not None:
+            return central_square(upright, self.resize, self.image_size)
+        if upright.size == (self.image_size, self.image_size):
+            return upright
+        return upright.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
 
     def random_input(self, n: int) -> Tensor:
         """A batch that a model can be tried with: float32 (n, C, H, W), the same for the same n."""
@@ -106,9 +101,14 @@ def central_square(picture: Image.Image, short: int, size: int) -> Image.Image:
     return picture.crop((left, top, left + size, top + size))
 
 
-def readable_suffixes() -> set[str]:
-    """What the names of image files that can be read end in: ".jpg", ".png" …"""
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+def middle(width: int, height: int) -> Box:
+    """The part of a picture that its central square is made from: all, or of a very long one the middle.
+
+    Scaled as a whole, a picture of 1×40,000 pixels would become one of 256 × 10 million.
+    """
+    most = LONGEST * min(width, height)
+    left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
+    return left, top, min(width, left + most), min(height, top + most)
 
 
 @lru_cache

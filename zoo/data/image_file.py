@@ -1,0 +1,257 @@
+"""Opening image files that anybody may have made: known formats alone, with limits that hold before decoding.
+
+A file is read as a whole before it is decoded, so that one that is cut short meanwhile is an error and not a crash, and
+its decoder gets bytes alone: no name, no other file, no program.
+"""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import RLock
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from zoo.errors import ZooError
+
+# Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
+# formats without a signature (TGA would take any bytes), and what other software hardly writes for photographs.
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+}
+NAMES = "PNG, JPEG, GIF, BMP, TIFF, WebP and PPM"
+MAX_BYTES = 500_000_000  # of a file
+MAX_PIXELS = 89_000_000  # that are decoded; above it Pillow warns of decompression bombs
+MAX_JPEG_PIXELS = 250_000_000  # of a JPEG, whose decoder can halve both sides as it goes
+MAX_SIDE = 100_000  # pixels; scaling takes memory by the side, too
+LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whatever the number of threads
+STRIP = 4_000_000  # pixels that are converted at once, to save memory
+
+Source = str | Path | bytes | BinaryIO | Image.Image
+Box = tuple[int, int, int, int]
+
+one_large = RLock()
+TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION = 0x0112
+
+
+class Unreadable(Exception):
+    """Why a file is no image that can be read; ``opened`` puts the file's name before it."""
+
+
+def readable_suffixes() -> set[str]:
+    """What the names of image files that can be read end in: ".jpg", ".png" …"""
+    return {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[Image.Image]:
+    """The first picture of an image file, decoded.
+
+    Whatever goes wrong inside the ``with`` is an error of this file. No other large image is decoded meanwhile.
+
+    Args:
+        source: a path, a file's content, an open binary file, or a PIL image, which is left as it is.
+
+    Raises:
+        ZooError: the file is missing, damaged, too large, not a regular file, or no image of ``FORMATS``.
+    """
+    name = source if isinstance(source, (str, Path)) else "the image"
+    try:
+        picture = source if isinstance(source, Image.Image) else identified(content_of(source))
+        with one_large if picture.width * picture.height > LARGE else nullcontext():
+            picture.load()
+            yield picture
+    except ZooError:
+        raise
+    except Unreadable as error:
+        raise ZooError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise ZooError(f"{name}: no such file") from None
+    except MemoryError:
+        raise ZooError(f"{name}: the memory does not suffice to read this image; scale it down first") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise ZooError(f"{name}: not an image that can be read ({reason or type(error).__name__})") from None
+
+
+def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
+    """A file's bytes; only of a regular one, as reading a pipe or a device may wait forever."""
+    if isinstance(source, (str, Path)):
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            kind = "a folder" if os.path.isdir(source) else "a pipe, a socket or a device"
+            raise Unreadable(f"{kind}, not an image that can be read; give a file")
+        with open(source, "rb", opener=open_at_once) as file:
+            return content_of(file)
+    content = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
+    if not content:
+        raise Unreadable("not an image that can be read: the file is empty")
+    return content
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """As ``os.open``, but without waiting for the other end of a pipe that has taken the file's place."""
+    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
+
+
+def identified(content: bytes) -> Image.Image:
+    """An image that is not decoded yet, within the limits.
+
+    What ``Image.open`` does, but for its limit, which a program may have lifted, and which warns where ours reads on.
+    """
+    Image.init()
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(content[:16]) is not True:
+            continue
+        picture: Image.Image = factory(io.BytesIO(content), "")
+        width, height = picture.size
+        if min(width, height) < 1:
+            raise Unreadable("an image without pixels")
+        if max(width, height) > MAX_SIDE:
+            raise Unreadable(
+                f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it"
+            )
+        jpeg = name == "JPEG"
+        if width * height > (most := MAX_JPEG_PIXELS if jpeg else MAX_PIXELS):
+            raise Unreadable(
+                f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), and at most "
+                f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} of a JPEG)'}; scale it down"
+            )
+        if width * height > MAX_PIXELS:
+            picture.draft(None, (max(1, width // 2), max(1, height // 2)))  # type: ignore[attr-defined]
+        return picture
+    raise Unreadable(f"not an image that can be read; these are: {NAMES}")
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """How a picture is to be turned, as EXIF numbers it; 1 is not at all."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF data say nothing of the pixels
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture upright."""
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
+
+
+# --- to 8 bits a channel ----------------------------------------------------------------------------------------------
+
+
+def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
+    """A part of a picture of any mode as "L" or "RGB", with 8 bits a channel; transparent pixels become white.
+
+    Raises:
+        Unreadable: a picture of numbers that do not say what white is.
+    """
+    if picture.mode == mode and box == (0, 0, *picture.size) and not picture.has_transparency_data:
+        return picture
+    white = white_of(picture) if picture.mode.startswith(("I", "F")) else None
+    inverted = white is not None and tiff_tag(picture, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+    def part(top: int, bottom: int) -> Image.Image:
+        own = (box[0], top, box[2], bottom)
+        strip = picture if own == (0, 0, *picture.size) else picture.crop(own)
+        if white is not None:
+            return eight_bits(strip, white, inverted).convert(mode)
+        return opaque(strip).convert(mode)
+
+    width, height = box[2] - box[0], box[3] - box[1]
+    rows = max(1, STRIP // width)
+    if rows >= height:
+        return part(box[1], box[3])
+    result = Image.new(mode, (width, height))
+    for top in range(box[1], box[3], rows):
+        result.paste(part(top, min(top + rows, box[3])), (0, top - box[1]))
+    return result
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel without transparency, on white."""
+    if picture.mode in ("LAB", "La"):  # which Pillow converts to these alone
+        picture = picture.convert("RGB" if picture.mode == "LAB" else "LA")
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Image:
+    """A picture of one channel of larger numbers as "L"."""
+    values = np.asarray(picture)
+    floating = picture.mode == "F"
+    scaled = np.rint(values * (255 / white)) if floating else values.astype(np.int64) * 255 // int(white)
+    scaled = scaled.clip(0, 255).astype(np.uint8)
+    if inverted:
+        scaled = 255 - scaled
+    if isinstance(clear := picture.info.get("transparency"), int):
+        scaled[values == clear] = 255
+    return Image.fromarray(scaled)
+
+
+def white_of(picture: Image.Image) -> float:
+    """The value that stands for white in a picture of one channel of 16 or 32 bits.
+
+    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767. Numbers of 32 bits say
+    nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for shares of 1, by the
+    smallest range that all of them are in.
+    """
+    bits = tiff_tag(picture, TiffImagePlugin.BITSPERSAMPLE)
+    if picture.mode.startswith("I;16"):
+        return 4095 if bits == 12 else 65_535
+    if picture.format == "PPM" and picture.mode == "I":
+        return 65_535
+    low, high = value_range(picture)
+    if not np.isfinite([low, high]).all():
+        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits a channel")
+    if picture.mode == "I" and bits == 16 and low >= 0:
+        return 32_767
+    for white in (1, 255, 65_535) if picture.mode == "F" else (255, 65_535):
+        if low >= 0 and high <= white:
+            return white
+    kind = "floating-point numbers" if picture.mode == "F" else "whole numbers"
+    understood = "0 to 1, 0 to 255 or 0 to 65,535" if picture.mode == "F" else "0 to 255 or 0 to 65,535"
+    raise Unreadable(
+        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, where {understood} are understood; save it with 8 or "
+        f"16 bits a channel"
+    )
+
+
+def value_range(picture: Image.Image) -> tuple[float, float]:
+    """The smallest and the largest number of a picture; NaN where it has one."""
+    rows = max(1, STRIP // picture.width)
+    strips = (
+        picture.crop((0, y, picture.width, min(y + rows, picture.height))) for y in range(0, picture.height, rows)
+    )
+    ranges = [(values.min(), values.max()) for values in map(np.asarray, strips)]
+    return float(np.min([low for low, _ in ranges])), float(np.max([high for _, high in ranges]))
+
+
+def tiff_tag(picture: Image.Image, tag: int) -> int | None:
+    """A number that a TIFF file says of itself; None of other files."""
+    value = picture.tag_v2.get(tag) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else None
