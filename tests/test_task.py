@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_max_norm_limits_hidden_units():
     with torch.no_grad():
         task.model.layers.fc2.weight[0] *= 1e-3
     small = task.model.layers.fc2.weight[0].clone()
-    task.on_train_batch_end(None, None, 0)
+    task.constrain()
     assert task.model.layers.fc1.weight.norm(dim=1).max() <= 0.5 + 1e-5
     assert torch.equal(task.model.layers.fc2.weight[0], small)  # shorter ones stay
     assert torch.equal(task.model.head.weight, head)
@@ -119,8 +120,22 @@ def test_schedule_totals_and_scaled_max_lr():
     assert sorted(round(p, 4) for p in set(peaks)) == [0.01, 0.1]
     step = partial(torch.optim.lr_scheduler.StepLR, step_size=2)
     assert with_trainer(task_for(scheduler=step), 40).configure_optimizers()["lr_scheduler"]["interval"] == "epoch"
-    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau)
-    assert with_trainer(task_for(scheduler=plateau), 40).configure_optimizers()["lr_scheduler"]["monitor"] == "val/loss"
+
+
+@pytest.mark.parametrize("metric", ["val/loss", "val/nll"])
+def test_plateau_watches_the_validation(metric):
+    """Its loss, or where none is measured what the task watches; the rate falls when that has not."""
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, factor=0.1)
+    task = with_trainer(task_for(scheduler=plateau, monitor=metric), 40)
+    settings = task.configure_optimizers()
+    task.trainer.sanity_checking = False
+    task.trainer.lr_scheduler_configs = [SimpleNamespace(scheduler=settings["lr_scheduler"]["scheduler"])]
+    rates = []
+    for loss in (2.0, 1.0, 1.0, 0.5):
+        task.trainer.callback_metrics = {metric: torch.tensor(loss), "val/accuracy": torch.tensor(0.9)}
+        task.on_validation_end()
+        rates.append(settings["optimizer"].param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
 
 
 def test_warmup_cosine():

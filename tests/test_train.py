@@ -133,7 +133,17 @@ LEARNERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model", LEARNERS)
+LONG = (
+    "resnet18",
+    "googlenet_cifar",
+    "speednet",
+    "alexnet_cifar",
+    "cuda_convnet",
+    "cuda_convnet_11pct",
+)  # a minute each
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, marks=pytest.mark.slow if m in LONG else ()) for m in LEARNERS])
 def test_overfit_one_batch(run_train, tmp_path, model):
     """``debug=overfit``: a model that cannot learn one batch by heart has a bug."""
     code, output = run_train("debug=overfit", *QUIET, f"model={model}", "data.batch_size=32", *LEARNERS[model])
