@@ -16,7 +16,7 @@ from zoo.pretrained import read_checkpoint
 
 LEAN = (
     "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "optimizer.lr=0.01",
-    "trainer.limit_test_batches=1", "callbacks.progress=null", "data.val_size=100",
+    "trainer.limit_test_batches=1", "callbacks.progress=null", "data.val_size=100", "test=false",
 )  # fmt: skip
 # The runs whose checkpoints are planted; between them they have all callbacks but those of generative models.
 KINDS = {
