@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from PIL import Image
 
 import zoo
 from tests.data_helpers import assert_fails
 from tests.plants import LEAN, TARGETS, Watched, dotted, leaves, make_runs, mappings, plant, put, train_here
+from zoo.callbacks.averaging import EMA
+from zoo.callbacks.saving import Checkpoint
 from zoo.callbacks.states import safe_states
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.foreign import is_file
+from zoo.overrides import hydra_value
 from zoo.paths import CONFIGS
 from zoo.pretrained import load
 from zoo.predict import predict_files
@@ -30,6 +34,7 @@ WORDS = re.compile(
     r"(seed|compile|channels_last|test|select|resume|name|card\.\w+|init\.\w+)|callbacks\.samples\.prompts\.\d+"
 )
 PLACES = re.compile(r"callbacks\.\w+\.dirpath")  # not taken: this machine's own stand there
+IGNORED = (("root",), ("tokenizer",))  # of a card's data: the first is said by the user, the second is in the card
 QUICK = ("averaged", "text")  # with all that a default run has too
 SHOWN = ("title", "published", "hardware", "note", "licence", "command")  # of a card
 
@@ -236,22 +241,20 @@ def test_what_is_refused_is_refused_before_anything_is_made(watched, capfd):
     }
     for at, value in cases.items():
         code, output = resume(place, plant(content, at, value), capfd)
-        assert (code, output.rstrip().count("\n")) == (1, 0), (at, output)
+        *before, line = output.splitlines()
+        assert (code, line[:6]) == (1, "error:"), (at, output)
+        assert not before or at[0] == "callbacks", output  # which are read by Lightning's trainer
         assert not (place.run / "metrics.json").exists()
 
 
 @pytest.mark.parametrize("kind", QUICK)
 def test_no_state_of_a_callback_names_a_file(watched, monkeypatch, kind):
     """Each leaf of each state: a text is refused, or its file is in the run's own folder."""
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-
-    from zoo.callbacks.saving import Checkpoint
-
     place = watched(kind)
     folder = place.run / "checkpoints"
     callbacks = [
         Timer(), EarlyStopping("val/loss"), Checkpoint(folder, "best", "val/loss"), Checkpoint(folder, "last"),
-        ModelCheckpoint(folder, "other"),
+        ModelCheckpoint(folder, "other"), EMA(),
     ]  # fmt: skip
     stored = place.content()["callbacks"]
     assert stored.keys() - {c.state_key for c in callbacks} == set()
@@ -285,9 +288,8 @@ def test_a_path_is_said_again(watched, capfd, monkeypatch, tmp_path):
     place = watched("averaged")
     text = place.here / "it's my text.txt"
     text.write_text("to be or not to be, that is the question\n" * 200)
-    overrides = ("model=rnn", "model.hidden=4", "data=text_file", "task=language", f"data.file='{text.name}'")
-    overrides = tuple(o.replace("it's", "it\\'s") for o in overrides)
-    assert train_here(*LEAN, *overrides, "hydra.run.dir=mine", "test=false") == 0
+    overrides = ("model=rnn", "model.hidden=4", "data=text_file", "task=language", f"data.file={hydra_value(text.name)}")
+    assert train_here(*LEAN, *overrides, "hydra.run.dir=mine") == 0, capfd.readouterr()
     capfd.readouterr()
     assert train_here("resume=mine", "trainer.max_epochs=2") == 1
     output = "".join(capfd.readouterr())
@@ -310,7 +312,10 @@ def test_no_leaf_of_a_card_leads_elsewhere(watched, kind):
         for at in leaves(content["card"][part]):
             for value in {0: TARGETS[count % 3 :: 3], 1: values[count % 7 :: 7]}[at[-1] != "_target_"]:
                 path = place.write(plant(content, ("card", part, *at), value))
-                assert_fails(lambda path=path: evaluate(path))
+                if at in IGNORED:
+                    evaluate(path)
+                else:
+                    assert_fails(lambda path=path: evaluate(path))
                 place.check((part, at, value))
             count += 1
     assert count > 35
@@ -340,11 +345,8 @@ def test_what_a_card_shows_is_not_opened(watched, kind):
 @pytest.mark.parametrize(
     "change",
     [
-        {"root": "../outside/victim"},
-        {"root": "mine"},
         {"name": "../../outside/victim"},
         {"name": "/etc"},
-        {"name": "image_folder", "root": "../outside/victim"},
         {"_target_": "zoo.data.text.TextData", "file": "/etc/passwd"},
         {"_target_": "zoo.data.text.TextData", "tokenizer": "../outside/victim/best.ckpt"},
         {"_target_": "zoo.data.folder.Folder", "root": "../outside/victim"},
