@@ -55,7 +55,7 @@ QUICK = ("debug=fast", "data.val_size=100", "trainer.accelerator=cpu", "hydra.ru
     [
         ["-m", "zoo", "predict", "lenet5_mnist", "digit.png"],
         ["-m", "zoo.train", "model=mine", *QUICK],
-        pytest.param([str(REPO / "train.py"), "++model._target_=my_model.Mine", "model=linear", *QUICK], id="script"),
+        pytest.param([str(REPO / "train.py"), "++model._target_=my_model.Mine", *QUICK], marks=pytest.mark.slow),
         pytest.param(["-m", "zoo", "train", "model=mine", *QUICK], marks=pytest.mark.slow),
         pytest.param(
             ["-m", "zoo", "train", "model=mine", *QUICK, "trainer=ddp", "trainer.devices=2"], marks=pytest.mark.slow
@@ -66,8 +66,8 @@ QUICK = ("debug=fast", "data.val_size=100", "trainer.accelerator=cpu", "hydra.ru
 )
 def test_no_file_of_the_current_folder_runs(command, folder, arguments):
     """However the command is called; a module that a config or the command line names is found, with its neighbour."""
-    if arguments[0].endswith("train.py"):  # an own class keeps the arguments of no other
-        arguments = [arguments[0], "model=mine", *arguments[1:2], *arguments[3:]]
+    if arguments[0].endswith("train.py"):
+        arguments = [arguments[0], "model=mine", *arguments[1:]]
     result = command(*arguments, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert [path.name for path in folder.glob("*.ran")] == []
@@ -151,7 +151,7 @@ def test_no_library_is_proposed_to_be_trusted(finder, target):
 
 def test_a_module_of_ones_own_is_proposed(finder):
     assert_fails(lambda: check_trusted("my_model.Mine"), "asks for my_model.Mine", "--trust my_model")
-    assert_fails(lambda: check_trusted("nobody_has.this.Model"), "--trust nobody_has.this")
+    assert_fails(lambda: check_trusted("nobody_has.parts.Model"), "--trust nobody_has.parts")
     assert "my_model" not in sys.modules
     assert not is_installed("my_model")
     assert all(map(is_installed, ("os", "torch", "zoo", "yaml.x")))
