@@ -176,6 +176,8 @@ def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: s
     Raises:
         ZooError: the file names what is not taken from a file; the message says how to say it again.
     """
+    if not isinstance(config, Mapping):
+        raise ZooError(f"{where} was not written by a training of this zoo, so it cannot be resumed")
     config = {key: value for key, value in config.items() if key != "resume"}
     if isinstance(config.get("name"), str) and "name" not in said:
         check_name(config["name"], f"{where}: name")
