@@ -14,8 +14,10 @@ from zoo.own import OwnModules, allow_said, is_installed, may_be_proposed
 
 # What torch, Lightning, Hydra and TensorBoard try to import where it may be absent, and some of what is there.
 DECOYS = (
-    "dill", "pynvml", "torch_xla", "triton", "optree", "IPython", "ipywidgets", "pandas", "boto3", "fire", "jsonargparse",
-    "deepspeed", "bitsandbytes", "transformer_engine", "torch_tensorrt", "expecttest", "sympy_plots", "mlflow", "tensorflow",
+    "dill", "pynvml", "torch_xla", "triton", "optree", "IPython", "ipywidgets", "pandas", "boto3", "fire",
+    "jsonargparse",
+    "deepspeed", "bitsandbytes", "transformer_engine", "torch_tensorrt", "expecttest", "sympy_plots", "mlflow",
+    "tensorflow",
     "json", "random", "typing_extensions", "yaml", "tests",
 )  # fmt: skip
 LAYERS = "from torch import nn\n\n\nclass Wide(nn.Linear):\n    pass\n"

@@ -65,12 +65,12 @@ def hostile(place: Watched) -> list[Any]:
     return [*place.texts(), *place.nodes()]
 
 
-# --- what is taken of a checkpoint's config ----------------------------------------------------------------------------
+# --- what is taken of a checkpoint's config --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", QUICK)
 def test_no_leaf_of_a_config_takes_a_path_or_a_class(watched, known, kind):
-    """Each leaf is refused with it, or is replaced by this machine's own, or is one of the words that are only shown."""
+    """Each leaf is refused with it, or is replaced by this machine's own, or is a word that is only shown."""
     place = watched(kind)
     config = place.content()["config"]
     others = [at for at in leaves(config) if at[-1] != "_target_"]
