@@ -53,15 +53,16 @@ class Known:
     """
 
     def __init__(self, folders: Sequence[Path]):
-        self.nodes: list[tuple[str, Mapping[str, Any]]] = []
+        self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # by their places without names
         for folder in folders:
             for path in sorted(folder.glob("**/*.yaml")):
-                self.nodes += nodes(read_yaml(path), package(path, folder))
+                for place, node in nodes(read_yaml(path), package(path, folder)):
+                    self.nodes.setdefault(general(place), []).append((place, node))
 
     def templates(self, place: str, target: Any = None) -> list[Mapping[str, Any]]:
         """Those at a place; of callbacks those of any name, the same name's first. With a target, those of it."""
-        found = [node for at, node in self.nodes if at == place]
-        found += [node for at, node in self.nodes if at != place and general(at) == general(place)]
+        alike = self.nodes.get(general(place), [])
+        found = [node for at, node in alike if at == place] + [node for at, node in alike if at != place]
         return [node for node in found if target is None or node.get("_target_") == target]
 
 
@@ -115,7 +116,7 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     target = node.get("_target_")
     templates = known.templates(place, target)
     if name == "_target_":
-        if not (isinstance(value, str) and (templates or is_at_home(value, group))):
+        if not is_named(value, group, templates):
             yield Refusal(key, value, "which no config here names")
     elif name.startswith("_") and name.endswith("_"):
         if not any(name in t and t[name] == value for t in templates):
@@ -126,7 +127,8 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     elif not isinstance(value, str):
         yield Refusal(key, value, "no plain value", may_say=False)
     elif group in CHECKED:
-        if is_file(key, value, hints_of(str(target)).get(name, Any) if target else Any):
+        hints = hints_of(target) if is_named(target, group, templates) else {}  # no other module is even imported
+        if is_file(key, value, hints.get(name, Any)):
             yield Refusal(key, value, "a path")
     elif name not in PLACES and not is_known_text(name, value, templates):
         yield Refusal(key, value, "a name of files" if name in NAMES else "a text")
@@ -146,6 +148,11 @@ def is_known_text(name: str, value: str, templates: Sequence[Mapping[str, Any]])
     if any(value in text if isinstance(text, list) else value == text for text in texts):
         return True
     return name not in NAMES and name in TEXTS and TEXTS[name].fullmatch(value) is not None
+
+
+def is_named(target: Any, group: str, templates: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a file may name a class in this group: one that the configs here name at the place, or one of the zoo."""
+    return isinstance(target, str) and (bool(templates) or is_at_home(target, group))
 
 
 def is_at_home(target: str, group: str) -> bool:
@@ -170,6 +177,8 @@ def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: s
     Raises:
         ZooError: the file names what is not taken from a file; the message says how to say it again.
     """
+    if not isinstance(config, Mapping):
+        raise ZooError(f"{where} was not written by a training of this zoo, so it cannot be resumed")
     config = {key: value for key, value in config.items() if key != "resume"}
     if isinstance(config.get("name"), str) and "name" not in said:
         check_name(config["name"], f"{where}: name")
