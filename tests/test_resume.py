@@ -236,5 +236,5 @@ def test_resume_does_not_run_what_a_checkpoint_names(run_train, tmp_path):
     torch.save(content, tmp_path / "foreign.ckpt")
     code, output = run_train("resume=foreign.ckpt", "trainer.max_epochs=2")
     assert code == 1
-    assert "the checkpoint asks for os.mkdir" in output
+    assert "foreign.ckpt asks for callbacks.extra._target_=os.mkdir" in output
     assert not (tmp_path / "ran").exists()
