@@ -167,7 +167,7 @@ def test_one_folder_for_what_cannot_be_written(run_train, monkeypatch, tmp_path)
     with pytest.warns(UserWarning, match="training goes on, the checkpoint is in"):
         _, output = run_train(*settings)
     assert "accuracy" in output  # shown, where it cannot be written
-    (refuge,) = tmp_path.glob("zoo-rescue-*")
+    (refuge,) = tmp_path.glob("zoo-rescue-*/checkpoints")
     assert {path.name for path in refuge.iterdir()} == {"best.ckpt", "last.ckpt"}
     assert read_checkpoint(refuge / "last.ckpt")["global_step"] == 15
 

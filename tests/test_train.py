@@ -427,7 +427,7 @@ def test_full_disk_rescues_checkpoints(run_train, tmp_path, monkeypatch):
         code, output = run_train(*QUIET, "model=linear", "trainer.max_epochs=2")
     assert code == 1
     assert "could not be written to" in output
-    (rescued,) = tmp_path.glob("zoo-rescue-*/best.ckpt")
+    (rescued,) = tmp_path.glob("zoo-rescue-*/checkpoints/best.ckpt")
     assert str(rescued) in output
     assert "f1" in read_checkpoint(rescued)["card"]["metrics"]
 

@@ -1,5 +1,6 @@
 """Going on with a run: its checkpoint, its config, and what may not have changed since."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +137,8 @@ def first_step(checkpoint: Mapping[str, Any]) -> int:
 
 def check_new(run_dir: Path) -> None:
     """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
-    if (run_dir / "checkpoints" / "last.ckpt").exists():
+    requeued = "SLURM_JOB_ID" in os.environ and any(run_dir.glob("hpc_ckpt_*"))  # Lightning goes on from that
+    if (run_dir / "checkpoints" / "last.ckpt").exists() and not requeued:
         raise ZooError(
             f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
         )

@@ -128,7 +128,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         ) from None
     except (OSError, NotImplementedError):  # a folder that is read-only, or on a disk without locks
         pass
-    remove_parts(folder)
+    if lock.is_locked:
+        remove_parts(folder)
     try:
         yield
     finally:

@@ -119,7 +119,8 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
         if not is_named(value, group, templates):
             yield Refusal(key, value, "which no config here names")
     elif name.startswith("_") and name.endswith("_"):
-        if not any(name in t and t[name] == value for t in templates):
+        always = name == "_partial_" and value is True and group in ("optimizer", "scheduler")
+        if not always and not any(name in t and t[name] == value for t in templates):
             yield Refusal(key, value, "which is no plain argument", may_say=False)
     elif value is None or isinstance(value, (bool, int, float)):
         if group == "trainer" and place == group and not any(name in t for t in known.templates(place)):
@@ -193,7 +194,8 @@ def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: s
 def rebuilt(place: str, stored: Mapping[str, Any], known: Known) -> dict[str, Any]:
     """A node of this machine's configs with a file's numbers and choices in it."""
     templates = known.templates(place, stored["_target_"]) if "_target_" in stored else []
-    found = dict(deepcopy(templates[0])) if templates else {}
+    own = templates[0] if templates else {}
+    found = {key: deepcopy(value) for key, value in own.items() if key in stored or key in PLACES}
     for key, value in stored.items():
         if key in PLACES or (key in NAMES and value is None):
             continue

@@ -141,7 +141,8 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         if is_main_process() and not place.ended:
             (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-        check_written(trainer)
+        if not place.ended:
+            check_written(trainer)
         return finish(config, trainer, task, data, describe, run_dir)
 
 
@@ -153,11 +154,19 @@ SPECIAL = (
 OF_IMAGES = ("kernels", "confusion", "mistakes", "projector")
 
 
+def resolved(given: str, config: dict[str, Any]) -> str:
+    """An override of the command line; one with an interpolation has the value that it had."""
+    key, _, value = given.partition("=")
+    if "${" not in value:
+        return given
+    return f"{key}={OmegaConf.select(DictConfig(config), key.lstrip('+'))}"
+
+
 def settle(config: dict[str, Any]) -> None:
     """What follows from other choices, and the command that a card is to repeat."""
     overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
-    config["card"]["command"] = " ".join([*before, *map(shlex.quote, overrides)])
+    config["card"]["command"] = " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides)])
     callbacks, scheduler = config["callbacks"], config["scheduler"]
     if config["data"].get("val_size", 1) == 0:  # nothing to choose the best by: the last weights are the result
         callbacks["best"], config["select"] = None, "last"

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -56,9 +57,10 @@ def write_atomically(content: bytes | Callable[[BinaryIO], None], path: Path) ->
 
 def remove_parts(folder: Path) -> None:
     """Remove what ``write_atomically`` left in a run's folder when it was killed; the run must be alone in there."""
-    for part in [*folder.glob(".*.json.*"), *folder.glob("checkpoints/.*.ckpt.*"), *folder.glob(".*.ckpt.*")]:
-        with suppress(OSError):
-            part.unlink()
+    for part in [*folder.glob(".*"), *folder.glob("checkpoints/.*")]:
+        if re.fullmatch(rf"\.({re.escape(METRICS)}|.+\.ckpt)\.\d+", part.name):
+            with suppress(OSError):
+                part.unlink()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -98,7 +100,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def make_refuge(self, folder: Path) -> Path:
         """The folder for what cannot be written to its place; at first the run's other checkpoints are copied there."""
         if self.refuge is None:
-            self.refuge = Path(tempfile.mkdtemp(prefix="zoo-rescue-"))
+            self.refuge = Path(tempfile.mkdtemp(prefix="zoo-rescue-")) / folder.name
+            self.refuge.mkdir()
             for other in folder.glob("[!.]*.ckpt"):
                 with suppress(OSError):
                     shutil.copy(other, self.refuge)
@@ -161,7 +164,8 @@ class Describe(Callback):
         loops = checkpoint["loops"]["fit_loop"]
         done = loops["epoch_loop.batch_progress"]["current"]["completed"]
         progress = loops["epoch_progress"]
-        if done < trainer.num_training_batches and progress["current"]["processed"] == progress["current"]["started"]:
+        cut_short = done < trainer.num_training_batches < float("inf")
+        if cut_short and progress["current"]["processed"] == progress["current"]["started"]:
             progress["current"]["processed"] -= 1
             progress["total"]["processed"] -= 1
         for logger in trainer.loggers:  # kill -9 takes nothing that a resumed run would not log again

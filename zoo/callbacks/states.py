@@ -14,7 +14,7 @@ from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from zoo.errors import ZooError
-from zoo.foreign import DEEPEST, check_name
+from zoo.foreign import DEEPEST, METRIC, check_name
 from zoo.overrides import plain
 
 SCORES = ("best_model_score", "current_score", "kth_value")
@@ -54,6 +54,8 @@ def recomputed(state: Any, callback: ModelCheckpoint) -> dict[str, Any]:
     found |= {key: inside(folder, state.get(key, "")) for key in PATHS}
     models = {inside(folder, path): score(value) for path, value in state.get("best_k_models", {}).items()}
     found["best_k_models"] = {path: value for path, value in models.items() if path}
+    if not all(Path(path).is_file() for path in found["best_k_models"]):  # the run goes on in a folder without them
+        found |= dict.fromkeys(SCORES) | dict.fromkeys(PATHS, "") | {"best_k_models": {}}
     if found["kth_value"] is None:
         found["kth_value"] = callback.kth_value
     return found
@@ -86,7 +88,7 @@ def check_plain(node: Any, where: str, depth: int = 0) -> None:
         for part in [*node, *(node[key] for key in node if key not in shown)] if isinstance(node, Mapping) else node:
             check_plain(part, where, depth + 1)
     elif isinstance(node, str):
-        if re.search(r"[/\\]|\.\.|[\x00-\x1f\x7f]", node):
+        if re.search(r"[/\\]|\.\.|[\x00-\x1f\x7f]", node) and not METRIC.fullmatch(node):
             raise ZooError(
                 f"the checkpoint's state of {where} has a path, {plain(node)}, which is not taken from a file"
             )

@@ -144,7 +144,9 @@ class Adversarial(Task):
         x, labels = batch
         model: Any = self.model
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
-        if batch_idx == 0:  # judgements of this epoch that were right, and all; a resumed run goes on with them
+        if (
+            batch_idx == 0 or self.carried is None
+        ):  # judgements of this epoch that were right, and all; a resumed run goes on with them
             self.carried = torch.zeros(2, device=x.device)
 
         self.toggle_optimizer(optimizer_d)

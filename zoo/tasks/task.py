@@ -139,6 +139,8 @@ class Task(LightningModule):
         watched = "val/loss" if "val/loss" in measured else self.monitor
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
+                if watched not in measured:
+                    raise ZooError(f"scheduler=plateau watches val/loss or {self.monitor}, and neither is measured")
                 config.scheduler.step(measured[watched])
 
     def configure_gradient_clipping(
@@ -199,10 +201,12 @@ class Task(LightningModule):
 
     def on_train_start(self) -> None:
         """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
-        if self.totals_before in (None, self.totals()):
-            return
         schedules: Any = self.lr_schedulers()
         schedules = schedules if isinstance(schedules, list) else [schedules]
+        if not sum(self.trainer.num_val_batches) and any(isinstance(s, ReduceLROnPlateau) for s in schedules):
+            raise ZooError("scheduler=plateau watches the validation, and there is none: trainer.limit_val_batches")
+        if self.totals_before in (None, self.totals()):
+            return
         for schedule, scheduler in zip(schedules, self.fresh_schedulers(), strict=False):  # none, where there is none
             if isinstance(schedule, LRScheduler) and not isinstance(schedule, ReduceLROnPlateau):
                 lengthen(schedule, scheduler)
