@@ -127,6 +127,9 @@ def test_resumes(run_train, photos, tmp_path):
     lean = ("model=linear", *SMALL, *QUIET, "test=false")
     assert run_train(*lean, "trainer.max_epochs=1")[0] == 0
     code, output = run_train("resume=last", "trainer.max_epochs=2")
+    assert code == 1  # a path is not taken from a file
+    assert output.strip().endswith("say it again: data.root=my_photos")
+    code, output = run_train("resume=last", "trainer.max_epochs=2", "data.root=my_photos")
     assert code == 0, output
     (last,) = tmp_path.glob("logs/*/*/checkpoints/last.ckpt")
     assert torch.load(last, weights_only=True)["epoch"] == 1

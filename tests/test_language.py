@@ -277,7 +277,7 @@ def test_a_text_that_has_changed_is_not_trained_on(run_train, tmp_path):
     assert "logs/lstm_text_file/" in out
     (tmp_path / "t.txt").write_text("thx cat sat on thx mat\n" * 300)
     known_tokenizer.cache_clear()  # as in another process
-    code, out = run_train("resume=last", "trainer.max_epochs=2")
+    code, out = run_train("resume=last", "trainer.max_epochs=2", "++data.file=t.txt")  # a path is said again
     assert code == 1
     assert "their preprocessing or vocabulary has changed" in out
 
