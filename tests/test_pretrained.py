@@ -608,7 +608,8 @@ def other_vocabulary(tensors: dict, card: Card) -> None:
     [
         ("lenet5_mnist", noisy), ("lenet5_mnist", transposed), ("lenet5_mnist", other_scale),
         ("lenet5_mnist", other_preprocessing), ("lstm_shakespeare", other_vocabulary),
-        ("autoencoder_mnist", noisy), ("made_mnist", noisy), ("cgan_mnist", noisy),
+        ("autoencoder_mnist", noisy), ("made_mnist", noisy),
+        pytest.param("cgan_mnist", noisy, marks=pytest.mark.slow),
         ("ppca_mnist", noisy), ("semi_mnist", noisy),
     ],
 )  # fmt: skip
