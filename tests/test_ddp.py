@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from torch import nn
 
 from tests.conftest import REPO
@@ -23,7 +24,19 @@ SETTINGS = (
 STEPS = 8  # 200 training images, two epochs
 CALLBACKS = """
 import os, signal
+import torch
 from lightning import Callback
+
+class FullDisk(Callback):
+    # nothing can be written into the run's folder after its first epoch
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            real = torch.save
+            def save(content, file, **options):
+                if "logs" in str(getattr(file, "name", "")):
+                    raise OSError(28, "No space left on device")
+                real(content, file, **options)
+            torch.save = save
 
 class Halt(Callback):
     def __init__(self, step=-1, rank=None):
@@ -113,7 +126,7 @@ def test_srun(alone, tmp_path):
     common = {
         "SLURM_JOB_ID": "41", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2",
         "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "zoo",
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port()),
     }  # fmt: skip
     command = [sys.executable, str(REPO / "train.py"), *SETTINGS, "trainer=ddp", "trainer.devices=2"]
     processes = [
@@ -209,6 +222,31 @@ def test_a_process_that_fails_ends_all(tmp_path, by):
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
         "error: RuntimeError: process 1 has failed"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_a_full_disk(alone, tmp_path, trainer):
+    """The main process alone has written, and to another place: all test the weights that are there."""
+    full = "+callbacks.full._target_=halt.FullDisk"
+    done = run(tmp_path, *SETTINGS, f"trainer={trainer}", full, "select=last", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (rescued,) = tmp_path.glob("zoo-rescue-*/checkpoints/last.ckpt")
+    assert "training goes on, the checkpoint is in" in done.stderr
+    assert_close(alone, read_checkpoint(rescued))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [5, 6])
+def test_a_full_disk_when_it_stops(tmp_path, step):
+    """All processes agree on whether last.ckpt is still to be written."""
+    full = "+callbacks.full._target_=halt.FullDisk"
+    halt = ("+callbacks.halt._target_=halt.Halt", f"+callbacks.halt.step={step}")
+    done = run(tmp_path, *SETTINGS, "trainer=ddp", full, *halt, "trainer.log_every_n_steps=1", TMPDIR=str(tmp_path))
+    assert done.returncode == 130, done.stderr
+    (rescued,) = tmp_path.glob("zoo-rescue-*/checkpoints/last.ckpt")
+    assert f"resume={os.path.relpath(rescued, tmp_path)}" in done.stderr
+    assert read_checkpoint(rescued)["global_step"] == step + 1
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.plain import shortened
 
 CARD = 1  # 0: a card without a field ``format``
 CHECKPOINT = 1  # 0: a checkpoint without a key ``format``
@@ -33,10 +34,10 @@ def check_version(content: Mapping[str, Any], known: int, where: str) -> None:
     """Raise a ``ZooError`` where a newer zoo wrote a card or a checkpoint, or its version is none."""
     version = content.get("format", 0)
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
-        raise ZooError(f"{where} is damaged: its format is {version!r}, not a version's number")
+        raise ZooError(f"{where} is damaged: its format is {shortened(version)}, not a version's number")
     if version > known:
         raise ZooError(
-            f"{where} has format {version}, and this zoo knows formats up to {known}: a newer zoo wrote it; update "
+            f"{where} has format {shortened(version)}, and this zoo knows formats up to {known}: a newer zoo wrote it; update "
             f"reference-zoo"
         )
 

@@ -201,7 +201,8 @@ def finish(
     from zoo import report
     from zoo.callbacks.checkpoint import load_chosen, written
 
-    describe.chosen = written(trainer, config["select"]) or written(trainer, "last")
+    found = written(trainer, config["select"]) or written(trainer, "last")
+    describe.chosen = trainer.strategy.broadcast(found)  # the main process alone knows what was rescued to where
     if describe.chosen and describe.chosen.stem != config["select"]:
         report.console.print(
             f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
@@ -209,7 +210,7 @@ def finish(
     epochs: Any = trainer.fit_loop.epoch_progress.current
     epochs.completed = epochs.started  # of a run whose test alone was missing too
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        load_chosen(task, describe.chosen)
+        load_chosen(trainer, task, describe.chosen)
         try:
             trainer.test(task, datamodule=data, verbose=False)
         except Interrupted:

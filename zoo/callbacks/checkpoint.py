@@ -221,20 +221,29 @@ def written(trainer: Trainer, name: str) -> Path | None:
     return None
 
 
+def whole_last(trainer: Trainer) -> Path | None:
+    """The file of "last" if it holds the last update; the same answer in all processes, of which one has written."""
+    last = written(trainer, "last") if trainer.is_global_zero else None
+    if last is not None and read_checkpoint(last)["global_step"] != trainer.global_step:
+        last = None
+    return trainer.strategy.broadcast(last)
+
+
 def check_written(trainer: Trainer) -> None:
     """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
-    if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     if not trainer.global_step:
         raise ZooError("nothing was trained: no batch was taken; look at trainer.max_time and the size of the data")
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.filename == "last":
-            last = written(trainer, "last")
-            if last is None or read_checkpoint(last)["global_step"] != trainer.global_step:
-                raise ZooError(f"the weights after the last update are not in {callback.dirpath}/last.ckpt")
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.filename == "last"]
+    if callbacks and whole_last(trainer) is None:
+        raise ZooError(f"the weights after the last update are not in {callbacks[0].dirpath}/last.ckpt")
 
 
-def load_chosen(task: LightningModule, chosen: Path | None) -> None:
-    """Put the chosen checkpoint's weights (with weight averaging: the average) into the task."""
+def load_chosen(trainer: Trainer, task: LightningModule, chosen: Path | None) -> None:
+    """Put the chosen checkpoint's weights (with weight averaging: the average) into the task of every process; the
+    main one reads the file, which may lie where no other looks.
+    """
     if chosen is not None:
-        load_whole(task, read_checkpoint(chosen)["state_dict"])
+        weights = read_checkpoint(chosen)["state_dict"] if trainer.is_global_zero else None
+        load_whole(task, trainer.strategy.broadcast(weights))

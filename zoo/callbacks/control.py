@@ -15,11 +15,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor, nn
 
 from zoo.callbacks import saving
-from zoo.callbacks.checkpoint import config_of, written
+from zoo.callbacks.checkpoint import config_of, whole_last, written
 from zoo.data.loader import Loader
 from zoo.errors import ZooError
 from zoo.parallel import own_states, set_own_state
-from zoo.pretrained import read_checkpoint
 from zoo.runs import Interrupted, resume_command
 
 
@@ -83,8 +82,8 @@ class StopAndResume(Checkpoint):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, saving.Checkpoint):
                 callback.write_due(trainer)
-        path = written(trainer, "last")
-        if path is None or read_checkpoint(path)["global_step"] != trainer.global_step:
+        path = whole_last(trainer)
+        if path is None:
             folders = (c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath)
             path = Path(next(folders, trainer.default_root_dir)) / "last.ckpt"
             trainer.save_checkpoint(path)
