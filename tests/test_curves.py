@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 import zoo
-from zoo.callbacks.tensorboard import writer_of
+from zoo.callbacks.picture import writer_of
 from zoo.callbacks.text import Gates, Samples, ThroughTime
 from zoo.sample import sample
 

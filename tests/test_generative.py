@@ -174,7 +174,7 @@ def test_layers_are_trained_one_after_the_other(tied):
     torch.manual_seed(0)
     model = Autoencoder(image_size=4, hidden=[9, 7], code=5, tied=tied)
     task = Reconstruct(model, corruption="masking", amount=0.5, layerwise=True, loss="bce")
-    assert task.depth() == 3
+    assert model.depth() == 3
     x = torch.rand(6, 1, 4, 4)
     for epoch, number in ((0, 1), (1, 1), (2, 2), (5, 3)):
         task.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -505,7 +505,7 @@ def test_runs_resume_and_are_measured_again(run_train, tmp_path, name):
         (("model=conv_autoencoder", "task=reconstruct", "task.layerwise=true"), "of fully connected layers"),
         (("model=ppca", "task=em", "model.code=784"), "give 1 to 783"),
         (("model=lenet5", "data.unlabelled=40"), "for task=semi"),
-        (("model=lenet5", "task=density"), "needs a model with log_prob"),
+        (("model=lenet5", "task=density"), "needs log_prob, which LeNet5 does not have"),
         (("model=autoencoder", "task=reconstruct", "trainer=fsdp"), "calls parts: use ddp"),
     ],
 )

@@ -60,7 +60,9 @@ def test_a_text_is_learned_at_every_level(run_train, tmp_path, level, windows):
 
 def with_data(task, **units):
     """The task as if a trainer had it, with a text's sizes."""
-    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(units=lambda part: units[part]))
+    task._trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(units=lambda part: units[part], tokenizer=None, windows="streams")
+    )
     return task
 
 
@@ -74,9 +76,10 @@ def uniform(vocabulary: int) -> Recurrent:
 
 def measured(task, data, batches=None):
     task._trainer = SimpleNamespace(datamodule=data, world_size=1)
-    for i, batch in enumerate(islice(data.test_dataloader(), batches)):
-        task.measure(batch, i)
-    return {name.removeprefix("test/"): float(value) for name, value in task.measured("test").items()}
+    task.start_measuring("test")
+    for batch in islice(data.test_dataloader(), batches):
+        task.measure(batch, "test")
+    return {name: float(value) for name, value in task.metrics("test").items()}
 
 
 @pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])

@@ -196,7 +196,7 @@ def test_a_ladders_objective():
     torch.testing.assert_close(task.training_step((x, y, u, u), 0), expected)
     with pytest.raises(ZooError, match=r"set data\.batch_size and data\.unlabelled to 2 or more"):
         task.training_step((x[:1], y[:1], u, u), 0)
-    with pytest.raises(ZooError, match="needs model=ladder"):
+    with pytest.raises(ZooError, match=r"needs corrupted_and_cost, which MLP does not have .* choose model=ladder"):
         SemiSupervised(MLP(), 10, method="ladder").check_output(torch.rand(2, 10), x[:2], y[:2])
     with pytest.raises(ZooError, match=r"pixels in \[0, 1\]"):
         task.check_output(torch.rand(2, 3), x[:2] - 0.5, y[:2])

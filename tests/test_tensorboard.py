@@ -13,7 +13,8 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import zoo
-from zoo.callbacks.tensorboard import first_kernels, flat
+from zoo.callbacks.charts import flat
+from zoo.callbacks.classes import first_kernels
 
 SETTINGS = (
     "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=100", "callbacks.progress=null", "seed=2",

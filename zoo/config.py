@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
+from zoo.arguments import Inherited
 from zoo.errors import ZooError
 from zoo.foreign import check_name
 from zoo.paths import CONFIGS
@@ -60,14 +61,8 @@ def check_node(node: Any, where: str) -> None:
 
 def check_call(node: Mapping[str, Any], where: str) -> None:
     target = locate(str(node["_target_"]), where)
-    function = target.__init__ if inspect.isclass(target) else target
-    parameters = inspect.signature(function).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    names = [n for n, p in parameters.items() if n != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    try:
-        hints = get_type_hints(function, localns={**vars(collections.abc)})  # torch imports those for checkers alone
-    except Exception:  # a foreign class may have hints that do not evaluate; then names alone are checked
-        hints = {}
+    hints, open_ended = arguments_of(target)
+    names = list(hints)
     for key, value in node.items():
         if str(key).startswith("_"):
             continue
@@ -75,6 +70,28 @@ def check_call(node: Mapping[str, Any], where: str) -> None:
             raise unknown(f"{where}.{key}", str(key), names, f"{target.__name__} has no such argument", where)
         check_type(value, hints.get(str(key), Any), f"{where}.{key}")
         check_range(str(key), value, f"{where}.{key}")
+
+
+def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
+    """The names and type hints of the arguments of a class or function, and whether it takes any other.
+
+    Where a constructor's ``**arguments`` are ``Inherited``, those of the base class are among them.
+    """
+    found: dict[str, Any] = {}
+    functions = [vars(kind)["__init__"] for kind in target.__mro__ if "__init__" in vars(kind)]
+    for function in functions if inspect.isclass(target) else [target]:
+        parameters = inspect.signature(function).parameters
+        try:  # torch imports the names of some of its hints for checkers alone
+            hints = get_type_hints(function, localns={**vars(collections.abc)}, include_extras=True)
+        except Exception:  # a foreign class may have hints that do not evaluate; then names alone are checked
+            hints = {}
+        rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+        for name, p in parameters.items():
+            if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(name, hints.get(name, Any))
+        if not rest or hints.get(rest[0]) != Inherited:
+            return found, bool(rest)
+    return found, False
 
 
 def locate(path: str, where: str) -> Any:

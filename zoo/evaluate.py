@@ -19,6 +19,7 @@ from torch import nn
 from zoo.build import build
 from zoo.card import Card
 from zoo.data.images import ImageData
+from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained import load
 
@@ -137,7 +138,7 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
     from zoo.data.text import TextData
 
     tokenizer: Any = model.preprocess
-    if not hasattr(tokenizer, "encode"):
+    if not isinstance(tokenizer, Tokenizer):
         raise ZooError(f"{card.name} is no language model, so it cannot be measured on a text")
     kept = {key: card.data[key] for key in ("level", "seq_len", "eval_batch_size", "eval_context") if key in card.data}
     data = TextData(None, len(tokenizer.vocabulary), file=str(path), tokenizer=tokenizer, **kept)

@@ -20,11 +20,25 @@ TARGETS: dict[str, str] = {
     "lightning.pytorch.callbacks.ModelCheckpoint": "zoo.callbacks.saving.Checkpoint",
     "lightning.pytorch.callbacks.EMAWeightAveraging": "zoo.callbacks.averaging.EMA",
     "lightning.pytorch.loggers.TensorBoardLogger": "zoo.callbacks.curves.Curves",
+    "zoo.callbacks.tensorboard.SharedCharts": "zoo.callbacks.charts.SharedCharts",
+    "zoo.callbacks.tensorboard.Norms": "zoo.callbacks.charts.Norms",
+    "zoo.callbacks.tensorboard.Graph": "zoo.callbacks.charts.Graph",
+    "zoo.callbacks.tensorboard.HParams": "zoo.callbacks.charts.HParams",
+    "zoo.callbacks.tensorboard.Kernels": "zoo.callbacks.classes.Kernels",
+    "zoo.callbacks.tensorboard.ConfusionMatrix": "zoo.callbacks.classes.ConfusionMatrix",
+    "zoo.callbacks.tensorboard.Mistakes": "zoo.callbacks.classes.Mistakes",
+    "zoo.callbacks.tensorboard.Projector": "zoo.callbacks.classes.Projector",
 }
 # By today's target: what an argument was called, and what it is called today; None: it is gone, and is left out.
 ARGUMENTS: dict[str, dict[str, str | None]] = {}
 # By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
-TENSORS: dict[str, dict[str, str]] = {}
+TENSORS: dict[str, dict[str, str]] = {
+    "zoo.models.gan.DCGAN": {  # which stood outside of the two networks
+        "head": "discriminator.head",
+        "class_codes": "generator.class_codes",
+        "class_matches": "discriminator.class_matches",
+    },
+}
 
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
 DEEPEST = 64  # levels of a config
@@ -37,8 +51,8 @@ def check_version(content: Mapping[str, Any], known: int, where: str) -> None:
         raise ZooError(f"{where} is damaged: its format is {shortened(version)}, not a version's number")
     if version > known:
         raise ZooError(
-            f"{where} has format {shortened(version)}, and this zoo knows formats up to {known}: a newer zoo wrote it; update "
-            f"reference-zoo"
+            f"{where} has format {shortened(version)}, and this zoo knows formats up to {known}: a newer zoo "
+            f"wrote it; update reference-zoo"
         )
 
 

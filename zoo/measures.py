@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.contracts import classes_of
 from zoo.errors import ZooError
 
 
@@ -105,8 +106,8 @@ class Comparison:
         """Add a batch of images (B, C, H, W), and B samples."""
         self.real.append(self.judge.look(x)[0])
         labels = None
-        if getattr(model, "num_classes", None):
-            labels = torch.arange(len(x)) % model.num_classes
+        if classes := classes_of(model):
+            labels = torch.arange(len(x)) % classes
             self.wanted.append(labels)
         drawn = model.sample(len(x), self.generator, **({} if labels is None else {"labels": labels}))
         features, classes = self.judge.look(drawn.clamp(0, 1))

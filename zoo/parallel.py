@@ -57,18 +57,18 @@ class FullyShard(ModelParallelStrategy):
         return content
 
 
-def check_shareable(task: LightningModule) -> None:
+def check_shareable(task: Any) -> None:
     """Raise a ``ZooError`` where a run needs whole weights, which no process has."""
-    whole = [f"task.{name}" for name in ("l1", "l2", "max_norm") if getattr(task, name, None)]
+    whole = [f"task.{name}" for name in ("l1", "l2", "max_norm") if getattr(task, name)]
     if any(isinstance(callback, WeightAveraging) for callback in task.trainer.callbacks):  # type: ignore[attr-defined]
         whole.append("callbacks=ema")
-    if getattr(getattr(task, "make_optimizer", None), "func", None) is torch.optim.LBFGS:
+    if isinstance(task.make_optimizer, partial) and task.make_optimizer.func is torch.optim.LBFGS:
         whole.append("optimizer=lbfgs")
     if whole:
         raise ZooError(f"trainer=fsdp leaves no process whole weights, as {' and '.join(whole)} need; trainer=ddp does")
 
 
-def share_out(task: LightningModule) -> None:
+def share_out(task: Any) -> None:
     """Leave each process its share of every weight of ``task.model``; the rest is gathered while it is needed.
 
     Each of ``blocks(model)`` is gathered for its own forward and backward pass, what is outside of them for all of it.
@@ -84,8 +84,9 @@ def share_out(task: LightningModule) -> None:
     for block in blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    if hasattr(model, "forward_with_aux"):  # what zoo.tasks.classify calls in place of forward
-        register_fsdp_forward_method(model, "forward_with_aux")
+    for name in task.calls:
+        if name != "forward":
+            register_fsdp_forward_method(model, name)
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
@@ -120,7 +121,7 @@ def check_batch_norm(trainer: Trainer, sync: bool) -> None:
             raise ZooError("trainer.sync_batchnorm=true: Lightning has it for trainer=ddp, not for fsdp")
 
 
-def own_states(task: LightningModule, trainer: Trainer) -> list[dict[str, Any]]:
+def own_states(task: Any, trainer: Trainer) -> list[dict[str, Any]]:
     """The random number generators, metrics and ``task.carried`` of every process, by rank; all must call it."""
     cuda = []
     if torch.cuda.is_available():
@@ -130,14 +131,14 @@ def own_states(task: LightningModule, trainer: Trainer) -> list[dict[str, Any]]:
         name: on(torch.device("cpu"), m.state_dict()) for name, m in task.named_modules() if isinstance(m, Metric)
     }
     own = {"cpu": torch.get_rng_state(), "cuda": cuda, "metrics": {name: m for name, m in metrics.items() if m}}
-    own["carried"] = move_data_to_device(getattr(task, "carried", None), torch.device("cpu"))
+    own["carried"] = move_data_to_device(task.carried, torch.device("cpu"))
     states: list[Any] = [own] * trainer.world_size
     if trainer.world_size > 1:
         distributed.all_gather_object(states, own)
     return states
 
 
-def set_own_state(task: LightningModule, trainer: Trainer, states: list[dict[str, Any]]) -> None:
+def set_own_state(task: Any, trainer: Trainer, states: list[dict[str, Any]]) -> None:
     """The inverse of ``own_states``; of another number of processes each draws anew."""
     if len(states) != trainer.world_size:
         return

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from zoo.contracts import Autoencoder, Generator, PixelByPixel, ReadsImages, classes_of, preprocess_of
 from zoo.errors import ZooError
 from zoo.predict import read_files
 
@@ -36,12 +37,12 @@ def draw(
     Raises:
         ZooError: a model that makes no images, or none of a class.
     """
-    if not (hasattr(model, "noise") and hasattr(model, "generate")):
+    if not isinstance(model, Generator):
         raise ZooError(
             "this model writes no text and draws no images from noise, so there is nothing to sample; of what is "
             "shipped, lstm_shakespeare writes and cgan_mnist draws"
         )
-    classes = getattr(model, "num_classes", None)
+    classes = classes_of(model)
     if label is not None and not (classes and 0 <= label < classes):
         valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (model.conditional=true)"
         raise ZooError(f"class {label} is none that this model can draw: {valid}")
@@ -52,17 +53,17 @@ def draw(
         part, more = slice(start, start + batch), {}
         if classes:
             more["labels"] = labels[part]
-        if progress and hasattr(model, "log_prob") and hasattr(model, "logits"):  # pixel by pixel
+        if progress and isinstance(model, PixelByPixel):
             more["progress"] = lambda done, whole, start=start: progress(
                 done + start * whole // batch, whole * -(-n // batch)
             )
         parts.append(model.generate(noise[part], **more))
-    return pixels(torch.cat(parts), getattr(model, "preprocess", None))
+    return pixels(torch.cat(parts), preprocess_of(model))
 
 
 def pixels(x: Tensor, preprocess: Any) -> Tensor:
     """A model's images (B, C, H, W) as pixels in [0, 1], whatever mean and deviation it was trained with."""
-    if hasattr(preprocess, "std"):
+    if isinstance(preprocess, ReadsImages):
         mean, std = (x.new_tensor(v).view(1, -1, 1, 1) for v in (preprocess.mean, preprocess.std))
         x = x * std + mean
     return x.clamp(0, 1)
@@ -81,13 +82,15 @@ def reconstruct(
     Raises:
         ZooError: a model that gives back no images; nothing that can be read.
     """
-    if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model.preprocess, "read")):
+    preprocess = preprocess_of(model)
+    if not (isinstance(model, Autoencoder) and isinstance(preprocess, ReadsImages)):
         raise ZooError("this model has no code to reconstruct images from; an autoencoder has, as sdae_mnist")
-    read, errors = read_files(model.preprocess, paths, invert)
+    read, errors = read_files(preprocess, paths, invert)
     if not read:
         raise ZooError("; ".join(errors))
-    x = model.preprocess(torch.cat([image for _, image in read]))
-    return [file for file, _ in read], pixels(x, model.preprocess), pixels(model(x), model.preprocess), errors
+    x = preprocess(torch.cat([image for _, image in read]))
+    back = model.decode(model.encode(x))
+    return [file for file, _ in read], pixels(x, preprocess), pixels(back, preprocess), errors
 
 
 @torch.inference_mode()
@@ -105,10 +108,10 @@ def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label
     angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
     if noise and angle.sin() > 1e-3:
         path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
-    if hasattr(model, "decode"):  # of probabilistic PCA without the noise of each pixel
-        return pixels(model.decode(path), getattr(model, "preprocess", None))
-    more = {"labels": torch.full((steps,), label)} if getattr(model, "num_classes", None) else {}
-    return pixels(model.generate(path, **more), getattr(model, "preprocess", None))
+    if isinstance(model, Autoencoder):  # of probabilistic PCA without the noise of each pixel
+        return pixels(model.decode(path), preprocess_of(model))
+    more = {"labels": torch.full((steps,), label)} if classes_of(model) else {}
+    return pixels(model.generate(path, **more), preprocess_of(model))
 
 
 def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:

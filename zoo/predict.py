@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from zoo.contracts import ReadsImages
 from zoo.data.image_file import readable_suffixes
 from zoo.errors import ZooError
 from zoo.pretrained import load
@@ -66,7 +67,7 @@ def predict_files(
         ZooError: as ``zoo.load``; a model that does not give a number a class.
     """
     model: Any = load(source, trust)
-    if not hasattr(model.preprocess, "read") or not model.classes:
+    if not isinstance(model.preprocess, ReadsImages) or not model.classes:
         raise ZooError(f"{source} does not classify images, so there is nothing to predict")
     read, errors = read_files(model.preprocess, paths, invert)
     results: list[dict[str, Any]] = []

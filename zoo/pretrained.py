@@ -16,6 +16,7 @@ from zoo import formats
 from zoo.build import build
 from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
+from zoo.contracts import OfSize, Preprocess
 from zoo.data.decoded import total_memory
 from zoo.data.fetch import unreachable
 from zoo.data.integrity import read_file
@@ -84,14 +85,15 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     if "vocab_size" in parameters:
         sizes = dict.fromkeys(("num_classes", "vocab_size"), 65)
     for key in sizes:
-        for size in (config.get(key), getattr(parameters.get(key), "default", None)):
+        for size in (config.get(key), parameters[key].default if key in parameters else None):
             if isinstance(size, int):
                 sizes[key] = size
                 break
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
     if "vocab_size" in parameters:
         return model, torch.randint(sizes["vocab_size"], (1, 32))
-    sizes["image_size"] = getattr(model, "image_size", sizes["image_size"])  # what it is made for, if it takes any
+    if isinstance(model, OfSize):
+        sizes["image_size"] = model.image_size
     x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
     try:
         with torch.no_grad():
@@ -123,7 +125,7 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     model: Any = built(card.model, trust)
     fill(model, weights, complaint)
     model.preprocess = build(card.preprocess, "preprocess", trust)
-    if not callable(getattr(model.preprocess, "random_input", None)):  # as of zoo.data.preprocess and zoo.data.tokens
+    if not isinstance(model.preprocess, Preprocess):
         raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
     check_vocabulary(card, model.preprocess)
     model.classes = card.classes

@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.card import show
 from zoo.console import Console
+from zoo.contracts import Data, Encoder, Generator, Labelled, OfText, WithExample, require
 from zoo.errors import ZooError
 from zoo.runs import command, is_main_process
 from zoo.transfer import Mismatch, Row
@@ -25,6 +26,7 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
     Raises:
         ZooError: the model does not take the data's inputs, or does not give what the task needs.
     """
+    require(data, Data, "a run", "give these data such methods")
     x, y = data.sample(2)
     model: nn.Module = task.model
     mode = model.training
@@ -33,8 +35,8 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
         with torch.no_grad(), torch.random.fork_rng():
             output = model.eval()(x)
     except (RuntimeError, ValueError) as error:
-        sized = [k for k in config["model"] if hasattr(data, k)]
-        settings = " ".join(f"model.{k}={getattr(data, k)}" for k in sized)
+        known = dir(data)
+        settings = " ".join(f"model.{k}={getattr(data, k)}" for k in config["model"] if k in known)
         advice = f"this data needs {settings}, which is the default" if settings else "choose another model or data"
         reason = str(error).splitlines()[0]
         raise ZooError(f"the model does not fit data={data.name}, inputs of {shape}: {reason}; {advice}") from None
@@ -46,8 +48,7 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
 def compile_or_warn(task: Any) -> None:
     """Compile in place what a task calls of its model, or warn and go on without where that cannot be done."""
     model: nn.Module = task.model
-    called = [name for name in task.calls if hasattr(model, name)]
-    if not called:
+    if not task.calls:
         warnings.warn(
             f"compile=true, but {type(task).__name__} with these settings calls nothing of its model that can be "
             "compiled; training goes on without it",
@@ -64,7 +65,7 @@ def compile_or_warn(task: Any) -> None:
         )
         return
     model.compile()
-    for name in called:
+    for name in task.calls:
         if name != "forward":  # as a method, which a copy of the model calls with its own weights
             setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
 
@@ -110,7 +111,7 @@ def finished(
         table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
         for name, value in metrics.items():
             table.add_row(name.removeprefix("test/"), show(name, value))
-        if "test/accuracy" in metrics and hasattr(data, "classes"):
+        if "test/accuracy" in metrics and isinstance(data, Labelled):
             table.add_row("error", show("error", 1 - metrics["test/accuracy"]))
         console.print(table)
     console.print(f"trained for {describe.card.minutes * 60:.0f} s")
@@ -124,10 +125,11 @@ def finished(
         console.print(f"watch        {command('tensorboard')} --logdir logs")
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
-    if hasattr(data, "save_example") and (hasattr(model, "encode") or not hasattr(model, "generate")):
-        verb = "reconstruct" if hasattr(model, "encode") else "predict"
+    encodes, draws = isinstance(model, Encoder), isinstance(model, Generator)
+    if isinstance(data, WithExample) and (encodes or not draws):
+        verb = "reconstruct" if encodes else "predict"
         console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
-    if hasattr(data, "tokenizer") or hasattr(model, "generate"):
+    if isinstance(data, OfText) or draws:
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
 
 

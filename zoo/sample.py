@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from zoo.contracts import Stateful
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
@@ -39,7 +40,7 @@ def sample(
     Raises:
         ZooError: a model that is no language model; a number out of its range.
     """
-    if not hasattr(model, "forward_with_state"):
+    if not isinstance(model, Stateful):
         raise ZooError("this model is no language model, so there is nothing to sample")
     if not 0 <= temperature < float("inf"):
         raise ZooError(f"temperature={temperature} is not valid: give 0 or more, and no infinity")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.contracts import Autoencoder, Pair, classes_of
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
 from zoo.models.cells import State
@@ -111,9 +112,9 @@ def signature(model: Any, part: str | None = None) -> Signature:
 
 def parts_of(model: Any) -> list[str]:
     """What of a model can be exported, the usual first."""
-    if hasattr(model, "discriminator"):
+    if isinstance(model, Pair):
         return ["generator", "discriminator"]
-    if hasattr(model, "encode") and hasattr(model, "decode"):
+    if isinstance(model, Autoencoder):
         return ["whole", "encoder", "decoder"]
     return ["whole"]
 
@@ -141,7 +142,7 @@ def of_sequences(model: Any) -> Signature:
 
 def of_pair(model: Any, part: str, images: Callable[[int], tuple[Tensor, ...]]) -> Signature:
     """Of adversarial nets: noise to images, or images to scores; with labels, where they are conditional."""
-    classes = model.num_classes
+    classes = classes_of(model)
     method, name, output = ("generate", "noise", "images") if part == "generator" else ("judge", "images", "scores")
 
     def example(n: int) -> tuple[Tensor, ...]:

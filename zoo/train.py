@@ -26,7 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import terminal
-from zoo.config import check_config, locate
+from zoo.config import check_config
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.foreign import nodes
@@ -69,9 +69,9 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
     allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     check_config(config)
-    settle(config)
-    cfg = DictConfig(config)
+    config["card"]["command"] = command_of(config)
     place = place_of(resume, run_dir, config) if resume else START
+    cfg = DictConfig(config)
 
     import torch
     from hydra.utils import instantiate
@@ -82,9 +82,11 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe, check_written
     from zoo.callbacks.control import StopAndResume
     from zoo.callbacks.curves import open_logger
+    from zoo.callbacks.picture import leave_out_unfit
     from zoo.callbacks.saving import check_length
     from zoo.parallel import check_batch_norm
     from zoo.pretrained import read_weights
+    from zoo.tasks.task import check_kind
     from zoo.transfer import copy_weights, freeze
 
     quiet()
@@ -99,10 +101,12 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         check_same(data, model, resume)
     scheduler = build(cfg.scheduler) if cfg.scheduler else None
     task = build(cfg.task, _partial_=True)(model=model, optimizer=build(cfg.optimizer), scheduler=scheduler)
+    check_kind(task)
     report.check_fit(task, data, config)
-    if hasattr(model, "init_from_data") and not resume:
-        n = max(1, 5000 * 32**2 // data.image_size**2)  # as many pixels whatever their size
-        model.init_from_data(data.sample(10**9 if getattr(model, "init_on_all", False) else n)[0])
+    resolve_dependent(config, task)
+    cfg = DictConfig(config)
+    if not resume:
+        init_from_data(model, data)
     rows = []
     if cfg.init.weights and not resume:
         options = cfg.init.skip, cfg.init.get("rename")
@@ -133,6 +137,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         )
     except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
         raise ZooError(f"trainer: {error}") from None
+    leave_out_unfit(trainer, task, data)
     check_length(trainer)
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
     task.check_run(trainer, data)
@@ -146,12 +151,13 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         return finish(config, trainer, task, data, describe, run_dir)
 
 
-# Of configs/callbacks/default.yaml, what only some objectives have: those whose class names it in ``shows``
-SPECIAL = (
-    "kernels", "confusion", "mistakes", "projector", "samples", "through_time", "gates", "reconstructions",
-    "sample_grid", "latent",
-)  # fmt: skip
-OF_IMAGES = ("kernels", "confusion", "mistakes", "projector")
+def init_from_data(model: Any, data: Any) -> None:
+    """Let a model start from training examples, where it does so: from all, or from as many as have so many pixels."""
+    from zoo.contracts import FromAllData, FromData
+
+    if isinstance(model, FromData):
+        some = max(1, 5000 * 32**2 // data.image_size**2)
+        model.init_from_data(data.sample(10**9 if isinstance(model, FromAllData) else some)[0])
 
 
 def resolved(given: str, config: dict[str, Any]) -> str:
@@ -162,33 +168,20 @@ def resolved(given: str, config: dict[str, Any]) -> str:
     return f"{key}={OmegaConf.select(DictConfig(config), key.lstrip('+'))}"
 
 
-def settle(config: dict[str, Any]) -> None:
-    """What follows from other choices, and the command that a card is to repeat."""
+def command_of(config: dict[str, Any]) -> str:
+    """The command that makes the run again, which its card says; of a resumed run with what was said since."""
     overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
-    config["card"]["command"] = " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides)])
-    callbacks, scheduler = config["callbacks"], config["scheduler"]
-    if config["data"].get("val_size", 1) == 0:  # nothing to choose the best by: the last weights are the result
-        callbacks["best"], config["select"] = None, "last"
-        if callbacks.get("early_stopping") or (scheduler and scheduler["_target_"].endswith("ReduceLROnPlateau")):
-            raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
-    kind = locate(config["task"]["_target_"], "task")
-    if getattr(kind, "one_process", False) and config["trainer"].get("strategy", "auto") != "auto":
-        raise ZooError(f"{kind.__name__} trains in one process: leave trainer.strategy at auto")
-    if not getattr(kind, "calls_forward", True) and "zoo.parallel" in str(config["trainer"].get("strategy")):
-        raise ZooError(f"trainer=fsdp is for models that are called whole, and {kind.__name__} calls parts: use ddp")
-    shows = getattr(kind, "shows", ())
-    if "image_size" not in config["data"]:
-        shows = [name for name in shows if name not in OF_IMAGES]
-    callbacks.update(dict.fromkeys(name for name in SPECIAL if name in callbacks and name not in shows))
-    if config["data"].get("unlabelled") and not getattr(kind, "takes_unlabelled", False):
-        raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
-    if config["task"].get("judge", "") is None:  # a game that nothing measures has no best
+    return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides)])
+
+
+def resolve_dependent(config: dict[str, Any], task: Any) -> None:
+    """Set what follows from other choices."""
+    callbacks = config["callbacks"]
+    if not task.measured or config["data"].get("val_size", 1) == 0:  # nothing to choose the best by
         callbacks["best"], config["select"] = None, "last"
     if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
         callbacks["learning_rate"] = None
-    if "zoo.parallel" in str(config["trainer"].get("strategy")):  # these look at whole weights in one process
-        callbacks.update(dict.fromkeys(("norms", "graph", "kernels")))
     if not config["trainer"].get("enable_progress_bar", True):
         callbacks["progress"] = None
     config["trainer"]["enable_progress_bar"] = callbacks.get("progress") is not None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import formats
+from zoo.contracts import KnownToTorchvision, WithHeads
 from zoo.errors import ZooError
 
 
@@ -39,7 +40,7 @@ class Mismatch(ZooError):
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
     """The layers that are sized by the number of classes: ``head``, or what the model's class says in ``heads``."""
-    return tuple(getattr(type(model), "heads", ("head",)))
+    return tuple(model.heads) if isinstance(model, WithHeads) else ("head",)
 
 
 def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -60,7 +61,8 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
             raise ZooError(f"init.rename: nothing is named {old} in the weights; tensors: {', '.join(weights)}")
     kind = type(model)
     older = formats.TENSORS.get(f"{kind.__module__}.{kind.__qualname__}", {})
-    known: dict[str, str] = {**getattr(kind, "torchvision_names", {}), **older, **(rename or {})}
+    theirs = model.torchvision_names if isinstance(model, KnownToTorchvision) else {}
+    known: dict[str, str] = {**theirs, **older, **(rename or {})}
     names: dict[str, str] = {}
     for name in weights:
         asked = name not in own or any(under(name, old) for old in rename or {})

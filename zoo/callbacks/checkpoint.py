@@ -26,6 +26,7 @@ from zoo.callbacks.curves import Curves
 from zoo.callbacks.states import safe_states
 from zoo.card import Card
 from zoo.errors import ZooError
+from zoo.loop import set_batch_step
 from zoo.parallel import load_whole
 from zoo.pretrained import read_checkpoint
 from zoo.resume import METRICS, first_step
@@ -148,7 +149,8 @@ class Describe(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.step is not None:  # Lightning counts a batch too many where a run goes on after a validation
-            trainer.fit_loop.epoch_loop._batches_that_stepped, self.step = self.step, None
+            set_batch_step(trainer, self.step)
+            self.step = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)  # type: ignore[attr-defined]
@@ -211,12 +213,17 @@ def config_of(trainer: Trainer) -> dict[str, Any]:
     return next((c.config for c in trainer.callbacks if isinstance(c, Describe)), {})  # type: ignore[attr-defined]
 
 
+def rescued(trainer: Trainer, path: Path) -> Path:
+    """Where a checkpoint was written to, if not to its place."""
+    io = trainer.strategy.checkpoint_io
+    return io.rescued.get(str(path), path) if isinstance(io, AtomicCheckpointIO) else path
+
+
 def written(trainer: Trainer, name: str) -> Path | None:
     """The file that the checkpoint callback "best" or "last" wrote, wherever that was; None if none is there."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
-            rescued = getattr(trainer.strategy.checkpoint_io, "rescued", {})
-            path = Path(rescued.get(callback.best_model_path, callback.best_model_path))
+            path = rescued(trainer, Path(callback.best_model_path))
             return path if path.exists() else None
     return None
 
@@ -245,5 +252,5 @@ def load_chosen(trainer: Trainer, task: LightningModule, chosen: Path | None) ->
     main one reads the file, which may lie where no other looks.
     """
     if chosen is not None:
-        weights = read_checkpoint(chosen)["state_dict"] if trainer.is_global_zero else None
+        weights: Any = read_checkpoint(chosen)["state_dict"] if trainer.is_global_zero else None
         load_whole(task, trainer.strategy.broadcast(weights))

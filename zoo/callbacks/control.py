@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor, nn
 
 from zoo.callbacks import saving
-from zoo.callbacks.checkpoint import config_of, whole_last, written
+from zoo.callbacks.checkpoint import config_of, rescued, whole_last, written
 from zoo.data.loader import Loader
 from zoo.errors import ZooError
 from zoo.parallel import own_states, set_own_state
@@ -87,7 +87,7 @@ class StopAndResume(Checkpoint):
             folders = (c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath)
             path = Path(next(folders, trainer.default_root_dir)) / "last.ckpt"
             trainer.save_checkpoint(path)
-            path = getattr(trainer.strategy.checkpoint_io, "rescued", {}).get(str(path), path)
+            path = rescued(trainer, path)
         shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
         go_on = resume_command(shown, config_of(trainer))
         raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {go_on}")

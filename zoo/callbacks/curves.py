@@ -1,13 +1,11 @@
 """TensorBoard's event files: curves that a resumed run goes on with, and that never end a run."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning import Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -92,33 +90,9 @@ class Forgiving:
             rank_zero_warn(f"TensorBoard's curves cannot be written any more ({error}); training goes on without them")
 
 
-@contextmanager
-def drawing(what: Any) -> Iterator[None]:
-    """A picture must not end a run: what goes wrong in a callback's drawing is a warning."""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        rank_zero_warn(f"the picture of {type(what).__name__} cannot be drawn ({reason}); the run goes on without it")
-
-
 def keep_threads_quiet() -> None:
     """Let the writer's thread not print a traceback: what it meets is raised again where the next event is added."""
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = lambda error: (
             None if isinstance(error.thread, _AsyncWriterThread) else threading.__excepthook__(error)
         )
-
-
-def logged_step(trainer: Trainer) -> int:
-    """The step at which Lightning logs what is measured now: of training and validation the last update's, from 0; of
-    the test the number of updates. A batch whose player or players took several updates counts as one.
-    """
-    stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
-    counted_later = trainer.validating or trainer.testing  # a validation comes before its batch is counted
-    return stepped if counted_later else max(0, stepped - 1)
-
-
-def batch_step(trainer: Trainer) -> int:
-    """The step at which Lightning logs what is measured within a training batch."""
-    return trainer.fit_loop.epoch_loop._batches_that_stepped

@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from zoo.callbacks.curves import logged_step
-from zoo.callbacks.validation import OnValidation
+from zoo.callbacks.picture import OnValidation
+from zoo.contracts import Generator, OfImages, PixelByPixel, Reconstructs, Variational
+from zoo.loop import logged_step
 from zoo.pictures import pixels
 
 
-class OfImages(OnValidation):
+class OfMadeImages(OnValidation):
     """Shows something of a model that makes images."""
 
     every_epoch = True
@@ -24,7 +25,7 @@ class OfImages(OnValidation):
         return data.sample(n, "val" if data.val_size else "train")[0].to(task.device)
 
 
-class Reconstructions(OfImages):
+class Reconstructions(OfMadeImages):
     """Inputs in the upper row, what the model makes of them in the lower; of a denoising model corrupted ones between.
 
     Args:
@@ -34,22 +35,22 @@ class Reconstructions(OfImages):
     def __init__(self, most: int = 16):
         self.most = most
 
+    def fits(self, task: Any, data: Any) -> bool:
+        return isinstance(task, Reconstructs) and isinstance(data, OfImages)
+
     @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
-        from zoo.tasks.reconstruct import corrupt
-
         x = self.images(trainer, task, self.most)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = [x, model(x)]
-        if getattr(task, "corruption", "none") != "none":
-            torch.manual_seed(0)
-            noisy = corrupt(x, task.corruption, task.amount)
+        torch.manual_seed(0)
+        if (noisy := task.corrupted(x)) is not None:
             rows = [x, noisy, model(noisy)]
         grid = make_grid(torch.cat([pixels(row.float(), data.preprocess) for row in rows]), nrow=len(x), padding=1)
         writer.add_image("reconstructions", grid, logged_step(trainer))
 
 
-class SampleGrid(OfImages):
+class SampleGrid(OfMadeImages):
     """Images that the model draws, always from the same random numbers.
 
     Args:
@@ -59,17 +60,24 @@ class SampleGrid(OfImages):
     def __init__(self, most: int = 64):
         self.most = most
 
+    def fits(self, task: Any, data: Any) -> bool:
+        return isinstance(task.model, Generator) and isinstance(data, OfImages)
+
     @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:
-        slow = hasattr(model, "log_prob") and hasattr(model, "logits")  # pixel by pixel
-        drawn = model.sample(min(self.most, 16) if slow else self.most, generator=torch.Generator().manual_seed(0))
+        slow = isinstance(model, PixelByPixel)
+        most = min(self.most, 16) if slow else self.most
+        drawn = model.sample(most, generator=torch.Generator().manual_seed(0))
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         grid = make_grid(pixels(drawn.float(), data.preprocess), nrow=max(1, round(len(drawn) ** 0.5)), padding=1)
         writer.add_image("samples", grid, logged_step(trainer))
 
 
-class Latent(OfImages):
+class Latent(OfMadeImages):
     """A walk along each of the first eight latent numbers, −3 to 3; and where images lie in the first two, by label."""
+
+    def fits(self, task: Any, data: Any) -> bool:
+        return isinstance(task.model, Variational) and isinstance(data, OfImages)
 
     @torch.no_grad()
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Any) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from zoo.callbacks.curves import logged_step
-from zoo.callbacks.validation import OnValidation
+from zoo.callbacks.picture import OnValidation
+from zoo.contracts import OfText
+from zoo.data.tokens import Characters
+from zoo.loop import logged_step
 from zoo.models.backends import gates
 from zoo.models.recurrent import Recurrent
 from zoo.sample import encoded_prompt, sample, text_of
@@ -20,7 +22,8 @@ from zoo.tasks.language import Language
 class OfLanguage(OnValidation):
     """Shows something of a recurrent language model, or of a tagger of tokens."""
 
-    def fits(self, task: LightningModule, model: Any) -> bool:
+    def fits(self, task: Any, data: Any) -> bool:
+        model = task.model
         return isinstance(model, Recurrent) and model.embedding is not None and isinstance(task, Language)
 
 
@@ -36,9 +39,12 @@ class Samples(OfLanguage):
     def __init__(self, prompts: Sequence[str], length: int = 300, temperature: float = 0.8):
         self.prompts, self.length, self.temperature = list(prompts), length, temperature
 
+    def fits(self, task: Any, data: Any) -> bool:
+        return super().fits(task, data) and isinstance(data, OfText)
+
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
-        tokenizer: Any = getattr(trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        for i, prompt in enumerate(self.prompts if tokenizer else []):
+        tokenizer: Any = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
+        for i, prompt in enumerate(self.prompts):
             tokens = encoded_prompt(tokenizer, prompt, strict=False).to(task.device)
             forbidden = [] if tokenizer.unknown is None else [tokenizer.unknown]
             drawn = sample(model, tokens, self.length, self.temperature, forbidden=forbidden, seed=i)
@@ -91,7 +97,6 @@ class Gates(OfLanguage):
         for axes, (name, values) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
             axes.imshow(values.T[: self.units].float().cpu().numpy(), cmap="gray", vmin=low, vmax=1, aspect="auto")
             axes.set(ylabel=f"{name}, units", yticks=[])
-            tokenizer = getattr(data, "tokenizer", None)
-            if tokenizer is not None and data.level == "char":
-                axes.set_xticks(range(x.shape[1]), [tokenizer.decode([t]) for t in x[0].tolist()], fontsize=6)
+            if isinstance(data, OfText) and isinstance(data.tokenizer, Characters):
+                axes.set_xticks(range(x.shape[1]), [data.tokenizer.decode([t]) for t in x[0].tolist()], fontsize=6)
         writer.add_figure("gates/first_layer", figure, logged_step(trainer), close=False)

@@ -7,6 +7,7 @@ import typer
 
 from zoo.cli.base import Name, Trust, app, complain, complete_name, console
 from zoo.console import Console
+from zoo.contracts import Encoder, Latent, classes_of, preprocess_of
 from zoo.errors import ZooError
 from zoo.terminal import say, write
 
@@ -36,14 +37,14 @@ def sample(
     context: typer.Context,
 ) -> None:
     """Write a text with a language model, as it comes; or draw images with a model of images, as one picture."""
-    from zoo.data.tokens import Words
+    from zoo.data.tokens import Tokenizer, Words
     from zoo.pretrained import load
     from zoo.sample import encoded_prompt, text_of
     from zoo.sample import sample as draw
 
     model: Any = load(name, trust or ())
     tokenizer = model.preprocess
-    writes = hasattr(tokenizer, "encode")
+    writes = isinstance(tokenizer, Tokenizer)
     others = [option for option in context.command.params if option.name in (OF_IMAGES if writes else OF_TEXT)]
     if useless := [o.opts[0] for o in others if context.get_parameter_source(o.name).name == "COMMANDLINE"]:  # type: ignore[union-attr, arg-type]
         does, other = ("writes text", "images") if writes else ("draws images", "text")
@@ -125,16 +126,17 @@ def interpolate(
 
     model: Any = load(name, trust or ())
     if images:
-        if len(images) != 2 or not hasattr(model, "encode"):
+        if len(images) != 2 or not isinstance(model, Encoder):
             raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
+        preprocess = preprocess_of(model)
         with torch.inference_mode():
-            a, b = (model.encode(model.preprocess(model.preprocess.read(file))) for file in images)
+            a, b = (model.encode(preprocess(preprocess.read(file))) for file in images)
         pictures = walk(model, a, b, steps, noise=False)
     else:
-        if not hasattr(model, "latent"):
+        if not isinstance(model, Latent):
             raise ZooError(f"{name} draws no images from a code; give it two images, if it encodes them")
         ends = model.noise(2 * rows, torch.Generator().manual_seed(seed))[:, : model.latent].split(2)
-        classes = getattr(model, "num_classes", None) or 1  # a row a class, where it is conditional
+        classes = classes_of(model) or 1  # a row a class, where it is conditional
         ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
         pictures = torch.cat(ways)
     save_grid(pictures, out, columns=steps, scale=2)

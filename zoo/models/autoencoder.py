@@ -57,6 +57,10 @@ class Autoencoder(nn.Module):
         initialise([*self.encoder[:-2], *self.decoder[:-2]], init, activation)
         initialise(self.encoder[-2:], init, code_activation)
 
+    def depth(self) -> int:
+        """The number of layers of the encoder."""
+        return sum(isinstance(part, nn.Linear) for part in self.encoder)
+
     def layer(self, i: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
         """Layer i of the encoder, 0 to the number of hidden layers: all before it, the layer itself (linear and
         activation), and the decoder's layer that undoes it.

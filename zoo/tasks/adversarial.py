@@ -1,17 +1,19 @@
 """A game of two: a generator learns to make what a discriminator takes for real (16.7)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.optimizer import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from zoo.arguments import Inherited
+from zoo.contracts import Pair, require
 from zoo.errors import ZooError
+from zoo.loop import batch_step
 from zoo.measures import Comparison, judge_named
-from zoo.tasks.task import Task
+from zoo.tasks.task import Task, made_by
 
 PLAYERS = ("generator", "discriminator")
 
@@ -36,33 +38,28 @@ class Adversarial(Task):
         discriminator_lr: factor of its learning rate beside the generator's.
         judge: a shipped classifier of such images, whose features and classes samples are measured in; "inception",
             the net of published distances, which sees no classes; null measures nothing.
-        optimizer, scheduler, clip_norm, lr_scale, monitor, mode: see ``Task``; clip_norm is for each of the two.
+        shared: see ``Task``, but for l1, l2 and max_norm; clip_norm is for each of the two.
     """
 
-    one_process = True
+    single_process_only = True
     calls_forward = False
     calls = ("generate", "judge")
-    shows = ("sample_grid",)
+    monitor = "val/fid"
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: Literal["gan", "wgan_gp"] = "gan",
         critic_steps: int = 1,
         smoothing: float = 0.0,
         penalty_weight: float = 10.0,
         discriminator_lr: float = 1.0,
         judge: str | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/fid",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(
-            model, optimizer, scheduler, lr_scale=lr_scale, monitor=monitor, mode=mode, clip_norm=clip_norm
-        )
+        super().__init__(model, **shared)
+        if self.l1 or self.l2 or self.max_norm:
+            raise ZooError("task=adversarial takes no l1, l2 or max_norm, which are for a single loss")
         self.automatic_optimization = False
         if loss not in ("gan", "wgan_gp"):
             raise ZooError(f"task.loss={loss} is unknown; valid: gan, wgan_gp")
@@ -75,16 +72,19 @@ class Adversarial(Task):
             self.calls = ("generate",)  # torch compiles nothing whose gradient has a gradient, as the penalty's has
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
         self.judge = judge_named(judge) if judge else None
+        self.measured = judge is not None
         self.comparison: Comparison | None = None
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model is no pair of players; called once, before training."""
-        needed = ("generate", "judge", "sample", "latent", "discriminator")
-        if missing := [name for name in needed if not hasattr(self.model, name)]:
-            raise ZooError(f"task=adversarial needs a model as model=gan; this one has no {', '.join(missing)}")
+        require(self.model, Pair, "task=adversarial", "choose a model as gan")
         if x.min() < 0 or x.max() > 1:
             raise ZooError(
                 "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+            )
+        if others := [name for name, _ in self.model.named_parameters() if name.partition(".")[0] not in PLAYERS]:
+            raise ZooError(
+                f"task=adversarial trains what is below the model's generator and discriminator, and not {others[0]}"
             )
         norms = [m for m in self.model.discriminator.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
         if self.loss == "wgan_gp" and norms:
@@ -97,13 +97,13 @@ class Adversarial(Task):
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
-        if getattr(self.make_optimizer, "func", None) is torch.optim.LBFGS:
+        if made_by(self.make_optimizer) is torch.optim.LBFGS:
             raise ZooError("optimizer=lbfgs minimises one loss, and here are two players; try adam")
-        if getattr(self.make_scheduler, "func", None) is ReduceLROnPlateau:
+        if made_by(self.make_scheduler) is ReduceLROnPlateau:
             raise ZooError("scheduler=plateau waits for a loss to end its fall, which a game's does not; try none")
         optimizers, schedulers = [], []
         for player, factor in zip(PLAYERS, (1.0, self.discriminator_lr), strict=True):
-            groups = self.parameter_groups(lambda name, player=player: player_of(name) == player)
+            groups = self.parameter_groups(lambda name, player=player: name.startswith(player))
             scales = [group.pop("lr_scale", 1.0) * factor for group in groups]
             try:
                 optimizer = self.make_optimizer(groups)
@@ -175,11 +175,9 @@ class Adversarial(Task):
             self.untoggle_optimizer(optimizer_g)
             self.step_schedules("step")
 
-        if self.trainer._logger_connector.should_update_logs:
-            found = {"train/discriminator_loss": loss_d, "train/discriminator_accuracy": right / (2 * len(x))}
-            if penalty is not None:
-                found["train/gradient_penalty"] = penalty
-            self.log_dict({name: value.detach() for name, value in found.items()})
+        self.log_training(discriminator_loss=loss_d, discriminator_accuracy=right / (2 * len(x)))
+        if penalty is not None:
+            self.log_training(gradient_penalty=penalty)
         if loss_g is not None:
             self.log_generator(loss_g.detach())
         if batch_idx + 1 == self.trainer.num_training_batches:
@@ -192,7 +190,7 @@ class Adversarial(Task):
         Lightning would log it again at all steps between two of them.
         """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        stepped = self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        stepped = batch_step(self.trainer)
         if (stepped + 1) // every > (stepped + 1 - self.critic_steps) // every:
             self.log("train/generator_loss", loss, prog_bar=True, logger=False)
             for logger in self.trainer.loggers:
@@ -204,7 +202,8 @@ class Adversarial(Task):
                 config.scheduler.step()  # type: ignore[call-arg]
 
     def check_game(self) -> None:
-        """Raise a ``ZooError`` where the discriminator was right on every image of an epoch: none is learned from."""
+        """Raise a ``ZooError`` where the discriminator was right on every image of an epoch: the generator
+        gets no useful gradient."""
         right, total = self.carried.tolist()
         if self.loss == "gan" and right == total:
             raise ZooError(
@@ -215,38 +214,23 @@ class Adversarial(Task):
 
     # --- measures -------------------------------------------------------------------------------------------------
 
-    def measure(self, batch: tuple[Tensor, Tensor], batch_idx: int, seed: int) -> None:
-        if self.judge is None:
-            return
-        if batch_idx == 0:
+    def start_measuring(self, part: str) -> None:
+        if self.judge is not None:
+            seed = {"val": 0, "test": 1}[part]
             self.comparison = Comparison(self.judge, torch.Generator().manual_seed(seed))
-        assert self.comparison is not None
-        self.comparison.update(batch[0], self.model)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.measure(batch, batch_idx, seed=0)
-
-    def on_validation_epoch_end(self) -> None:
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
         if self.comparison is not None:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.log("val/fid", self.comparison.fid(), prog_bar=True)
-            self.log_dict({f"val/{name}": value for name, value in self.comparison.coverage(data.num_classes).items()})
-            self.comparison = None
+            self.comparison.update(batch[0], self.model)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
-            self.measure(batch, batch_idx, seed=1)
-
-    def on_test_epoch_end(self) -> None:
-        if self.comparison is not None:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.log_dict({f"test/{name}": value for name, value in self.comparison.all(data).items()})
-            self.comparison = None
-
-
-def player_of(name: str) -> str:
-    """Whose a parameter of a pair is: the generator's class embedding stands outside of it, as ``class_codes``."""
-    return "generator" if name.startswith(("generator.", "class_codes.")) else "discriminator"
+    def metrics(self, part: str) -> Mapping[str, Tensor | float]:
+        comparison, self.comparison = self.comparison, None
+        if comparison is None:
+            return {}
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if part == "test":
+            return comparison.all(data)
+        return {"fid": comparison.fid(), **comparison.coverage(data.num_classes)}
 
 
 def gradient_penalty(model: Any, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:

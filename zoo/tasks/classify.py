@@ -1,17 +1,17 @@
 """Classification: one label for an input."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
+from zoo.arguments import Inherited
+from zoo.contracts import WithAux
 from zoo.errors import ZooError
+from zoo.loop import logs_now
 from zoo.tasks.task import Task
 
 
@@ -27,31 +27,23 @@ class Classify(Task):
         tta: test-time augmentation: the logits tested are means over an image and its "mirror", or those of it and of
             its shifts by a pixel up-left and down-right, "mirror_shift" (Jordan 2024, section 3.5). The test then gives
             the accuracy without it as well, as accuracy_plain.
-        optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm: see ``Task``.
+        shared: see ``Task``.
     """
 
-    calls = ("forward", "forward_with_aux")
-    shows = ("kernels", "confusion", "mistakes", "projector")
+    monitor, mode = "val/accuracy", "max"
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: nn.Module | None = None,
         aux_weight: float = 0.3,
         tta: Literal["none", "mirror", "mirror_shift"] = "none",
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
-        clip_norm: float | None = None,
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
-        self.num_classes = num_classes
+        super().__init__(model, **shared)
+        self.num_classes, self.with_aux = num_classes, isinstance(model, WithAux)
+        self.calls = ("forward", "forward_with_aux") if self.with_aux else ("forward",)
         self.loss = loss or nn.CrossEntropyLoss()
         if tta not in ("none", "mirror", "mirror_shift"):
             raise ZooError(f"task.tta={tta} is not valid: give none, mirror or mirror_shift")
@@ -59,18 +51,13 @@ class Classify(Task):
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
         self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
-        metrics = MetricCollection({"accuracy": MulticlassAccuracy(average="micro", **kwargs)})
-        self.val_metrics = metrics.clone(prefix="val/")
+        self.measures["loss"] = MeanMetric()
+        self.measures["accuracy"] = MulticlassAccuracy(average="micro", **kwargs)
         if num_classes > 20:  # of ten classes, five are nearly always right
-            metrics.add_metrics({"top5": MulticlassAccuracy(average="micro", top_k=5, **kwargs)})
-        metrics.add_metrics(
-            {
-                "f1": MulticlassF1Score(average="macro", **kwargs),
-                "calibration_error": MulticlassCalibrationError(**kwargs),
-            }
-        )
-        self.test_metrics = metrics.clone(prefix="test/")
-        self.plain_accuracy = MulticlassAccuracy(average="micro", **kwargs)
+            self.measures["top5"] = MulticlassAccuracy(average="micro", top_k=5, **kwargs)
+        self.measures["f1"] = MulticlassF1Score(average="macro", **kwargs)
+        self.measures["calibration_error"] = MulticlassCalibrationError(**kwargs)
+        self.measures["accuracy_plain"] = MulticlassAccuracy(average="micro", **kwargs)
 
     def check_output(self, logits: Tensor, x: Tensor, labels: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
@@ -93,57 +80,43 @@ class Classify(Task):
 
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
         return self.supervised(self.all_logits(x), y, batch_idx)
 
     def supervised(self, outputs: list[Tensor], y: Tensor, batch_idx: int) -> Tensor:
-        """The loss of what ``all_logits`` gave, with the penalties; it and the accuracy are logged."""
+        """The loss of what ``all_logits`` gave; it and the accuracy are logged."""
         if batch_idx == 0:  # not at an epoch's end: a run may be resumed between the two
             self.train_accuracy.reset()
         logits, *aux = outputs
-        loss = self.loss(logits, y) + self.penalty()
+        loss = self.loss(logits, y)
         for other in aux:
             loss = loss + self.aux_weight * self.loss(other, y)
         self.train_accuracy.update(logits.detach(), y if y.ndim == 1 else y.argmax(1))
-        if self.trainer._logger_connector.should_update_logs:  # each self.log costs as much as a small layer
-            self.log("train/loss", loss.detach(), prog_bar=True)
-            self.log("train/accuracy", self.train_accuracy.compute(), prog_bar=True)
+        if logs_now(self.trainer):
+            self.log_training(loss=loss, accuracy=self.train_accuracy.compute())
         return loss
 
     def all_logits(self, x: Tensor) -> list[Tensor]:
         """The model's logits and those of its auxiliary heads, in full precision: each (B, num_classes)."""
-        with_aux = getattr(self.model, "forward_with_aux", None)
-        return [logits.float() for logits in (with_aux(x) if with_aux else [self.model(x)])]
+        outputs = self.model.forward_with_aux(x) if self.with_aux else [self.model(x)]  # type: ignore[operator]
+        return [logits.float() for logits in outputs]
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> tuple[Tensor, Tensor]:
+        """Returns (logits, labels)."""
         x, y = batch
-        logits = self.model(x).float()
-        self.val_metrics.update(logits, y)
-        self.log("val/loss", self.eval_loss(logits, y), batch_size=len(y), sync_dist=True)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.val_metrics.compute(), prog_bar=True)
-        self.val_metrics.reset()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Returns (logits, labels), for callbacks that look at single predictions."""
-        x, y = batch
-        with torch.autocast(x.device.type, enabled=False):  # whatever it was trained in, weights are used in 32 bits
-            logits = self.model(x)
+        logits, measured = self.model(x).float(), ["accuracy"]
+        if part == "test":
+            measured += ["top5", "f1", "calibration_error"]
             if self.tta != "none":
-                self.plain_accuracy.update(logits, y)
+                self.measures["accuracy_plain"].update(logits, y)  # type: ignore[operator]
                 others = [(weight, self.model(view)) for weight, view in views(x, self.tta)]
                 logits = logits * (1 - sum(weight for weight, _ in others)) + sum(weight * z for weight, z in others)
-        self.test_metrics.update(logits, y)
-        self.log("test/loss", self.eval_loss(logits, y), batch_size=len(y), sync_dist=True)
+        self.measures["loss"].update(self.eval_loss(logits, y), len(y))  # type: ignore[operator]
+        for name in measured:
+            if name in self.measures:
+                self.measures[name].update(logits, y)  # type: ignore[operator]
         return logits, y
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(self.test_metrics.compute())
-        self.test_metrics.reset()
-        if self.tta != "none":
-            self.log("test/accuracy_plain", self.plain_accuracy)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch).softmax(-1)

@@ -1,14 +1,16 @@
 """Maximum likelihood for models whose log p(x) is exact (16.7): by gradients, or by EM."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from math import log
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
 from torchmetrics import MeanMetric
 
+from zoo import contracts
+from zoo.arguments import Inherited
+from zoo.contracts import ClosedForm, PixelByPixel, require
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
 
@@ -20,34 +22,25 @@ class Density(Task):
 
     Args:
         model: with ``log_prob``, from images (B, C, H, W) to nats (B,).
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        shared: see ``Task``.
     """
 
     calls_forward = False
     calls = ("log_prob",)
-    shows = ("kernels", "sample_grid")
+    monitor = "val/nll"
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/nll",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
-        self.nll, self.dims = MeanMetric(), 1
+        super().__init__(model, **shared)
+        self.measures["nll"], self.dims = MeanMetric(), 1
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model has no likelihood; called once, before training."""
-        if not hasattr(self.model, "log_prob"):
-            raise ZooError("task=density needs a model with log_prob, as model=made")
-        if hasattr(self.model, "logits") and not ((x == 0) | (x == 1)).all():
+        require(self.model, contracts.Density, "task=density", "choose a model as made")
+        if isinstance(self.model, PixelByPixel) and not ((x == 0) | (x == 1)).all():
             raise ZooError(
                 "this model is of pixels that are 0 or 1: set data.binarise=fixed (or stochastic), data.mean=[0.0] and "
                 "data.std=[1.0]"
@@ -57,36 +50,19 @@ class Density(Task):
         if found.shape != (len(x),):
             raise ZooError(f"log_prob of {len(x)} images must give as many numbers; it gives {tuple(found.shape)}")
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         nll = -self.model.log_prob(batch[0]).mean()  # type: ignore[operator]
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/nll", nll.detach(), prog_bar=True)
-        return nll + self.penalty()
+        self.log_training(nll=nll)
+        return nll
 
-    def measure(self, x: Tensor) -> None:
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
+        x, _ = batch
         self.dims = x[0].numel()
-        self.nll.update(-self.model.log_prob(x).mean(), len(x))  # type: ignore[operator]
+        self.measures["nll"].update(-self.model.log_prob(x).mean(), len(x))  # type: ignore[operator]
 
-    def measured(self, part: str) -> dict[str, Tensor]:
-        """The metrics of a part, and a new beginning."""
-        nll = self.nll.compute()
-        self.nll.reset()
-        return {f"{part}/nll": nll, f"{part}/bits_per_dim": nll / self.dims / torch.log(torch.tensor(2.0))}
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.measure(batch[0])
-
-    def on_validation_epoch_end(self) -> None:
-        metrics = self.measured("val")
-        self.log("val/nll", metrics.pop("val/nll"), prog_bar=True)
-        self.log_dict(metrics)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
-            self.measure(batch[0])
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(self.measured("test"))
+    def metrics(self, part: str) -> Mapping[str, Tensor | float]:
+        nll = super().metrics(part)["nll"]
+        return {"nll": nll, "bits_per_dim": nll / self.dims / log(2)}
 
 
 class EM(Density):
@@ -108,18 +84,17 @@ class EM(Density):
         model: nn.Module,
         optimizer: Any = None,
         scheduler: Any = None,
-        monitor: str = "val/nll",
-        mode: Literal["max", "min"] = "min",
+        monitor: str | None = None,
+        mode: Literal["max", "min"] | None = None,
     ):
         super().__init__(model, monitor=monitor, mode=mode)
         self.automatic_optimization = False
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         super().check_output(output, x, target)
-        if not (hasattr(self.model, "statistics") and hasattr(self.model, "update")):
-            raise ZooError("task=em needs a model with an E and an M step, as model=ppca")
+        require(self.model, ClosedForm, "task=em", "choose model=ppca")
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         """One that changes nothing: its steps are what Lightning counts, and saves checkpoints by."""
         return torch.optim.SGD(self.model.parameters(), lr=0.0)
 

@@ -1,17 +1,17 @@
 """Predicting a token at every step: the next one of a text, or a tag."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from math import exp, log
-from typing import Any, Literal
+from typing import Any
 
-import torch
 import torch.nn.functional as F
+from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
 from torchmetrics import MeanMetric
 
+from zoo.arguments import Inherited
+from zoo.contracts import OfText, SeesAhead, Stateful
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
 
@@ -32,32 +32,24 @@ class Language(Task):
         model: from tokens int64 (B, T), or numbers (B, T, F), to logits (B, T, num_classes).
         num_classes: tokens, or tags.
         label_smoothing: in training; evaluation is without.
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        clip_norm, shared: see ``Task``.
     """
-
-    calls = ("forward", "forward_with_state")
-    shows = ("samples", "through_time", "gates")
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         label_smoothing: float = 0.0,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
         clip_norm: float | None = 1.0,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        super().__init__(model, clip_norm=clip_norm, **shared)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.stateful = isinstance(model, Stateful)
+        self.calls = ("forward", "forward_with_state") if self.stateful else ("forward",)
         self.begun: tuple[int, Any] = (-1, None)  # a training batch, and the state in which it began
-        self.eval_state: Any = None
-        self.eval_loss, self.eval_accuracy = MeanMetric(), MeanMetric()
+        self.eval_state: Any = None  # after the batch before, of a text
+        self.measures.update({"loss": MeanMetric(), "accuracy": MeanMetric()})
 
     def check_output(self, logits: Tensor, x: Tensor, targets: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a token and step; called once."""
@@ -68,9 +60,10 @@ class Language(Task):
                 f"{'×'.join(map(str, logits.shape[1:]))}. Choose a model of sequences, as model=lstm, and leave "
                 f"model.read and model.num_classes at their defaults; for a label a sequence: task=classify"
             )
-        embedding = getattr(self.model, "embedding", None)
-        predicts_inputs = embedding is not None and embedding.num_embeddings == self.num_classes
-        if predicts_inputs and getattr(self.model, "bidirectional", False):
+
+    def check_run(self, trainer: Trainer, data: Any) -> None:
+        super().check_run(trainer, data)
+        if isinstance(data, OfText) and isinstance(self.model, SeesAhead) and self.model.bidirectional:
             raise ZooError(
                 "model.bidirectional=true lets the model see the token that it is to predict; set it to false"
             )
@@ -79,66 +72,46 @@ class Language(Task):
 
     def logits(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits in full precision, (B, T, num_classes), and the state after the last step, of a model that has one."""
-        carrying = getattr(self.model, "forward_with_state", None)
-        if carrying is None:
+        if not self.stateful:
             return self.model(x).float(), None
-        logits, state = carrying(x, state)
+        logits, state = self.model.forward_with_state(x, state)  # type: ignore[operator]
         return logits.float(), [tuple(s.detach() for s in layer) for layer in state]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        goes_on = batch_idx > 0 and getattr(data, "windows", None) == "streams"
+        goes_on = batch_idx > 0 and isinstance(data, OfText) and data.windows == "streams"
         if goes_on and self.carried is not None and len(self.carried[0][0]) != len(x):
             rank_zero_warn("this run had batches of another size before it was resumed; its streams begin anew")
             goes_on = False
         if batch_idx != self.begun[0]:  # LBFGS calls this several times for a batch
             self.begun = batch_idx, self.carried
         logits, self.carried = self.logits(x, self.begun[1] if goes_on else None)
-        nll = F.cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=self.label_smoothing)
-        loss = nll + self.penalty()
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", loss.detach(), prog_bar=True)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=self.label_smoothing)
+        self.log_training(loss=loss)
         return loss
 
-    def measure(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def start_measuring(self, part: str) -> None:
+        self.eval_state = None
+
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
         x, y = batch
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        goes_on = batch_idx > 0 and hasattr(data, "windows")  # a text, not examples of their own
+        goes_on = isinstance(data, OfText)  # not examples of their own
         logits, self.eval_state = self.logits(x, self.eval_state if goes_on else None)
         n = (y != -100).sum()
         nll = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
-        self.eval_loss.update(nll / n.clamp(min=1), n)
-        self.eval_accuracy.update((logits.argmax(-1) == y).sum() / n.clamp(min=1), n)
+        self.measures["loss"].update(nll / n.clamp(min=1), n)  # type: ignore[operator]
+        self.measures["accuracy"].update((logits.argmax(-1) == y).sum() / n.clamp(min=1), n)  # type: ignore[operator]
 
-    def measured(self, part: str) -> dict[str, Tensor | float]:
-        """The metrics of a part, "val" or "test", and a new beginning."""
+    def metrics(self, part: str) -> Mapping[str, Tensor | float]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        loss, accuracy = self.eval_loss.compute(), self.eval_accuracy.compute()
-        tokens = float(self.eval_loss.weight)
-        self.eval_loss.reset()
-        self.eval_accuracy.reset()
-        metrics: dict[str, Tensor | float] = {f"{part}/loss": loss, f"{part}/accuracy": accuracy}
-        if hasattr(data, "units"):
-            units = data.units(part)
-            nats = float(loss) * tokens
+        metrics = dict(super().metrics(part))
+        if isinstance(data, OfText):
+            units, tokens = data.units(part), float(self.measures["loss"].weight)  # type: ignore[arg-type]
+            nats = float(metrics["loss"]) * tokens
             if tokens == units["tokens"]:
-                metrics[f"{part}/bits_per_character"] = nats / log(2) / units["characters"]
-                metrics[f"{part}/perplexity_per_word"] = exp(min(nats / units["words"], 88.0))  # else no float32
-            metrics[f"{part}/unknown"] = units["unknown"] / units["tokens"]
+                metrics["bits_per_character"] = nats / log(2) / units["characters"]
+                metrics["perplexity_per_word"] = exp(min(nats / units["words"], 88.0))  # else no float32
+            metrics["unknown"] = units["unknown"] / units["tokens"]
         return metrics
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.measure(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        metrics = self.measured("val")
-        self.log("val/loss", metrics.pop("val/loss"), prog_bar=True)
-        self.log_dict(metrics)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
-            self.measure(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(self.measured("test"))

@@ -1,16 +1,16 @@
 """Reconstruction: an autoencoder gives back what it is given, or what it was before it was corrupted (16.7)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from lightning import Trainer
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
 from torchmetrics import MeanMetric
 
+from zoo.arguments import Inherited
+from zoo.contracts import Autoencoder, Encoder, Layered, require
 from zoo.errors import ZooError
 from zoo.models.ppca import PPCA
 from zoo.tasks.task import Task
@@ -38,18 +38,14 @@ class Reconstruct(Task):
             back what the trained layers before it make of clean images, from a corrupted copy of that (stacked
             denoising autoencoders, Vincent et al. 2010, section 3.5). Above the first the loss is "mse", of a linear
             reconstruction. Evaluation is of the whole net, so use select=last.
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        shared: see ``Task``.
     """
 
     calls_forward = False
-    calls = ("forward", "encode", "decode")
-    shows = ("kernels", "reconstructions")
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: Literal["mse", "bce"] = "mse",
         corruption: Literal["none", "gaussian", "masking", "salt_pepper"] = "none",
         amount: float = 0.0,
@@ -57,15 +53,9 @@ class Reconstruct(Task):
         rho: float = 0.05,
         contraction: float = 0.0,
         layerwise: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        super().__init__(model, **shared)
         if loss not in ("mse", "bce"):
             raise ZooError(f"task.loss={loss} is unknown; valid: mse, bce")
         if (corruption != "none") != (amount > 0) or (corruption != "gaussian" and not 0 <= amount <= 1):
@@ -73,15 +63,17 @@ class Reconstruct(Task):
                 f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
                 "gaussian a standard deviation, and none 0"
             )
-        if layerwise and (sparsity or contraction or l1 or l2 or corruption == "salt_pepper"):
+        if layerwise and (sparsity or contraction or self.l1 or self.l2 or corruption == "salt_pepper"):
             raise ZooError("task.layerwise takes no sparsity, contraction, l1 or l2, and no salt_pepper")
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
+        if isinstance(model, Autoencoder):
+            self.calls = ("forward", "encode", "decode")
         if layerwise:
             self.calls = ()  # parts that are made anew in each update
         elif contraction:
             self.calls = ("forward", "decode")  # torch compiles nothing whose gradient has a gradient
-        self.eval_loss, self.pca_loss = MeanMetric(), MeanMetric()
+        self.measures.update({"loss": MeanMetric(), "pca_loss": MeanMetric()})
         self.project: Callable[[Tensor], Tensor] | None = None  # to as many principal components
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
@@ -91,10 +83,10 @@ class Reconstruct(Task):
                 "task=reconstruct needs a model that gives back an image, as model=autoencoder; for class numbers: "
                 "task=classify"
             )
-        if (self.sparsity or self.contraction) and not hasattr(self.model, "encode"):
-            raise ZooError("task.sparsity and task.contraction need a model with a code, as model=autoencoder")
-        if self.layerwise and not hasattr(self.model, "layer"):
-            raise ZooError("task.layerwise needs a model of fully connected layers: model=autoencoder")
+        if self.sparsity or self.contraction:
+            require(self.model, Autoencoder, "task.sparsity or task.contraction", "choose a model as autoencoder")
+        if self.layerwise:
+            require(self.model, Layered, "task.layerwise", "choose model=autoencoder")
         inside, given = x.min() >= 0 and x.max() <= 1, output.min() >= 0 and output.max() <= 1
         if not inside and (given or self.loss == "bce" or self.corruption in ("masking", "salt_pepper")):
             raise ZooError(
@@ -107,9 +99,13 @@ class Reconstruct(Task):
             if code.min() < 0 or code.max() > 1:
                 raise ZooError("task.sparsity is for a code in [0, 1]: set model.code_activation=sigmoid")
 
+    def corrupted(self, x: Tensor) -> Tensor | None:
+        """What the model sees of clean images in training; None where it sees them as they are."""
+        return None if self.corruption == "none" else corrupt(x, self.corruption, self.amount)
+
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
         if self.layerwise:
             return self.layer_step(x)
@@ -122,31 +118,27 @@ class Reconstruct(Task):
             code, output = None, self.model(seen)
         output = output.float()
         loss = F.mse_loss(output, x) if self.loss == "mse" else cross_entropy(output, x)
-        total = loss + self.penalty()
+        self.log_training(loss=loss)
+        total = loss
         if code is not None and self.sparsity:
             total = total + self.sparsity * sparseness(code.float(), self.rho)
         if code is not None and self.contraction:
             total = total + self.contraction * jacobian(code, seen)
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", loss.detach(), prog_bar=True)
         return total
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
+        super().check_run(trainer, data)
         if not self.layerwise:
             return
-        epochs, depth = trainer.max_epochs or -1, self.depth()
+        epochs, depth = trainer.max_epochs or -1, self.model.depth()  # type: ignore[operator]
         if trainer.world_size > 1 or trainer.max_steps > 0:
             raise ZooError("task.layerwise trains in one process, for epochs: leave trainer.max_steps at -1")
         if 1 < epochs < depth or epochs < 1:  # a single epoch is to see whether it runs
             raise ZooError(f"task.layerwise trains {depth} layers: set trainer.max_epochs to a multiple of that")
 
-    def depth(self) -> int:
-        """The number of layers of the encoder."""
-        return sum(isinstance(part, nn.Linear) for part in self.model.encoder)  # type: ignore[union-attr]
-
     def layer_step(self, x: Tensor) -> Tensor:
         """The loss of the layer whose turn it is."""
-        i = self.current_epoch * self.depth() // self.trainer.max_epochs  # type: ignore[operator]
+        i = self.current_epoch * self.model.depth() // self.trainer.max_epochs  # type: ignore[operator]
         before, layer, back = self.model.layer(i)  # type: ignore[operator]
         with torch.no_grad():
             wanted = before(x.flatten(1)).float()  # (B, units of the layer before)
@@ -156,47 +148,27 @@ class Reconstruct(Task):
             loss = F.mse_loss(output, wanted) if self.loss == "mse" else cross_entropy(output, wanted)
         else:  # linear: a ReLU that is off gets no gradient
             loss = F.mse_loss(back[0](code).float(), wanted)
-        if self.trainer._logger_connector.should_update_logs:
-            self.log(f"train/loss_layer{i + 1}", loss.detach())
+        self.log_training(**{f"loss_layer{i + 1}": loss})
         return loss
 
-    def measure(self, x: Tensor) -> Tensor:
-        """Adds to the mean squared error a pixel; returns the reconstruction."""
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
+        x, _ = batch
         output = self.model(x).float()
-        self.eval_loss.update(F.mse_loss(output, x), len(x))
-        return output
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.measure(batch[0])
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val/loss", self.eval_loss.compute(), prog_bar=True)
-        self.eval_loss.reset()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
-            self.measure(batch[0])
-            if self.project is not None:
-                self.pca_loss.update(F.mse_loss(self.project(batch[0]), batch[0]), len(batch[0]))
+        self.measures["loss"].update(F.mse_loss(output, x), len(x))  # type: ignore[operator]
+        if part == "test" and self.project is not None:
+            self.measures["pca_loss"].update(F.mse_loss(self.project(x), x), len(x))  # type: ignore[operator]
 
     def on_test_start(self) -> None:
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if data is None or not hasattr(self.model, "encode"):
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None or not isinstance(self.model, Encoder):
             return
         x = data.sample(1)[0]
         with torch.no_grad():
-            size = self.model.encode(x.to(self.device)).numel()  # type: ignore[operator]
+            size = self.model.encode(x.to(self.device)).numel()
         if size < x.numel() <= MOST_PIXELS:
             pca = PPCA(x.shape[1], x.shape[-1], size)
             pca.fit(data.sample(10**9)[0])
             self.project = pca.to(self.device).project
-
-    def on_test_epoch_end(self) -> None:
-        self.log("test/loss", self.eval_loss.compute())
-        self.eval_loss.reset()
-        if self.project is not None:
-            self.log("test/pca_loss", self.pca_loss.compute())
-            self.pca_loss.reset()
 
 
 def cross_entropy(output: Tensor, x: Tensor) -> Tensor:

@@ -1,14 +1,10 @@
 """Regression: numbers for an input."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
+from torchmetrics import MeanMetric
 
+from zoo.arguments import Inherited
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
 
@@ -19,25 +15,18 @@ class Regress(Task):
     Args:
         model: from inputs to (B, num_classes).
         num_classes: numbers to give, named as the size of every model's output is.
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        shared: see ``Task``.
     """
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        super().__init__(model, **shared)
         self.num_classes = num_classes
+        self.measures["loss"] = MeanMetric()
 
     def check_output(self, output: Tensor, x: Tensor, target: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give what the data ask; called once, before training."""
@@ -49,18 +38,12 @@ class Regress(Task):
                 f"{tuple(target.shape[1:])}; leave model.num_classes and model.read at their defaults"
             )
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
-        loss = F.mse_loss(self.model(x).float(), y) + self.penalty()
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", loss.detach(), prog_bar=True)
+        loss = F.mse_loss(self.model(x).float(), y)
+        self.log_training(loss=loss)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
         x, y = batch
-        self.log("val/loss", F.mse_loss(self.model(x).float(), y), batch_size=len(y), prog_bar=True, sync_dist=True)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        x, y = batch
-        with torch.autocast(x.device.type, enabled=False):
-            self.log("test/loss", F.mse_loss(self.model(x), y), batch_size=len(y), sync_dist=True)
+        self.measures["loss"].update(F.mse_loss(self.model(x).float(), y), len(y))  # type: ignore[operator]

@@ -1,7 +1,6 @@
 """Semi-supervised classification: few images have labels, and many have none (16.7)."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,9 +8,9 @@ import torch.nn.functional as F
 from lightning import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
 
+from zoo.arguments import Inherited
+from zoo.contracts import Denoising, Unlabelled, require
 from zoo.errors import ZooError
 from zoo.tasks.classify import Classify
 
@@ -35,36 +34,24 @@ class SemiSupervised(Classify):
         weight: λ at its greatest.
         ramp_up: the share of the run in which λ rises from 0, as exp(−5 (1 − t)²).
         threshold: how probable a pseudo label must be; 0 takes all.
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        shared: see ``Task``.
     """
 
     takes_unlabelled = True
-    calls = ("forward", "forward_with_aux", "corrupted_and_cost")
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: nn.Module | None = None,
         method: Literal["none", "pseudo_label", "pi", "mean_teacher", "ladder"] = "pseudo_label",
         weight: float = 1.0,
         ramp_up: float = 0.2,
         threshold: float = 0.95,
         tta: Literal["none", "mirror", "mirror_shift"] = "none",
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
+        **shared: Inherited,
     ):
-        super().__init__(
-            model, num_classes, optimizer, scheduler, loss, tta=tta, l1=l1, l2=l2, max_norm=max_norm,
-            lr_scale=lr_scale, monitor=monitor, mode=mode, clip_norm=clip_norm,
-        )  # fmt: skip
+        super().__init__(model, num_classes, loss, tta=tta, **shared)
         if method not in METHODS:
             raise ZooError(f"task.method={method} is unknown; valid: {', '.join(METHODS)}")
         if not (0 <= ramp_up <= 1 and 0 <= threshold < 1 and weight >= 0):
@@ -73,13 +60,15 @@ class SemiSupervised(Classify):
                 "more"
             )
         self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
+        if isinstance(model, Denoising):
+            self.calls = (*self.calls, "corrupted_and_cost")
         self.length = 0.0  # of the run, in updates
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the method needs another model; called once, before training."""
         super().check_output(output, x, target)
-        if self.method == "ladder" and not hasattr(self.model, "corrupted_and_cost"):
-            raise ZooError("task.method=ladder needs model=ladder")
+        if self.method == "ladder":
+            require(self.model, Denoising, "task.method=ladder", "choose model=ladder")
         if self.method == "ladder" and (x.min() < 0 or x.max() > 1):
             raise ZooError(
                 "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a value a "
@@ -87,11 +76,12 @@ class SemiSupervised(Classify):
             )
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
-        if not getattr(data, "unlabelled", 0):
+        super().check_run(trainer, data)
+        if not isinstance(data, Unlabelled) or not data.unlabelled:
             raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
         if self.method == "mean_teacher" and not averages(trainer):
             raise ZooError("task.method=mean_teacher needs averaged weights: set 'callbacks=[default,ema]'")
-        if hasattr(self.model, "corrupted_and_cost") and trainer.world_size > 1:
+        if isinstance(self.model, Denoising) and trainer.world_size > 1:
             raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
 
     def on_train_start(self) -> None:
@@ -108,16 +98,16 @@ class SemiSupervised(Classify):
         done = min(1.0, self.trainer.global_step / updates) if updates else 1.0
         return self.weight * math.exp(-5 * (1 - done) ** 2)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
+    def training_loss(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:  # type: ignore[override]
         x, y, u, v = batch
         if self.method == "ladder":
             model: Any = self.model
             logits, cost = model.corrupted_and_cost(x, u)
             return self.weighted(self.supervised([logits.float()], y, batch_idx), cost)
         if self.method == "none":
-            return super().training_step((x, y), batch_idx)
+            return super().training_loss((x, y), batch_idx)
         if self.method == "mean_teacher":
-            supervised = super().training_step((x, y), batch_idx)
+            supervised = super().training_loss((x, y), batch_idx)
             teacher = self.teacher().train(self.model.training)
             with torch.no_grad():
                 wanted = teacher(u).float().softmax(1)
@@ -132,14 +122,12 @@ class SemiSupervised(Classify):
             chance, label = self.model(u).float().softmax(1).max(1)
         sure = (chance >= self.threshold).float()
         agreement = (F.cross_entropy(others[0], label, reduction="none") * sure).mean()
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/sure", sure.mean())
+        self.log_training(sure=sure.mean())
         return self.weighted(supervised, agreement)
 
     def weighted(self, supervised: Tensor, agreement: Tensor) -> Tensor:
         """The loss of images with labels, and λ times that of those without."""
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/agreement", agreement.detach())
+        self.log_training(agreement=agreement)
         return supervised + self.lambda_now() * agreement
 
 

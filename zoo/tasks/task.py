@@ -3,20 +3,30 @@
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
+from torchmetrics import Metric
 
+from zoo.contracts import Unlabelled, Validated
 from zoo.errors import ZooError
+from zoo.loop import logs_now
+from zoo.parallel import FullyShard
 from zoo.transfer import head_names, matches
 
 
 class Task(LightningModule):
-    """A model and how its weights are updated; a subclass says how a batch becomes a loss and metrics.
+    """A model, how its weights are updated, and when it is measured.
+
+    A subclass says what is its own: ``training_loss``, how a batch becomes a loss; ``measure``, what a batch of
+    validation or test adds to ``measures``; and where that is not all, ``metrics``. Its constructor takes the arguments
+    here as ``**shared``.
 
     Args:
         model: any module.
@@ -33,15 +43,21 @@ class Task(LightningModule):
             al. 2013, algorithm 1), where ``trainer.gradient_clip_val`` does not say otherwise. Null is no limit.
         lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
         monitor, mode: the logged metric by which the best weights are chosen, and whether more of it is better ("max")
-            or less ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them.
+            or less ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them. Null is what the
+            class says.
+
+    Attributes:
+        measures: torchmetrics' metrics of validation and test, by the names that are logged.
     """
 
     model: nn.Module
-    one_process = False  # it cannot train in several
+    monitor: str = "val/loss"
+    mode: Literal["max", "min"] = "min"
+    single_process_only = False
     takes_unlabelled = False  # images without labels beside each batch
+    measured = True  # validation measures ``monitor``, by which the best weights are chosen
     calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
     calls: tuple[str, ...] = ("forward",)  # the model's methods that training calls, which compile=true compiles
-    shows: tuple[str, ...] = ()  # of configs/callbacks/default.yaml, those that are for this objective alone
 
     def __init__(
         self,
@@ -52,8 +68,8 @@ class Task(LightningModule):
         l2: float = 0.0,
         max_norm: float | None = None,
         lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        monitor: str | None = None,
+        mode: Literal["max", "min"] | None = None,
         clip_norm: float | None = None,
     ):
         super().__init__()
@@ -61,7 +77,8 @@ class Task(LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.l1, self.l2, self.max_norm, self.clip_norm = l1, l2, max_norm, clip_norm
         self.lr_scale = dict(lr_scale or {})
-        self.monitor, self.mode = monitor, mode
+        self.monitor, self.mode = monitor or self.monitor, mode or self.mode
+        self.measures = nn.ModuleDict()
         self.carried: Any = None  # what a process hands on from batch to batch; see ``zoo.parallel.own_states``
         self.totals_before: dict[str, Any] | None = None  # of a resumed run
 
@@ -73,6 +90,77 @@ class Task(LightningModule):
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
         """Raise a ``ZooError`` where trainer or data do not suit the task; called once, before anything is written."""
+        kind = type(self).__name__
+        if self.single_process_only and not isinstance(trainer.strategy, SingleDeviceStrategy):
+            raise ZooError(f"{kind} trains in one process: leave trainer.strategy at auto")
+        if not self.calls_forward and isinstance(trainer.strategy, FullyShard):
+            raise ZooError(f"trainer=fsdp is for models that are called whole, and {kind} calls parts: use ddp")
+        if not self.takes_unlabelled and isinstance(data, Unlabelled) and data.unlabelled:
+            raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
+        validated = not isinstance(data, Validated) or data.val_size != 0
+        watching = made_by(self.make_scheduler) is ReduceLROnPlateau
+        if not validated and (watching or trainer.early_stopping_callbacks):
+            raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
+
+    # --- the rhythm of a run --------------------------------------------------------------------------------------
+
+    def training_loss(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of a batch that training minimises, (), without the penalties of ``l1`` and ``l2``."""
+        raise NotImplementedError(f"{type(self).__name__} has no training_loss; see zoo.tasks.task.Task")
+
+    def start_measuring(self, part: str) -> None:
+        """Called before the first batch of a part, "val" or "test"."""
+
+    def measure(self, batch: Any, part: str) -> Any:
+        """Add a batch of "val" or "test" to ``measures``; what it returns of the test is for callbacks that look at
+        single predictions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no measure; see zoo.tasks.task.Task")
+
+    def metrics(self, part: str) -> Mapping[str, Tensor | float]:
+        """The metrics of a part, by their names."""
+        measured = {name: measure for name, measure in self.measures.items() if isinstance(measure, Metric)}
+        return {name: measure.compute() for name, measure in measured.items() if measure.update_called}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        loss = self.training_loss(batch, batch_idx)
+        return loss + self.penalty() if self.l1 or self.l2 else loss
+
+    def log_training(self, **values: Tensor) -> None:
+        """Log values of a training batch by their names, at the steps whose curves get a point."""
+        if logs_now(self.trainer):  # each self.log costs as much as a small layer
+            for name, value in values.items():
+                self.log(f"train/{name}", value.detach(), prog_bar=name in self.on_bar())
+
+    def on_bar(self) -> tuple[str, ...]:
+        """The names of what the progress bar shows."""
+        return "loss", type(self).monitor.removeprefix("val/")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.measure(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in, weights are used in 32 bits
+            return self.measure(batch, "test")
+
+    def on_validation_epoch_start(self) -> None:
+        self.start_measuring("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.start_measuring("test")
+
+    def on_validation_epoch_end(self) -> None:
+        self.report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.report("test")
+
+    def report(self, part: str) -> None:
+        """Log the metrics of a part, and begin anew."""
+        for name, value in self.metrics(part).items():
+            self.log(f"{part}/{name}", value, prog_bar=part == "val" and name in self.on_bar())
+        for measure in self.measures.values():
+            measure.reset()  # type: ignore[operator]
 
     # --- regularisers ---------------------------------------------------------------------------------------------
 
@@ -112,7 +200,7 @@ class Task(LightningModule):
             optimizer = self.make_optimizer(self.parameter_groups())
         except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
             raise ZooError(f"optimizer: {error}") from None
-        if isinstance(optimizer, torch.optim.SparseAdam) and not any(getattr(m, "sparse", 0) for m in self.modules()):
+        if isinstance(optimizer, torch.optim.SparseAdam) and not gives_sparse(self):
             raise ZooError(
                 "optimizer=sparseadam is for sparse gradients, and no layer of this model gives any; try adam"
             )
@@ -165,7 +253,7 @@ class Task(LightningModule):
                 groups.setdefault((scale, name in decayed), []).append(p)
         if not groups:
             raise ZooError("nothing is left to train: init.freeze holds every parameter; freeze fewer layers")
-        keywords = getattr(self.make_optimizer, "keywords", {})
+        keywords = keywords_of(self.make_optimizer)
         if not keywords.get("weight_decay"):  # then decayed or not is all the same
             merged: dict[float, list[nn.Parameter]] = {}
             for (scale, _), params in groups.items():
@@ -179,7 +267,7 @@ class Task(LightningModule):
     def build_scheduler(self, optimizer: Optimizer, scales: list[float]) -> tuple[LRScheduler, str]:
         """The schedule and its interval, "step" or "epoch"; ``scales`` are the groups' factors of the learning rate."""
         assert self.make_scheduler is not None
-        keywords = getattr(self.make_scheduler, "keywords", {})
+        keywords = keywords_of(self.make_scheduler)
         totals = self.totals()
         if totals["total_steps"] == float("inf") and "total_steps" in keywords.values():
             raise ZooError("this scheduler needs the run's length: set trainer.max_epochs or trainer.max_steps")
@@ -217,6 +305,21 @@ class Task(LightningModule):
         return [fresh["lr_scheduler"]["scheduler"]] if isinstance(fresh, dict) else []
 
 
+def keywords_of(make: Callable | None) -> dict[str, Any]:
+    """The arguments that a ``functools.partial`` has been given; none of another callable."""
+    return make.keywords if isinstance(make, partial) else {}
+
+
+def made_by(make: Callable | None) -> Callable | None:
+    """The class that makes an optimizer or a schedule, whether it has been given arguments or not."""
+    return make.func if isinstance(make, partial) else make
+
+
+def gives_sparse(task: nn.Module) -> bool:
+    """Whether a layer has sparse gradients."""
+    return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse for m in task.modules())
+
+
 def lengthen(schedule: LRScheduler, fresh: Any) -> None:
     """Let a schedule, and its optimizer, be where a fresh one is after as many steps."""
     with warnings.catch_warnings():
@@ -226,6 +329,15 @@ def lengthen(schedule: LRScheduler, fresh: Any) -> None:
     schedule.load_state_dict(fresh.state_dict())
     for group, new in zip(schedule.optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
         group.update({key: value for key, value in new.items() if key != "params"})
+
+
+def check_kind(task: Any) -> None:
+    """Raise a ``ZooError`` where what a config calls a task is none."""
+    if not isinstance(task, Task):
+        kind = type(task)
+        raise ZooError(
+            f"task={kind.__module__}.{kind.__qualname__} is no task: an own one is a subclass of zoo.tasks.task.Task"
+        )
 
 
 def known_layers(model: nn.Module) -> str:

@@ -1,16 +1,16 @@
 """Raising a variational autoencoder's lower bound of log p(x) (16.7), and measuring how low it is."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import Optimizer
 from torchmetrics import MeanMetric
 
+from zoo import contracts
+from zoo.arguments import Inherited
+from zoo.contracts import require
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
 
@@ -29,40 +29,30 @@ class Variational(Task):
         samples: codes an image and update; with k > 1 the bound is the tighter log (1/k) Σ p(x, z)/q(z|x) of importance
             weighting, and β must be 1.
         nll_samples: codes an image in the test, for ``nll``; 0 leaves it out.
-        optimizer, scheduler, l1, l2, max_norm, clip_norm, lr_scale, monitor, mode: see ``Task``.
+        shared: see ``Task``.
     """
 
     calls_forward = False
     calls = ("posterior", "logits")
-    shows = ("kernels", "reconstructions", "sample_grid", "latent")
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer] | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         beta: float = 1.0,
         samples: int = 1,
         nll_samples: int = 0,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        clip_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        **shared: Inherited,
     ):
-        super().__init__(model, optimizer, scheduler, l1, l2, max_norm, lr_scale, monitor, mode, clip_norm)
+        super().__init__(model, **shared)
         if samples < 1 or (samples > 1 and beta != 1):
             raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
         self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
-        self.sums = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "kl", "nll")})
+        self.measures.update({name: MeanMetric() for name in ("loss", "reconstruction", "kl", "nll")})
         self.generator, self.importance_generator = torch.Generator(), torch.Generator()
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model is no variational autoencoder, or pixels are no probabilities."""
-        if not (hasattr(self.model, "posterior") and hasattr(self.model, "logits")):
-            raise ZooError("task=variational needs a model with posterior and logits, as model=vae")
+        require(self.model, contracts.Variational, "task=variational", "choose model=vae")
         if not (x.min() >= 0 and x.max() <= 1):
             raise ZooError(
                 "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
@@ -70,9 +60,13 @@ class Variational(Task):
         if self.nll_samples and not ((x == 0) | (x == 1)).all():
             raise ZooError("task.nll_samples: a likelihood is of pixels that are 0 or 1: set data.binarise=fixed")
 
+    def corrupted(self, x: Tensor) -> Tensor | None:
+        """Nothing is done to images before the model sees them."""
+        return None
+
     # --- what a batch becomes -------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
         model: Any = self.model
         mean, log_variance = (t.float() for t in model.posterior(x))
@@ -82,49 +76,26 @@ class Variational(Task):
             loss = self.beta * divergence - reconstruction
         else:
             loss = -importance(model, x, mean, log_variance, self.samples).mean()
-        if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss + self.penalty()
+        self.log_training(loss=loss)
+        return loss
 
-    def measure(self, x: Tensor, batch_idx: int, nll_samples: int) -> None:
-        """Adds to the sums."""
-        if batch_idx == 0:
-            self.generator.manual_seed(0)
-            self.importance_generator.manual_seed(1)
+    def start_measuring(self, part: str) -> None:
+        self.generator.manual_seed(0)
+        self.importance_generator.manual_seed(1)
+
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
+        x, _ = batch
         model: Any = self.model
         mean, log_variance = (t.float() for t in model.posterior(x))
         noise = torch.randn(mean.shape, generator=self.generator).to(mean.device)
         reconstruction = -log_likelihood(model, x, mean + (log_variance / 2).exp() * noise).mean()
         divergence = kl(mean, log_variance).mean()
         found = {"loss": reconstruction + divergence, "reconstruction": reconstruction, "kl": divergence}
-        if nll_samples:
-            found["nll"] = -importance(model, x, mean, log_variance, nll_samples, self.importance_generator).mean()
+        if part == "test" and self.nll_samples:
+            k = self.nll_samples
+            found["nll"] = -importance(model, x, mean, log_variance, k, self.importance_generator).mean()
         for name, value in found.items():
-            self.sums[name].update(value, len(x))  # type: ignore[operator]
-
-    def measured(self, part: str) -> dict[str, Tensor]:
-        """The metrics of a part, and a new beginning."""
-        metrics: dict[str, Tensor] = {}
-        for name, mean in self.sums.items():
-            if mean.update_called:
-                metrics[f"{part}/{name}"] = mean.compute()  # type: ignore[operator]
-            mean.reset()  # type: ignore[operator]
-        return metrics
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.measure(batch[0], batch_idx, 0)
-
-    def on_validation_epoch_end(self) -> None:
-        metrics = self.measured("val")
-        self.log("val/loss", metrics.pop("val/loss"), prog_bar=True)
-        self.log_dict(metrics)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in
-            self.measure(batch[0], batch_idx, self.nll_samples)
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(self.measured("test"))
+            self.measures[name].update(value, len(x))  # type: ignore[operator]
 
 
 def log_likelihood(model: Any, x: Tensor, z: Tensor) -> Tensor:
