@@ -5,30 +5,42 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, Timer
+from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from zoo.callbacks.picture import Picture
+from zoo.callbacks.progress import Progress
 from zoo.card import Card, shipped, show
-from zoo.config import differing
+from zoo.config import differing, locate
 from zoo.errors import ZooError
 from zoo.evaluate import measure, measure_quick
 from zoo.foreign import check_name
-from zoo.paths import WEIGHTS
+from zoo.paths import CONFIGS, WEIGHTS
 from zoo.pretrained import load, read_checkpoint
 
-SHOWING = (
-    "progress", "charts", "norms", "graph", "kernels", "confusion", "mistakes", "projector", "hparams",
-    "learning_rate", "timer", "samples", "through_time", "gates", "reconstructions", "sample_grid", "latent",
-)  # fmt: skip
 # What runs of one result may differ in: the seed, names and folders, and what is only shown.
 MAY_DIFFER = {
     "seed", "name", "logger", "resume", "card", "data.seed", "model.seed", "data.root", "trainer.enable_progress_bar",
-    *(f"callbacks.{name}" for name in SHOWING),
 }  # fmt: skip
+ONLY_SHOW = (Picture, Progress, LearningRateMonitor, Timer)  # callbacks that leave training as it is
+
+
+@cache
+def may_differ() -> set[str]:
+    """``MAY_DIFFER``, and of the callbacks in configs/ those that only show something."""
+    found = set(MAY_DIFFER)
+    for path in (CONFIGS / "callbacks").glob("*.yaml"):
+        for name, node in (OmegaConf.load(path) or {}).items():
+            if isinstance(node, Mapping) and issubclass(locate(node["_target_"], f"callbacks.{name}"), ONLY_SHOW):
+                found.add(f"callbacks.{name}")
+    return found
 
 
 MOVED = 1e-3  # how much of a metric half precision may change
@@ -125,7 +137,7 @@ def refresh_quick(name: str) -> Card:
 
 def told(card: Card) -> dict[str, Any]:
     """What a card says of its runs' settings, as ``settings``."""
-    overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in MAY_DIFFER)
+    overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in may_differ())
     groups = {group: getattr(card, group) for group in ("model", "task", "data", "preprocess")}
     return settings({**groups, "command": sorted(overrides)})
 
@@ -151,7 +163,7 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if key not in MAY_DIFFER and name != "dirpath":
+        if key not in may_differ() and name != "dirpath":
             kept |= settings(value, f"{key}.") if isinstance(value, Mapping) and value else {key: value}
     return kept
 
