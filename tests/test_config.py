@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from zoo.config import RANGES, check_config, check_node, locate
+from zoo.config import check_config, check_node, locate
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.runs import register_resolvers
@@ -214,8 +214,32 @@ def test_users_own_configs(run_train, tmp_path):
     assert "mine_mnist: 5,575 trained parameters" in output
 
 
-def test_ranges_are_sound():
-    assert all(low < high for low, high in RANGES.values())
+def test_a_range_stands_with_its_argument(monkeypatch, tmp_path):
+    """A class of one's own says by itself what it takes, whatever the zoo's arguments of that name are."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_ranges.py").write_text(
+        "from zoo.arguments import Positive, Probability\n\n\n"
+        "class Base:\n    def __init__(self, rate: Probability = 0.5): ...\n\n\n"
+        "class Net(Base):\n    def __init__(self, depth: int = 3, widths: list[Positive] | None = None): ...\n"
+    )
+    check_node({"_target_": "my_ranges.Net", "depth": 0, "widths": [1, 2]}, "model")
+    check_node({"_target_": "my_ranges.Net", "depth": -5, "widths": None}, "model")
+    with pytest.raises(ZooError, match=r"^model\.widths=\[1,0\] is not valid: at least 1 is expected$"):
+        check_node({"_target_": "my_ranges.Net", "widths": [1, 0]}, "model")
+    with pytest.raises(ZooError, match=r"^model\.rate=1\.5 is not valid: 0 to 1 is expected$"):
+        check_node({"_target_": "my_ranges.Base", "rate": 1.5}, "model")
+
+
+def test_shared_arguments_are_checked_by_the_base_class():
+    """``**shared: Inherited`` takes what the base class takes, and nothing else."""
+    node = {"_target_": "zoo.tasks.classify.Classify", "num_classes": 10, "l1": 0.1}
+    check_node(node, "task")
+    with pytest.raises(ZooError, match=r"task\.l3: Classify has no such argument; valid: .*l1, l2,"):
+        check_node({**node, "l3": 0.1}, "task")
+    with pytest.raises(ZooError, match=r"task\.l1=-1 is not valid: at least 0 is expected"):
+        check_node({**node, "l1": -1}, "task")
+    with pytest.raises(ZooError, match=r"^task\.lr_scale\.head=-1 is not valid"):
+        check_node({**node, "lr_scale": {"head": -1}}, "task")
 
 
 @pytest.mark.parametrize(

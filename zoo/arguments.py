@@ -14,6 +14,12 @@ class Range(NamedTuple):
     high: float = inf
 
 
+Probability = Annotated[float, Range(0, 1)]
+Positive = Annotated[int, Range(low=1)]
+NonNegative = Annotated[float, Range(low=0)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+
+
 class OfBase:
     """Marks ``**arguments`` as those of the base class's constructor, which takes no others."""
 

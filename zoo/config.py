@@ -11,11 +11,11 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from math import inf
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
-from zoo.arguments import Inherited
+from zoo.arguments import Inherited, Range, Seed
 from zoo.errors import ZooError
 from zoo.foreign import check_name
 from zoo.paths import CONFIGS
@@ -24,25 +24,14 @@ from zoo.plain import shortened
 # What a scheduler's argument may say instead of a number; see zoo.tasks.task.
 PLACEHOLDERS = ("total_steps", "total_epochs")
 
-# What a type does not say: the least and the greatest value of arguments of these names, wherever they stand.
-SHARES = (
-    "dropout", "input_dropout", "embedding_dropout", "weight_dropout", "recurrent_dropout", "label_smoothing",
-    "pct_start", "warmup", "zoom",
-)  # fmt: skip
-POSITIVE = (
-    "hidden", "depth", "embedding", "code", "latent", "orderings", "channels", "labels_per_class", "eval_batch_size",
-    "accumulate_grad_batches", "step_size", "most",
-)  # fmt: skip
-FROM_ZERO = (
-    "lr", "max_lr", "min_lr", "eta_min", "weight_decay", "momentum", "l1", "l2", "max_norm", "clip_norm", "amount",
-    "lr_scale", "shift", "rotate", "gradient_clip_val", "patience", "log_every_n_steps", "refresh_rate",
-)  # fmt: skip
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(SHARES, (0, 1)),
-    **dict.fromkeys(POSITIVE, (1, inf)),
-    **dict.fromkeys(FROM_ZERO, (0, inf)),
-    **dict.fromkeys(("max_epochs", "max_steps"), (-1, inf)),
-    **dict.fromkeys(("seed", "split_seed"), (0, 2**32 - 1)),
+# The ranges of torch's and Lightning's arguments, whose signatures do not say them. Those of the zoo's classes, and of
+# one's own, stand in their signatures (zoo/arguments.py).
+FOREIGN: dict[str, Range] = {
+    **dict.fromkeys(("lr", "max_lr", "eta_min", "weight_decay", "momentum", "gradient_clip_val", "patience"), Range(0)),
+    **dict.fromkeys(("log_every_n_steps", "refresh_rate"), Range(0)),
+    **dict.fromkeys(("pct_start", "label_smoothing"), Range(0, 1)),
+    **dict.fromkeys(("accumulate_grad_batches", "step_size"), Range(1)),
+    **dict.fromkeys(("max_epochs", "max_steps"), Range(-1)),
 }
 
 
@@ -68,8 +57,11 @@ def check_call(node: Mapping[str, Any], where: str) -> None:
             continue
         if key not in names and not open_ended:
             raise unknown(f"{where}.{key}", str(key), names, f"{target.__name__} has no such argument", where)
-        check_type(value, hints.get(str(key), Any), f"{where}.{key}")
-        check_range(str(key), value, f"{where}.{key}")
+        hint = hints.get(str(key), Any)
+        check_type(value, hint, f"{where}.{key}")
+        check_ranges(value, hint, f"{where}.{key}")
+        if target.__module__.startswith(("torch.", "lightning.")) and key in FOREIGN:
+            check_range(value, FOREIGN[str(key)], f"{where}.{key}")
 
 
 def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
@@ -121,18 +113,43 @@ def check_type(value: Any, hint: Any, where: str) -> None:
         raise ZooError(f"{where}={shown(value)} is not valid: {describe(hint)} is expected, not {kind(value)}")
 
 
-def check_range(name: str, value: Any, where: str) -> None:
-    """Raise where a number, or one in a list or mapping, is out of the range of its argument's name."""
-    low, high = RANGES.get(name, (-inf, inf))
-    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
-    for number in values:
-        if isinstance(number, (int, float)) and not low <= number <= high:  # a NaN is in no range
-            words = f"{low:.0f} to {high:.0f}" if high < inf else f"at least {low:.0f}"
-            raise ZooError(f"{where}={shown(value)} is not valid: {words} is expected")
+def check_ranges(value: Any, hint: Any, where: str, whole: Any = None) -> None:
+    """Raise where a number is out of the range that a type hint says, anywhere in it.
+
+    Args:
+        whole: the list that the value is in, for the message.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        for said in args[1:]:
+            if isinstance(said, Range):
+                check_range(value, said, where, whole)
+        check_ranges(value, args[0], where, whole)
+    elif origin in (Union, types.UnionType):
+        for arg in args:
+            if fits(value, arg):
+                check_ranges(value, arg, where, whole)
+    elif isinstance(value, Mapping) and len(args) == 2:
+        for key, item in value.items():
+            check_ranges(item, args[1], f"{where}.{key}")
+    elif isinstance(value, (list, tuple)) and args:
+        for item in value:
+            check_ranges(item, args[0], where, value)
+
+
+def check_range(value: Any, valid: Range, where: str, whole: Any = None) -> None:
+    """Raise where a number, or one in a list, is out of a range; a NaN is in none."""
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(number, (int, float)) and not valid.low <= number <= valid.high:
+            words = f"{valid.low:.0f} to {valid.high:.0f}" if valid.high < inf else f"at least {valid.low:.0f}"
+            given = shown(value if whole is None else whole)
+            raise ZooError(f"{where}={given} is not valid: {words} is expected")
 
 
 def fits(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return fits(value, args[0])
     if origin in (Union, types.UnionType):
         return any(fits(value, arg) for arg in args)
     if origin is Literal:
@@ -181,7 +198,10 @@ def kind(value: Any) -> str:
 def describe(hint: Any) -> str:
     """A type hint in words that fit a command line."""
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return describe(args[0])
     if origin in (Union, types.UnionType):  # what can be typed, before classes that cannot
+        args = [get_args(arg)[0] if get_origin(arg) is Annotated else arg for arg in args]
         plain = [arg for arg in args if arg in (str, int, float, bool, type(None)) or get_origin(arg)]
         return " or ".join(dict.fromkeys(describe(arg) for arg in plain or args))
     if origin is Literal:
@@ -244,7 +264,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         if callback is not None and not (isinstance(callback, Mapping) and "_target_" in callback):
             raise ZooError(f"callbacks.{name}={shown(callback)} is not valid: to switch it off, callbacks.{name}=null")
     check_type(cfg["seed"], int, "seed")
-    check_range("seed", cfg["seed"], "seed")
+    check_ranges(cfg["seed"], Seed, "seed")
     for switch in ("compile", "test", "channels_last"):
         check_type(cfg[switch], bool, switch)
     check_type(cfg["select"], Literal["best", "last"], "select")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
+from zoo.arguments import Positive
 from zoo.callbacks.picture import OnTest, Picture, drawing, writer_of
 from zoo.contracts import Labelled, OfImages
 from zoo.loop import logged_step
@@ -31,7 +32,7 @@ class Kernels(Picture):
 
     whole_weights = True
 
-    def __init__(self, most: int = 64):
+    def __init__(self, most: Positive = 64):
         self.most = most
 
     def fits(self, task: Any, data: Any) -> bool:
@@ -101,7 +102,7 @@ class Mistakes(OfClasses):
         most: how many are shown.
     """
 
-    def __init__(self, most: int = 25):
+    def __init__(self, most: Positive = 25):
         self.most = most
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
@@ -130,7 +131,7 @@ class Projector(OfClasses):
         most: how many images.
     """
 
-    def __init__(self, most: int = 1000):
+    def __init__(self, most: Positive = 1000):
         self.most = most
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:

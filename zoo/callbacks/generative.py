@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from zoo.arguments import Positive
 from zoo.callbacks.picture import OnValidation
 from zoo.contracts import Generator, OfImages, PixelByPixel, Reconstructs, Variational
 from zoo.loop import logged_step
@@ -32,7 +33,7 @@ class Reconstructions(OfMadeImages):
         most: how many images.
     """
 
-    def __init__(self, most: int = 16):
+    def __init__(self, most: Positive = 16):
         self.most = most
 
     def fits(self, task: Any, data: Any) -> bool:
@@ -57,7 +58,7 @@ class SampleGrid(OfMadeImages):
         most: how many images.
     """
 
-    def __init__(self, most: int = 64):
+    def __init__(self, most: Positive = 64):
         self.most = most
 
     def fits(self, task: Any, data: Any) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from zoo.arguments import Positive, Seed
 from zoo.data.augment import Augment
 from zoo.data.decoded import check_memory, read_images
 from zoo.data.files import carve, class_names, left_out, list_images
@@ -60,13 +61,13 @@ class FolderData(ImageData):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         batch_size: int | str = 32,
-        eval_batch_size: int = 128,
+        eval_batch_size: Positive = 128,
         val_size: float = 0.15,
         test_size: float = 0.15,
-        labels_per_class: int | None = None,
+        labels_per_class: Positive | None = None,
         augment: Augment | None = None,
-        seed: int = 0,
-        split_seed: int = 0,
+        seed: Seed = 0,
+        split_seed: Seed = 0,
         name: str = "image_folder",
     ):
         if in_channels not in (1, 3):

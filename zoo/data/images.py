@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zoo.arguments import Positive, Seed
 from zoo.data import sources
 from zoo.data.augment import Augment
 from zoo.data.base import MemoryData
@@ -53,16 +54,16 @@ class ImageData(MemoryData):
         mean: Sequence[float],
         std: Sequence[float],
         batch_size: int | str = 128,
-        eval_batch_size: int = 1024,
+        eval_batch_size: Positive = 1024,
         val_size: int = 5000,
-        labels_per_class: int | None = None,
+        labels_per_class: Positive | None = None,
         keep: Sequence[int] | None = None,
         unlabelled: int = 0,
         augment: Augment | None = None,
         strong: Augment | None = None,
         binarise: Literal["none", "fixed", "stochastic"] = "none",
-        seed: int = 0,
-        split_seed: int = 0,
+        seed: Seed = 0,
+        split_seed: Seed = 0,
         root: str | None = None,
     ):
         super().__init__()

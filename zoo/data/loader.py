@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.arguments import Seed
+
 
 class Loader:
     """Iterates over an epoch's batches; what a ``DataLoader`` would give, at a fraction of its cost.
@@ -26,7 +28,7 @@ class Loader:
             place to write a checkpoint, or to raise where the training is to stop.
     """
 
-    def __init__(self, seed: int = 0, rank: int = 0, world_size: int = 1):
+    def __init__(self, seed: Seed = 0, rank: int = 0, world_size: int = 1):
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.keeps_place = True
         self.limit: int | None = None
@@ -87,7 +89,7 @@ class BatchLoader(Loader):
         tensors: tuple[Tensor, ...],
         batch_size: int,
         shuffle: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -139,7 +141,7 @@ class MixedLoader(Loader):
         unlabelled: tuple[Tensor, ...],
         batch_size: int,
         beside: int,
-        seed: int = 0,
+        seed: Seed = 0,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -184,7 +186,7 @@ class StreamLoader(Loader):
         tokens: Tensor,
         streams: int,
         seq_len: int,
-        seed: int = 0,
+        seed: Seed = 0,
         rank: int = 0,
         world_size: int = 1,
         draw: Callable[[torch.Generator], Tensor] | None = None,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from zoo.arguments import Positive, Seed
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Loader
 from zoo.errors import ZooError
@@ -98,8 +99,8 @@ class SyntheticData(MemoryData):
         val_size: int = 2_000,
         test_size: int = 5_000,
         batch_size: int = 128,
-        eval_batch_size: int = 500,
-        seed: int = 0,
+        eval_batch_size: Positive = 500,
+        seed: Seed = 0,
         root: None = None,
     ):
         super().__init__()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from zoo.arguments import Positive, Seed
 from zoo.build import build
 from zoo.data import corpora, names, tokens
 from zoo.data.base import MemoryData
@@ -49,7 +50,7 @@ class TextData(MemoryData):
         vocab_size: int,
         file: str | None = None,
         level: Literal["char", "byte", "word", "bpe"] = "char",
-        most: int | None = None,
+        most: Positive | None = None,
         tokenizer: str | Tokenizer | None = None,
         num_classes: int | None = None,
         in_features: None = None,
@@ -58,10 +59,10 @@ class TextData(MemoryData):
         seq_len: int = 128,
         windows: Literal["streams", "shuffled"] = "streams",
         rename: float = 0.0,
-        eval_batch_size: int = 16,
+        eval_batch_size: Positive = 16,
         eval_context: int = 256,
         val_size: int | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         root: str | None = None,
     ):
         super().__init__()

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.layers import ResponseNorm, head
 
@@ -54,7 +55,9 @@ class AlexNet(nn.Module):
         "features.10": "conv5", "classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "head",
     }  # fmt: skip
 
-    def __init__(self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: float = 0.5):
+    def __init__(
+        self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: Probability = 0.5
+    ):
         super().__init__()
         last_side(image_size)  # large enough?
         self.conv1 = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
@@ -92,7 +95,7 @@ class Tower(nn.Module):
         dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
     """
 
-    def __init__(self, in_channels: int, side: int, dropout: float):
+    def __init__(self, in_channels: int, side: int, dropout: Probability):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 48, 11, stride=4, padding=2)
         self.conv2 = nn.Conv2d(48, 128, 5, padding=2)
@@ -143,7 +146,7 @@ class AlexNet2012(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         image_size: int = 224,
-        dropout: float = 0.5,
+        dropout: Probability = 0.5,
         pixel_scale: float = 64.0,
     ):
         super().__init__()
@@ -214,9 +217,9 @@ class CifarAlexNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,
-        channels: Sequence[int] = (64, 128, 192, 128, 128),
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        channels: Sequence[Positive] = (64, 128, 192, 128, 128),
+        hidden: Sequence[Positive] = (512, 512),
+        dropout: Probability = 0.5,
         batch_norm: bool = True,
     ):
         super().__init__()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive
 from zoo.errors import ZooError
 from zoo.layers import Init, initialise
 from zoo.layers import activation as make_activation
@@ -33,8 +34,8 @@ class Autoencoder(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        hidden: Sequence[int] = (512, 256),
-        code: int = 32,
+        hidden: Sequence[Positive] = (512, 256),
+        code: Positive = 32,
         activation: str = "relu",
         code_activation: str = "identity",
         output: str = "sigmoid",
@@ -124,8 +125,8 @@ class ConvAutoencoder(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        channels: Sequence[int] = (32, 64),
-        code: int = 32,
+        channels: Sequence[Positive] = (32, 64),
+        code: Positive = 32,
         activation: str = "relu",
         output: str = "sigmoid",
         init: Init = "he",

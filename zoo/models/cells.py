@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 
 State = tuple[Tensor, ...]  # what a layer hands on from step to step, each (B, hidden): (h,), of the LSTM (h, c)
@@ -36,7 +37,9 @@ class Recurrence(nn.Module):
     gates: int
     states: int = 1
 
-    def __init__(self, in_features: int, hidden: int, layer_norm: bool = False, recurrent_dropout: float = 0.0):
+    def __init__(
+        self, in_features: int, hidden: Positive, layer_norm: bool = False, recurrent_dropout: Probability = 0.0
+    ):
         super().__init__()
         rows = self.gates * hidden
         self.hidden, self.recurrent_dropout = hidden, recurrent_dropout
@@ -131,9 +134,9 @@ class GRU(Recurrence):
     def __init__(
         self,
         in_features: int,
-        hidden: int,
+        hidden: Positive,
         layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
+        recurrent_dropout: Probability = 0.0,
         reset: Literal["before", "after"] = "after",
     ):
         super().__init__(in_features, hidden, layer_norm, recurrent_dropout)
@@ -178,9 +181,9 @@ class LSTM(Recurrence):
     def __init__(
         self,
         in_features: int,
-        hidden: int,
+        hidden: Positive,
         layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
+        recurrent_dropout: Probability = 0.0,
         peephole: bool = False,
     ):
         super().__init__(in_features, hidden, layer_norm, recurrent_dropout)

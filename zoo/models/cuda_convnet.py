@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Probability
 from zoo.errors import ZooError
 from zoo.layers import ResponseNorm, head
 
@@ -96,7 +97,7 @@ class CudaConvNet(nn.Module):
         in_channels: int = 3,
         image_size: int = 32,
         pixel_scale: float = 64.0,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
     ):
         super().__init__()
         if image_size < 8:
@@ -143,7 +144,7 @@ class CudaConvNetLocal(nn.Module):
         image_size: int = 32,
         crop: int = 24,
         pixel_scale: float = 64.0,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
     ):
         super().__init__()
         if not 4 <= crop <= image_size:

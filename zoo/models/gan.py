@@ -12,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 
 
 class Generator(nn.Sequential):
     """Noise, and a one-hot class beside it, to images, by fully connected layers; see ``GAN``."""
 
-    def __init__(self, shape: tuple[int, int, int], latent: int, hidden: Sequence[int], num_classes: int | None):
+    def __init__(
+        self, shape: tuple[int, int, int], latent: Positive, hidden: Sequence[Positive], num_classes: int | None
+    ):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
         width = latent + (num_classes or 0)
@@ -36,7 +39,7 @@ class Generator(nn.Sequential):
 class Discriminator(nn.Sequential):
     """Images, and a one-hot class beside their pixels, to log-odds (B,), by fully connected layers; see ``GAN``."""
 
-    def __init__(self, pixels: int, hidden: Sequence[int], dropout: float, num_classes: int | None):
+    def __init__(self, pixels: int, hidden: Sequence[Positive], dropout: Probability, num_classes: int | None):
         super().__init__()
         self.num_classes = num_classes
         width = pixels + (num_classes or 0)
@@ -60,7 +63,7 @@ class DCGenerator(nn.Module):
         codes: an embedding of the classes, as wide as the noise, where it is conditional.
     """
 
-    def __init__(self, in_channels: int, latent: int, maps: Sequence[int], side: int, codes: nn.Embedding | None):
+    def __init__(self, in_channels: int, latent: Positive, maps: Sequence[int], side: int, codes: nn.Embedding | None):
         super().__init__()
         self.stages, self.first = len(maps), (maps[-1], side, side)
         width = latent if codes is None else 2 * latent
@@ -128,9 +131,9 @@ class GAN(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        latent: int = 100,
-        hidden: Sequence[int] = (256, 512, 1024),
-        dropout: float = 0.3,
+        latent: Positive = 100,
+        hidden: Sequence[Positive] = (256, 512, 1024),
+        dropout: Probability = 0.3,
         num_classes: int = 10,
         conditional: bool = False,
     ):
@@ -182,8 +185,8 @@ class DCGAN(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        latent: int = 100,
-        channels: int = 64,
+        latent: Positive = 100,
+        channels: Positive = 64,
         norm: str = "batch",
         num_classes: int = 10,
         conditional: bool = False,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.layers import ResponseNorm, head
 
@@ -59,7 +60,15 @@ class Inception(nn.Module):
 class Auxiliary(nn.Module):
     """A classifier on an inner layer, which gives the layers below a gradient of its own (section 5)."""
 
-    def __init__(self, inputs: int, channels: int, hidden: int, num_classes: int, dropout: float, batch_norm: bool):
+    def __init__(
+        self,
+        inputs: int,
+        channels: Positive,
+        hidden: Positive,
+        num_classes: int,
+        dropout: Probability,
+        batch_norm: bool,
+    ):
         super().__init__()
         self.conv = Conv(inputs, channels, 1, batch_norm)
         self.fc1 = nn.Linear(16 * channels, hidden)
@@ -108,7 +117,7 @@ class GoogLeNet(nn.Module):
         batch_norm: bool = True,
         kernel5: int = 5,
         pool4: int = 3,
-        dropout: float = 0.4,
+        dropout: Probability = 0.4,
         aux_dropout: float = 0.7,
     ):
         super().__init__()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive
 from zoo.errors import ZooError
 
 EPSILON = 1e-5  # added to variances
@@ -38,7 +39,7 @@ class Ladder(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
-        hidden: Sequence[int] = (1000, 500, 250, 250, 250),
+        hidden: Sequence[Positive] = (1000, 500, 250, 250, 250),
         noise: float = 0.3,
         costs: Sequence[float] = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1),
     ):

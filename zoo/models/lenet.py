@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.layers import Init, ScaledTanh, head, initialise
 from zoo.layers import activation as make_activation
 from zoo.layers import pool as make_pool
@@ -38,11 +39,11 @@ class LeNet5(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
-        channels: tuple[int, int] = (6, 16),
-        hidden: Sequence[int] = (120, 84),
+        channels: tuple[Positive, int] = (6, 16),
+        hidden: Sequence[Positive] = (120, 84),
         activation: str = "relu",
         pool: str = "max",
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         batch_norm: bool = False,
         init: Init = "he",
     ):
@@ -79,7 +80,7 @@ class LeNet5(nn.Module):
 class Subsample(nn.Module):
     """S2 and S4: the sum of 2×2 neighbours, times one trainable coefficient a map, plus one trainable bias."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: Positive):
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), 0.25))  # starts as the average
         self.bias = nn.Parameter(torch.zeros(channels))

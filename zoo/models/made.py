@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Seed
 from zoo.layers import activation as make_activation
 
 
@@ -32,10 +33,10 @@ class MADE(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        hidden: Sequence[int] = (8000,),
-        orderings: int = 1,
+        hidden: Sequence[Positive] = (8000,),
+        orderings: Positive = 1,
         activation: str = "relu",
-        seed: int = 0,
+        seed: Seed = 0,
     ):
         super().__init__()
         self.shape, self.orderings = (in_channels, image_size, image_size), orderings

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.layers import Init, head, initialise
 from zoo.layers import activation as make_activation
 
@@ -31,10 +32,10 @@ class MLP(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         image_size: int = 28,
-        hidden: Sequence[int] = (512, 512),
+        hidden: Sequence[Positive] = (512, 512),
         activation: str = "relu",
-        input_dropout: float = 0.0,
-        dropout: float = 0.0,
+        input_dropout: Probability = 0.0,
+        dropout: Probability = 0.0,
         batch_norm: bool = False,
         init: Init = "he",
     ):

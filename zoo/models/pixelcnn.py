@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive
 from zoo.errors import ZooError
 from zoo.models.made import bernoulli
 
@@ -26,7 +27,9 @@ class PixelCNN(nn.Module):
         kernel: of the layers, odd; the first has 7.
     """
 
-    def __init__(self, in_channels: int = 1, image_size: int = 28, channels: int = 32, depth: int = 7, kernel: int = 5):
+    def __init__(
+        self, in_channels: int = 1, image_size: int = 28, channels: Positive = 32, depth: Positive = 7, kernel: int = 5
+    ):
         super().__init__()
         if in_channels != 1 or kernel % 2 == 0:
             raise ZooError(
@@ -90,7 +93,7 @@ class Gated(nn.Module):
         first: the horizontal stack does not see this pixel, and there is nothing yet to add to.
     """
 
-    def __init__(self, before: int, channels: int, kernel: int, first: bool = False):
+    def __init__(self, before: int, channels: Positive, kernel: int, first: bool = False):
         super().__init__()
         self.reach, self.first = kernel // 2, first
         self.vertical = nn.Conv2d(before, 2 * channels, (self.reach + 1, kernel))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Seed
 from zoo.errors import ZooError
 
 
@@ -26,7 +27,7 @@ class PPCA(nn.Module):
     init_on_all = True  # init_from_data wants every training image
 
     def __init__(
-        self, in_channels: int = 1, image_size: int = 28, code: int = 32, closed_form: bool = True, seed: int = 0
+        self, in_channels: int = 1, image_size: int = 28, code: Positive = 32, closed_form: bool = True, seed: Seed = 0
     ):
         super().__init__()
         self.shape, self.closed_form, self.latent = (in_channels, image_size, image_size), closed_form, code

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import layers
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.models import backends
 from zoo.models.cells import State
@@ -51,18 +52,18 @@ class Recurrent(nn.Module):
         vocab_size: int | None = None,
         in_features: int | None = None,
         cell: Literal["rnn", "gru", "lstm"] = "lstm",
-        hidden: int = 256,
-        depth: int = 1,
+        hidden: Positive = 256,
+        depth: Positive = 1,
         read: Literal["each", "last"] = "each",
         bidirectional: bool = False,
-        embedding: int | None = None,
+        embedding: Positive | None = None,
         tied: bool = False,
-        dropout: float = 0.0,
-        input_dropout: float | None = None,
+        dropout: Probability = 0.0,
+        input_dropout: Probability | None = None,
         variational: bool = False,
-        embedding_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
+        embedding_dropout: Probability = 0.0,
+        weight_dropout: Probability = 0.0,
+        recurrent_dropout: Probability = 0.0,
         layer_norm: bool = False,
         peephole: bool = False,
         reset: Literal["before", "after"] = "after",
@@ -147,7 +148,7 @@ class Embedding(nn.Embedding):
         dropout: probability that a row is zero.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dropout: float = 0.0):
+    def __init__(self, num_embeddings: int, embedding_dim: int, dropout: Probability = 0.0):
         super().__init__(num_embeddings, embedding_dim)
         self.dropout = dropout
 
@@ -168,7 +169,7 @@ class Level(nn.Module):
         weight_dropout: see ``zoo.models.backends.run``.
     """
 
-    def __init__(self, directions: Sequence[backends.Layer], drop: nn.Module, weight_dropout: float = 0.0):
+    def __init__(self, directions: Sequence[backends.Layer], drop: nn.Module, weight_dropout: Probability = 0.0):
         super().__init__()
         self.drop, self.weight_dropout = drop, weight_dropout
         for i, layer in enumerate(directions):

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.layers import head
 
@@ -152,11 +153,11 @@ class CifarResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 20,
+        depth: Positive = 20,
         shortcut: str = "A",
         preact: bool = False,
         width: int = 16,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         zero_init_residual: bool = False,
     ):
         super().__init__()
@@ -215,10 +216,10 @@ class ResNet(nn.Module):
         self,
         num_classes: int = 1000,
         in_channels: int = 3,
-        depth: int = 50,
+        depth: Positive = 50,
         stem: str = "imagenet",
         preact: bool = False,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         zero_init_residual: bool = False,
     ):
         super().__init__()

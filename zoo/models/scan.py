@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.models.recurrent import Recurrent
 
@@ -29,10 +30,10 @@ class ScanImage(nn.Module):
         image_size: int = 28,
         order: Literal["rows", "pixels", "permuted"] = "rows",
         cell: Literal["rnn", "gru", "lstm"] = "lstm",
-        hidden: int = 128,
-        depth: int = 1,
+        hidden: Positive = 128,
+        depth: Positive = 1,
         bidirectional: bool = False,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         orthogonal: bool = False,
         forget_bias: float | None = None,
         chrono: int | None = None,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo.arguments import Positive
 from zoo.errors import ZooError
 from zoo.layers import Init, initialise
 from zoo.layers import activation as make_activation
@@ -30,9 +31,9 @@ class VAE(nn.Module):
         self,
         in_channels: int = 1,
         image_size: int = 28,
-        hidden: Sequence[int] = (500, 500),
-        channels: Sequence[int] = (),
-        latent: int = 50,
+        hidden: Sequence[Positive] = (500, 500),
+        channels: Sequence[Positive] = (),
+        latent: Positive = 50,
         activation: str = "tanh",
         init: Init = "he",
     ):

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from zoo.arguments import Inherited
+from zoo.arguments import Inherited, NonNegative, Probability
 from zoo.contracts import OfText, SeesAhead, Stateful
 from zoo.errors import ZooError
 from zoo.tasks.task import Task
@@ -39,8 +39,8 @@ class Language(Task):
         self,
         model: nn.Module,
         num_classes: int,
-        label_smoothing: float = 0.0,
-        clip_norm: float | None = 1.0,
+        label_smoothing: Probability = 0.0,
+        clip_norm: NonNegative | None = 1.0,
         **shared: Inherited,
     ):
         super().__init__(model, clip_norm=clip_norm, **shared)

@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from zoo.arguments import Inherited
+from zoo.arguments import Inherited, NonNegative
 from zoo.contracts import Autoencoder, Encoder, Layered, require
 from zoo.errors import ZooError
 from zoo.models.ppca import PPCA
@@ -48,7 +48,7 @@ class Reconstruct(Task):
         model: nn.Module,
         loss: Literal["mse", "bce"] = "mse",
         corruption: Literal["none", "gaussian", "masking", "salt_pepper"] = "none",
-        amount: float = 0.0,
+        amount: NonNegative = 0.0,
         sparsity: float = 0.0,
         rho: float = 0.05,
         contraction: float = 0.0,

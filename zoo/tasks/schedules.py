@@ -5,8 +5,10 @@ import math
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
+from zoo.arguments import Probability
 
-def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -> LambdaLR:
+
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: Probability = 0.1) -> LambdaLR:
     """Linear from 0 over the first share ``warmup`` of the steps, then half a cosine down to 0."""
     rising = max(1, round(warmup * total_steps))
 

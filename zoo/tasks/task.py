@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import Optimizer
 from torchmetrics import Metric
 
+from zoo.arguments import NonNegative
 from zoo.contracts import Unlabelled, Validated
 from zoo.errors import ZooError
 from zoo.loop import logs_now
@@ -64,13 +65,13 @@ class Task(LightningModule):
         model: nn.Module,
         optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        max_norm: float | None = None,
-        lr_scale: Mapping[str, float] | None = None,
+        l1: NonNegative = 0.0,
+        l2: NonNegative = 0.0,
+        max_norm: NonNegative | None = None,
+        lr_scale: Mapping[str, NonNegative] | None = None,
         monitor: str | None = None,
         mode: Literal["max", "min"] | None = None,
-        clip_norm: float | None = None,
+        clip_norm: NonNegative | None = None,
     ):
         super().__init__()
         self.model = model
