@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.features import features
-from zoo.models.resnet import Bottleneck
+from zoo.models.residual import Bottleneck
 from zoo.profile import Layer, layer_table, profile
 from zoo.receptive import Axis
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import zoo
 from zoo.errors import ZooError
 from zoo.features import features
-from zoo.models.resnet import BasicBlock, Bottleneck, CifarResNet, ResNet
+from zoo.models.residual import BasicBlock, Block, Bottleneck, PreActBlock, PreActBottleneck
+from zoo.models.resnet import CifarResNet, ResNet
 from zoo.paths import CONFIGS
 from zoo.registry import model_config
 from zoo.transfer import copy_weights
@@ -155,9 +156,10 @@ def test_what_is_not_valid_is_named():
 # --- equations ----------------------------------------------------------------------------------------------------
 
 
-def branch(block: BasicBlock | Bottleneck, z: Tensor) -> tuple[Tensor, Tensor]:
+def branch(block: Block, z: Tensor) -> tuple[Tensor, Tensor]:
     """f(z) written out, and what a projection sees."""
-    names = ["1", "2", "3"][: 2 if isinstance(block, BasicBlock) else 3]
+    preact = isinstance(block, (PreActBlock, PreActBottleneck))
+    names = ["1", "2", "3"][: 2 if isinstance(block, (BasicBlock, PreActBlock)) else 3]
     seen, f = z, z
     for i in names:
         kernel, norm = getattr(block, f"conv{i}"), getattr(block, f"bn{i}")
@@ -168,25 +170,25 @@ def branch(block: BasicBlock | Bottleneck, z: Tensor) -> tuple[Tensor, Tensor]:
             )
             return (x - mean) / (var + 1e-5).sqrt() * weight + bias
 
-        if block.preact:
+        if preact:
             f = normalise(f).clamp(min=0)
             seen = f if i == "1" else seen
         f = F.conv2d(f, kernel.weight, stride=kernel.stride, padding=kernel.weight.shape[-1] // 2)
-        if not block.preact:
+        if not preact:
             f = normalise(f)
             f = f if i == names[-1] else f.clamp(min=0)
     return f, seen
 
 
-@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
-@pytest.mark.parametrize("preact", [False, True])
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck, PreActBlock, PreActBottleneck])
 @pytest.mark.parametrize("shortcut", ["A", "B", "none"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_block_is_its_equation(block, preact, shortcut, stride):
+def test_a_block_is_its_equation(block, shortcut, stride):
     """z = g(z + f(z)) with g = ReLU (2016a), or g the identity and activations first (2016b); plain: g(f(z))."""
     torch.manual_seed(0)
+    preact = block in (PreActBlock, PreActBottleneck)
     width = 4 // block.expansion if stride == 1 else 8 // block.expansion
-    layer = block(4, width, stride, shortcut, preact).double().eval()
+    layer = block(4, width, stride, shortcut).double().eval()
     randomise(layer)
     z = torch.randn(2, 4, 9, 9, dtype=torch.float64)
     f, seen = branch(layer, z)
@@ -223,13 +225,13 @@ def test_a_zero_branch_is_the_identity(name, preact):
     model = zoo.create(name, zero_init_residual=True, **arguments)
     tested = 0
     for block, other in zip(model.modules(), changed.modules(), strict=True):
-        if isinstance(block, (BasicBlock, Bottleneck)) and isinstance(block.downsample, nn.Identity):
+        if isinstance(block, Block) and isinstance(block.downsample, nn.Identity):
             channels = block.conv1.in_channels
             z = torch.randn(2, channels, 4, 4) if preact else torch.rand(2, channels, 4, 4)
             assert torch.equal(block(z), z)
             assert not torch.allclose(other(z), z)
             zero = [n for n, p in block.named_parameters() if n.endswith("weight") and not p.any()]
-            last = 3 if isinstance(block, Bottleneck) else 2
+            last = 3 if isinstance(block, (Bottleneck, PreActBottleneck)) else 2
             assert zero == [f"conv{last}.weight" if preact else f"bn{last}.weight"]
             tested += 1
     assert tested == {"resnet20": 4, "resnet18": 5, "resnet50": 12}[name]

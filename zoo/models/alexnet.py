@@ -37,6 +37,64 @@ def last_side(image_size: int) -> int:
     return side
 
 
+class Tower(nn.Module):
+    """What one of the two GPUs holds (2012, figure 2): half of the maps or units of every layer but the head.
+
+    ``both`` are the halves of the two towers, one after the other. Response normalisation is over the tower's own maps.
+
+    Args:
+        in_channels: of the image.
+        side: height and width of the maps before fc6.
+        dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
+    """
+
+    def __init__(self, in_channels: int, side: int, dropout: Probability):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 48, 11, stride=4, padding=2)
+        self.conv2 = nn.Conv2d(48, 128, 5, padding=2)
+        self.conv3 = nn.Conv2d(2 * 128, 192, 3, padding=1)
+        self.conv4 = nn.Conv2d(192, 192, 3, padding=1)
+        self.conv5 = nn.Conv2d(192, 128, 3, padding=1)
+        self.norm = ResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0)
+        self.pool = nn.MaxPool2d(3, stride=2)
+        self.fc6 = nn.Linear(2 * 128 * side**2, 2048)
+        self.drop6 = nn.Dropout(dropout)
+        self.fc7 = nn.Linear(2 * 2048, 2048)
+        self.drop7 = nn.Dropout(dropout)
+
+    def conv12(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
+        x = self.pool(self.norm(F.relu(self.conv1(x))))  # (B, 48, 27, 27)
+        return self.pool(self.norm(F.relu(self.conv2(x))))  # (B, 128, 13, 13)
+
+    def conv345(self, both: Tensor) -> Tensor:  # (B, 2·128, 13, 13)
+        x = F.relu(self.conv3(both))  # (B, 192, 13, 13)
+        x = F.relu(self.conv4(x))  # (B, 192, 13, 13)
+        return self.pool(F.relu(self.conv5(x)))  # (B, 128, 6, 6)
+
+    def full6(self, both: Tensor) -> Tensor:  # (B, 2·128, 6, 6) -> (B, 2048)
+        return self.drop6(F.relu(self.fc6(both.flatten(1))))
+
+    def full7(self, both: Tensor) -> Tensor:  # (B, 2·2048) -> (B, 2048)
+        return self.drop7(F.relu(self.fc7(both)))
+
+
+def exchange(halves: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
+    """Both towers' outputs on one device: twice (B, C, …) -> (B, 2 C, …)."""
+    return torch.cat([half.to(device) for half in halves], 1)
+
+
+class Conv(nn.Module):
+    """A 3×3 convolution and ReLU; batch norm between the two, or a bias: (B, inputs, H, W) -> (B, outputs, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
+        self.bn = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
 class AlexNet(nn.Module):
     """2014's net: eight layers with weights in one tower.
 
@@ -82,47 +140,6 @@ class AlexNet(nn.Module):
         x = F.relu(self.fc6(self.drop6(x)))  # (B, 4096)
         x = F.relu(self.fc7(self.drop7(x)))  # (B, 4096)
         return self.head(x)  # (B, num_classes)
-
-
-class Tower(nn.Module):
-    """What one of the two GPUs holds (2012, figure 2): half of the maps or units of every layer but the head.
-
-    ``both`` are the halves of the two towers, one after the other. Response normalisation is over the tower's own maps.
-
-    Args:
-        in_channels: of the image.
-        side: height and width of the maps before fc6.
-        dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
-    """
-
-    def __init__(self, in_channels: int, side: int, dropout: Probability):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 48, 11, stride=4, padding=2)
-        self.conv2 = nn.Conv2d(48, 128, 5, padding=2)
-        self.conv3 = nn.Conv2d(2 * 128, 192, 3, padding=1)
-        self.conv4 = nn.Conv2d(192, 192, 3, padding=1)
-        self.conv5 = nn.Conv2d(192, 128, 3, padding=1)
-        self.norm = ResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0)
-        self.pool = nn.MaxPool2d(3, stride=2)
-        self.fc6 = nn.Linear(2 * 128 * side**2, 2048)
-        self.drop6 = nn.Dropout(dropout)
-        self.fc7 = nn.Linear(2 * 2048, 2048)
-        self.drop7 = nn.Dropout(dropout)
-
-    def conv12(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
-        x = self.pool(self.norm(F.relu(self.conv1(x))))  # (B, 48, 27, 27)
-        return self.pool(self.norm(F.relu(self.conv2(x))))  # (B, 128, 13, 13)
-
-    def conv345(self, both: Tensor) -> Tensor:  # (B, 2·128, 13, 13)
-        x = F.relu(self.conv3(both))  # (B, 192, 13, 13)
-        x = F.relu(self.conv4(x))  # (B, 192, 13, 13)
-        return self.pool(F.relu(self.conv5(x)))  # (B, 128, 6, 6)
-
-    def full6(self, both: Tensor) -> Tensor:  # (B, 2·128, 6, 6) -> (B, 2048)
-        return self.drop6(F.relu(self.fc6(both.flatten(1))))
-
-    def full7(self, both: Tensor) -> Tensor:  # (B, 2·2048) -> (B, 2048)
-        return self.drop7(F.relu(self.fc7(both)))
 
 
 class AlexNet2012(nn.Module):
@@ -180,23 +197,6 @@ class AlexNet2012(nn.Module):
         halves = one.full6(exchange(halves, a)), two.full6(exchange(halves, b))  # twice (B, 2048)
         halves = one.full7(exchange(halves, a)), two.full7(exchange(halves, b))  # twice (B, 2048)
         return self.head(exchange(halves, a))  # (B, num_classes)
-
-
-def exchange(halves: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
-    """Both towers' outputs on one device: twice (B, C, …) -> (B, 2 C, …)."""
-    return torch.cat([half.to(device) for half in halves], 1)
-
-
-class Conv(nn.Module):
-    """A 3×3 convolution and ReLU; batch norm between the two, or a bias: (B, inputs, H, W) -> (B, outputs, H, W)."""
-
-    def __init__(self, inputs: int, outputs: int, batch_norm: bool):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
-        self.bn = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
 
 
 class CifarAlexNet(nn.Module):

@@ -16,6 +16,33 @@ from zoo.layers import Init, initialise
 from zoo.layers import activation as make_activation
 
 
+class Output(nn.Module):
+    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid is 1 from log-odds of 6.5 on."""
+
+    def __init__(self, activation: str):
+        super().__init__()
+        self.activation = make_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x.float())
+
+
+class Transposed(nn.Module):
+    """W^T z + b with another layer's matrix W and a bias of its own.
+
+    Args:
+        layer: whose matrix it is; not a part of this module, so its weights are counted once.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.matrix = [layer]  # in a list, which torch does not look into
+        self.bias = nn.Parameter(layer.weight.new_zeros(layer.in_features))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.linear(z, self.matrix[0].weight.T, self.bias)
+
+
 class Autoencoder(nn.Module):
     """Fully connected: in_channels × image_size² inputs, hidden layers, the code, and the same way back.
 
@@ -80,33 +107,6 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of images, (B, C, H, W)."""
         return self.decode(self.encode(x))
-
-
-class Output(nn.Module):
-    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid is 1 from log-odds of 6.5 on."""
-
-    def __init__(self, activation: str):
-        super().__init__()
-        self.activation = make_activation(activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(x.float())
-
-
-class Transposed(nn.Module):
-    """W^T z + b with another layer's matrix W and a bias of its own.
-
-    Args:
-        layer: whose matrix it is; not a part of this module, so its weights are counted once.
-    """
-
-    def __init__(self, layer: nn.Linear):
-        super().__init__()
-        self.matrix = [layer]  # in a list, which torch does not look into
-        self.bias = nn.Parameter(layer.weight.new_zeros(layer.in_features))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return F.linear(z, self.matrix[0].weight.T, self.bias)
 
 
 class ConvAutoencoder(nn.Module):

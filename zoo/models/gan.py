@@ -7,6 +7,7 @@ that the two play, and the Wasserstein one, is ``zoo.tasks.adversarial``, which 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,42 @@ class DCDiscriminator(nn.Module):
         if self.class_matches is not None:
             score = score + (self.class_matches(labels) * x.sum((2, 3))).sum(1)
         return score
+
+
+def init(model: nn.Module) -> None:
+    """Weights from N(0, 0.02²), scales of norms from N(1, 0.02²) (Radford et al. 2016, section 4); class matches 0."""
+    named = list(model.named_parameters())
+    late = ("generator.class_codes", "discriminator.class_matches", "discriminator.head")
+    named.sort(key=lambda pair: pair[0].startswith(late))  # the order in which published runs drew them
+    for name, p in named:
+        if name.startswith("discriminator.class_matches"):
+            nn.init.zeros_(p)
+        elif p.ndim > 1:
+            nn.init.normal_(p, std=0.02)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1.0, 0.02)
+
+
+def with_class(x: Tensor, labels: Tensor | None, num_classes: int | None) -> Tensor:
+    """Rows (B, N) with their one-hot classes beside them, (B, N + num_classes), where there are classes."""
+    if num_classes is None:
+        return x
+    assert labels is not None
+    return torch.cat([x, F.one_hot(labels, num_classes).to(x.dtype)], 1)
+
+
+def given(labels: Tensor | None, x: Tensor, num_classes: int | None) -> Tensor | None:
+    """The labels, or where a network needs some and has none, class 0."""
+    return torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None and num_classes else labels
+
+
+def drawn(model: Any, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
+    """``sample`` of a pair."""
+    device = next(model.parameters()).device
+    if model.num_classes is not None and labels is None:
+        labels = torch.arange(n) % model.num_classes
+    return model.generate(model.noise(n, generator).to(device), None if labels is None else labels.to(device))
 
 
 class GAN(nn.Module):
@@ -227,39 +264,3 @@ class DCGAN(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
         """Images (n, C, H, W); of a conditional network of these classes, or of all in turn."""
         return drawn(self, n, generator, labels)
-
-
-def init(model: DCGAN) -> None:
-    """Weights from N(0, 0.02²), scales of norms from N(1, 0.02²) (Radford et al. 2016, section 4); class matches 0."""
-    named = list(model.named_parameters())
-    late = ("generator.class_codes", "discriminator.class_matches", "discriminator.head")
-    named.sort(key=lambda pair: pair[0].startswith(late))  # the order in which published runs drew them
-    for name, p in named:
-        if name.startswith("discriminator.class_matches"):
-            nn.init.zeros_(p)
-        elif p.ndim > 1:
-            nn.init.normal_(p, std=0.02)
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.weight, 1.0, 0.02)
-
-
-def with_class(x: Tensor, labels: Tensor | None, num_classes: int | None) -> Tensor:
-    """Rows (B, N) with their one-hot classes beside them, (B, N + num_classes), where there are classes."""
-    if num_classes is None:
-        return x
-    assert labels is not None
-    return torch.cat([x, F.one_hot(labels, num_classes).to(x.dtype)], 1)
-
-
-def given(labels: Tensor | None, x: Tensor, num_classes: int | None) -> Tensor | None:
-    """The labels, or where a network needs some and has none, class 0."""
-    return torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None and num_classes else labels
-
-
-def drawn(model: GAN | DCGAN, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
-    """``sample`` of a pair."""
-    device = next(model.parameters()).device
-    if model.num_classes is not None and labels is None:
-        labels = torch.arange(n) % model.num_classes
-    return model.generate(model.noise(n, generator).to(device), None if labels is None else labels.to(device))

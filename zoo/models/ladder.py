@@ -18,6 +18,82 @@ from zoo.errors import ZooError
 EPSILON = 1e-5  # added to variances
 
 
+class Noise(nn.Module):
+    """Gaussian noise of a standard deviation, in training mode alone: any shape, as it was."""
+
+    def __init__(self, deviation: float):
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + self.deviation * torch.randn_like(z) if self.training else z
+
+
+class Layer(nn.Module):
+    """Linear, batch norm, and ReLU(z + β); of the head γ (z + β), the logits. Noise comes between norm and β."""
+
+    def __init__(self, below: int, width: int, noise: float, last: bool = False):
+        super().__init__()
+        self.linear = nn.Linear(below, width, bias=False)
+        self.norm = nn.BatchNorm1d(width, EPSILON, affine=False)
+        self.noise = Noise(noise)
+        self.bias = nn.Parameter(torch.zeros(width))  # β
+        self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it would say nothing new
+        nn.init.normal_(self.linear.weight, std=below**-0.5)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, below) to (B, width)."""
+        return self.activate(self.norm(self.linear(h).float()))
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """``norm`` of z (B, width), but its averages do not learn from it."""
+        return normalised(z) if self.norm.training else self.norm(z)
+
+    def mean_and_deviation(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``norm`` takes from z (B, width) and divides it by, (width,) each."""
+        if self.norm.training:
+            mean = z.mean(0)
+            return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean, (variance + EPSILON).sqrt()
+
+    def activate(self, z: Tensor) -> Tensor:
+        """What a normalised layer z (B, width) hands on."""
+        return (z + self.bias).relu() if self.scale is None else self.scale * (z + self.bias)
+
+
+class Denoise(nn.Module):
+    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is what comes from above, normalised; μ and υ are each
+    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with numbers of every unit (equations 1 and 2).
+
+    Args:
+        width: units of this layer.
+        above: units of the layer above, whose ẑ goes through a linear layer; None at the top.
+    """
+
+    def __init__(self, width: int, above: int | None):
+        super().__init__()
+        self.linear = None if above is None else nn.Linear(above, width, bias=False)
+        # a₁ … a₅ of μ and of υ, all units' of each together: a vector, as weight decay is for matrices
+        self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).repeat(2).repeat_interleave(width))
+        if self.linear is not None:
+            nn.init.normal_(self.linear.weight, std=self.linear.in_features**-0.5)
+
+    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
+        """z̃ (B, width) and the layer above's ẑ (B, above) to ẑ (B, width)."""
+        u = normalised((above if self.linear is None else self.linear(above)).float())
+        a = self.a.view(2, 5, -1)
+        mu, upsilon = (p[0] * torch.sigmoid(p[1] * u + p[2]) + p[3] * u + p[4] for p in a)
+        return (noisy - mu) * upsilon + mu
+
+
+def normalised(z: Tensor) -> Tensor:
+    """Units with mean 0 and variance 1 over the batch, (B, width)."""
+    return F.batch_norm(z, None, None, training=True, eps=EPSILON)
+
+
 class Ladder(nn.Module):
     """Fully connected layers with batch norm, noise and, for training, a decoder.
 
@@ -104,79 +180,3 @@ class Ladder(nn.Module):
             z, mean, deviation = clean[i]
             total = total + self.costs[i] * F.mse_loss((above - mean) / deviation, z)
         return logits[: len(x)], total
-
-
-class Noise(nn.Module):
-    """Gaussian noise of a standard deviation, in training mode alone: any shape, as it was."""
-
-    def __init__(self, deviation: float):
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z + self.deviation * torch.randn_like(z) if self.training else z
-
-
-class Layer(nn.Module):
-    """Linear, batch norm, and ReLU(z + β); of the head γ (z + β), the logits. Noise comes between norm and β."""
-
-    def __init__(self, below: int, width: int, noise: float, last: bool = False):
-        super().__init__()
-        self.linear = nn.Linear(below, width, bias=False)
-        self.norm = nn.BatchNorm1d(width, EPSILON, affine=False)
-        self.noise = Noise(noise)
-        self.bias = nn.Parameter(torch.zeros(width))  # β
-        self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it would say nothing new
-        nn.init.normal_(self.linear.weight, std=below**-0.5)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, below) to (B, width)."""
-        return self.activate(self.norm(self.linear(h).float()))
-
-    def normalised(self, z: Tensor) -> Tensor:
-        """``norm`` of z (B, width), but its averages do not learn from it."""
-        return normalised(z) if self.norm.training else self.norm(z)
-
-    def mean_and_deviation(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``norm`` takes from z (B, width) and divides it by, (width,) each."""
-        if self.norm.training:
-            mean = z.mean(0)
-            return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None
-        assert variance is not None
-        return mean, (variance + EPSILON).sqrt()
-
-    def activate(self, z: Tensor) -> Tensor:
-        """What a normalised layer z (B, width) hands on."""
-        return (z + self.bias).relu() if self.scale is None else self.scale * (z + self.bias)
-
-
-class Denoise(nn.Module):
-    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is what comes from above, normalised; μ and υ are each
-    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with numbers of every unit (equations 1 and 2).
-
-    Args:
-        width: units of this layer.
-        above: units of the layer above, whose ẑ goes through a linear layer; None at the top.
-    """
-
-    def __init__(self, width: int, above: int | None):
-        super().__init__()
-        self.linear = None if above is None else nn.Linear(above, width, bias=False)
-        # a₁ … a₅ of μ and of υ, all units' of each together: a vector, as weight decay is for matrices
-        self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).repeat(2).repeat_interleave(width))
-        if self.linear is not None:
-            nn.init.normal_(self.linear.weight, std=self.linear.in_features**-0.5)
-
-    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
-        """z̃ (B, width) and the layer above's ẑ (B, above) to ẑ (B, width)."""
-        u = normalised((above if self.linear is None else self.linear(above)).float())
-        a = self.a.view(2, 5, -1)
-        mu, upsilon = (p[0] * torch.sigmoid(p[1] * u + p[2]) + p[3] * u + p[4] for p in a)
-        return (noisy - mu) * upsilon + mu
-
-
-def normalised(z: Tensor) -> Tensor:
-    """Units with mean 0 and variance 1 over the batch, (B, width)."""
-    return F.batch_norm(z, None, None, training=True, eps=EPSILON)

@@ -18,65 +18,6 @@ from zoo.layers import activation as make_activation
 from zoo.layers import pool as make_pool
 
 
-class LeNet5(nn.Module):
-    """Two convolutions with pooling, then fully connected layers.
-
-    Args:
-        num_classes: size of the output; 0 gives the last hidden layer's features.
-        in_channels: 1 for grey images, 3 for colour.
-        image_size: height and width in pixels; images under 32 px are padded to 32, the paper's input, with zeros.
-        channels: feature maps of the two convolutions.
-        hidden: widths of the fully connected layers.
-        activation: a name from ``zoo.layers.ACTIVATIONS``.
-        pool: a name from ``zoo.layers.POOLS``.
-        dropout: probability in [0, 1) that an input of a fully connected layer is set to zero.
-        batch_norm: normalise after each convolution.
-        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
-    """
-
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 1,
-        image_size: int = 28,
-        channels: tuple[Positive, int] = (6, 16),
-        hidden: Sequence[Positive] = (120, 84),
-        activation: str = "relu",
-        pool: str = "max",
-        dropout: Probability = 0.0,
-        batch_norm: bool = False,
-        init: Init = "he",
-    ):
-        super().__init__()
-        padding = max(0, (32 - image_size + 1) // 2)
-        c1, c2 = channels
-        self.conv1 = nn.Conv2d(in_channels, c1, 5, padding=padding, bias=not batch_norm)
-        self.norm1 = nn.BatchNorm2d(c1) if batch_norm else nn.Identity()
-        self.act1 = make_activation(activation)
-        self.pool1 = make_pool(pool, 2)
-        self.conv2 = nn.Conv2d(c1, c2, 5, bias=not batch_norm)
-        self.norm2 = nn.BatchNorm2d(c2) if batch_norm else nn.Identity()
-        self.act2 = make_activation(activation)
-        self.pool2 = make_pool(pool, 2)
-
-        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
-        width = c2 * side**2
-        self.fc = nn.Sequential()
-        for i, units in enumerate(hidden, 1):
-            self.fc.add_module(f"drop{i}", nn.Dropout(dropout))
-            self.fc.add_module(f"fc{i}", nn.Linear(width, units))
-            self.fc.add_module(f"act{i}", make_activation(activation))
-            width = units
-        initialise([self.conv1, self.conv2, *self.fc], init, activation)
-        self.head = head(width, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:  # sizes for the default 28 px: (B, 1, 28, 28)
-        x = self.pool1(self.act1(self.norm1(self.conv1(x))))  # (B, 6, 14, 14)
-        x = self.pool2(self.act2(self.norm2(self.conv2(x))))  # (B, 16, 5, 5)
-        x = self.fc(x.flatten(1))  # (B, 84)
-        return self.head(x)  # (B, num_classes)
-
-
 class Subsample(nn.Module):
     """S2 and S4: the sum of 2×2 neighbours, times one trainable coefficient a map, plus one trainable bias."""
 
@@ -163,6 +104,65 @@ def digit_codes() -> Tensor:
 def fan_in_range(fan_in: int) -> tuple[float, float]:
     """Appendix A: weights start uniform in ±2.4 / fan-in."""
     return -2.4 / fan_in, 2.4 / fan_in
+
+
+class LeNet5(nn.Module):
+    """Two convolutions with pooling, then fully connected layers.
+
+    Args:
+        num_classes: size of the output; 0 gives the last hidden layer's features.
+        in_channels: 1 for grey images, 3 for colour.
+        image_size: height and width in pixels; images under 32 px are padded to 32, the paper's input, with zeros.
+        channels: feature maps of the two convolutions.
+        hidden: widths of the fully connected layers.
+        activation: a name from ``zoo.layers.ACTIVATIONS``.
+        pool: a name from ``zoo.layers.POOLS``.
+        dropout: probability in [0, 1) that an input of a fully connected layer is set to zero.
+        batch_norm: normalise after each convolution.
+        init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        image_size: int = 28,
+        channels: tuple[Positive, int] = (6, 16),
+        hidden: Sequence[Positive] = (120, 84),
+        activation: str = "relu",
+        pool: str = "max",
+        dropout: Probability = 0.0,
+        batch_norm: bool = False,
+        init: Init = "he",
+    ):
+        super().__init__()
+        padding = max(0, (32 - image_size + 1) // 2)
+        c1, c2 = channels
+        self.conv1 = nn.Conv2d(in_channels, c1, 5, padding=padding, bias=not batch_norm)
+        self.norm1 = nn.BatchNorm2d(c1) if batch_norm else nn.Identity()
+        self.act1 = make_activation(activation)
+        self.pool1 = make_pool(pool, 2)
+        self.conv2 = nn.Conv2d(c1, c2, 5, bias=not batch_norm)
+        self.norm2 = nn.BatchNorm2d(c2) if batch_norm else nn.Identity()
+        self.act2 = make_activation(activation)
+        self.pool2 = make_pool(pool, 2)
+
+        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
+        width = c2 * side**2
+        self.fc = nn.Sequential()
+        for i, units in enumerate(hidden, 1):
+            self.fc.add_module(f"drop{i}", nn.Dropout(dropout))
+            self.fc.add_module(f"fc{i}", nn.Linear(width, units))
+            self.fc.add_module(f"act{i}", make_activation(activation))
+            width = units
+        initialise([self.conv1, self.conv2, *self.fc], init, activation)
+        self.head = head(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # sizes for the default 28 px: (B, 1, 28, 28)
+        x = self.pool1(self.act1(self.norm1(self.conv1(x))))  # (B, 6, 14, 14)
+        x = self.pool2(self.act2(self.norm2(self.conv2(x))))  # (B, 16, 5, 5)
+        x = self.fc(x.flatten(1))  # (B, 84)
+        return self.head(x)  # (B, num_classes)
 
 
 class LeNet5_1998(nn.Module):

@@ -17,6 +17,11 @@ from zoo.arguments import Positive, Seed
 from zoo.layers import activation as make_activation
 
 
+def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
+    """log p(x) of independent binary pixels in nats: log-odds and images (B, …) to (B,)."""
+    return -F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").flatten(1).sum(1)
+
+
 class MADE(nn.Module):
     """A distribution over images of binary pixels.
 
@@ -133,8 +138,3 @@ class MADE(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Images of 0 and 1, (n, C, H, W)."""
         return self.generate(self.noise(n, generator).to(self.head.weight.device))
-
-
-def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
-    """log p(x) of independent binary pixels in nats: log-odds and images (B, …) to (B,)."""
-    return -F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").flatten(1).sum(1)

@@ -17,6 +17,40 @@ from zoo.errors import ZooError
 from zoo.models.made import bernoulli
 
 
+class Gated(nn.Module):
+    """A layer of both stacks: y = tanh(W x) * σ(V x) in each (equation 2, figure 2).
+
+    Args:
+        before, channels: maps of what comes in, and of what goes out.
+        kernel: k: the vertical stack sees k columns of this row and the (k − 1)/2 above, and hands the row above to
+            the horizontal one, which sees this pixel and the (k − 1)/2 to the left.
+        first: the horizontal stack does not see this pixel, and there is nothing yet to add to.
+    """
+
+    def __init__(self, before: int, channels: Positive, kernel: int, first: bool = False):
+        super().__init__()
+        self.reach, self.first = kernel // 2, first
+        self.vertical = nn.Conv2d(before, 2 * channels, (self.reach + 1, kernel))
+        self.down = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.horizontal = nn.Conv2d(before, 2 * channels, (1, self.reach + (not first)))
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, vertical: Tensor, horizontal: Tensor) -> tuple[Tensor, Tensor]:
+        """Both stacks (B, before, H, W) to (B, channels, H, W)."""
+        width, reach = vertical.shape[3], self.reach
+        v = self.vertical(F.pad(vertical, (reach, reach, reach, 0)))  # (B, 2C, H, W): this row and those above
+        above = F.pad(v, (0, 0, 1, 0))[:, :, :-1]  # each row of the row above it
+        h = self.horizontal(F.pad(horizontal, (reach, 0, 0, 0)))[..., :width] + self.down(above)
+        new = self.out(gate(h))
+        return gate(v), new if self.first else horizontal + new
+
+
+def gate(x: Tensor) -> Tensor:
+    """tanh of the first half of the maps, times σ of the second: (B, 2C, H, W) -> (B, C, H, W)."""
+    a, b = x.chunk(2, 1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
 class PixelCNN(nn.Module):
     """A distribution over images of binary pixels.
 
@@ -81,37 +115,3 @@ class PixelCNN(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Images of 0 and 1, (n, 1, H, W)."""
         return self.generate(self.noise(n, generator).to(self.head.weight.device))
-
-
-class Gated(nn.Module):
-    """A layer of both stacks: y = tanh(W x) * σ(V x) in each (equation 2, figure 2).
-
-    Args:
-        before, channels: maps of what comes in, and of what goes out.
-        kernel: k: the vertical stack sees k columns of this row and the (k − 1)/2 above, and hands the row above to
-            the horizontal one, which sees this pixel and the (k − 1)/2 to the left.
-        first: the horizontal stack does not see this pixel, and there is nothing yet to add to.
-    """
-
-    def __init__(self, before: int, channels: Positive, kernel: int, first: bool = False):
-        super().__init__()
-        self.reach, self.first = kernel // 2, first
-        self.vertical = nn.Conv2d(before, 2 * channels, (self.reach + 1, kernel))
-        self.down = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.horizontal = nn.Conv2d(before, 2 * channels, (1, self.reach + (not first)))
-        self.out = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, vertical: Tensor, horizontal: Tensor) -> tuple[Tensor, Tensor]:
-        """Both stacks (B, before, H, W) to (B, channels, H, W)."""
-        width, reach = vertical.shape[3], self.reach
-        v = self.vertical(F.pad(vertical, (reach, reach, reach, 0)))  # (B, 2C, H, W): this row and those above
-        above = F.pad(v, (0, 0, 1, 0))[:, :, :-1]  # each row of the row above it
-        h = self.horizontal(F.pad(horizontal, (reach, 0, 0, 0)))[..., :width] + self.down(above)
-        new = self.out(gate(h))
-        return gate(v), new if self.first else horizontal + new
-
-
-def gate(x: Tensor) -> Tensor:
-    """tanh of the first half of the maps, times σ of the second: (B, 2C, H, W) -> (B, C, H, W)."""
-    a, b = x.chunk(2, 1)
-    return torch.tanh(a) * torch.sigmoid(b)

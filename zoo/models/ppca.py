@@ -14,6 +14,22 @@ from zoo.arguments import Positive, Seed
 from zoo.errors import ZooError
 
 
+def centred(x: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
+    """The mean (D,) of images (N, C, H, W), and the images less it, in 64 bits; few at a time, to save memory."""
+    flat = x.flatten(1)
+    mean = flat.mean(0, dtype=torch.float64)
+    return mean, (part - mean for part in flat.split(1000))
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (D,) and covariance (D, D) of images (N, C, H, W), in 64 bits."""
+    mean, parts = centred(x)
+    products = mean.new_zeros(len(mean), len(mean))
+    for part in parts:
+        products += part.T @ part
+    return mean, products / len(x)
+
+
 class PPCA(nn.Module):
     """A Gaussian of few directions over images, with an encoder and a decoder that are linear.
 
@@ -161,19 +177,3 @@ class PPCA(nn.Module):
         variance = (square - 2 * (xz * w).sum() + (zz * (w.T @ w)).sum()) / (n * len(w))
         self.weight.copy_(w)
         self.log_variance.copy_(variance.clamp(min=1e-12).log())
-
-
-def centred(x: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
-    """The mean (D,) of images (N, C, H, W), and the images less it, in 64 bits; few at a time, to save memory."""
-    flat = x.flatten(1)
-    mean = flat.mean(0, dtype=torch.float64)
-    return mean, (part - mean for part in flat.split(1000))
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (D,) and covariance (D, D) of images (N, C, H, W), in 64 bits."""
-    mean, parts = centred(x)
-    products = mean.new_zeros(len(mean), len(mean))
-    for part in parts:
-        products += part.T @ part
-    return mean, products / len(x)

@@ -19,6 +19,66 @@ from zoo.models import backends
 from zoo.models.cells import State
 
 
+class Embedding(nn.Embedding):
+    """An embedding some of whose rows are zero in training, the same in the whole batch (Gal & Ghahramani 2016, 4.2).
+
+    Args:
+        num_embeddings, embedding_dim: as of torch's.
+        dropout: probability that a row is zero.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, dropout: Probability = 0.0):
+        super().__init__(num_embeddings, embedding_dim)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T) -> (B, T, E)
+        weight = self.weight
+        if self.training and self.dropout:
+            weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.dropout)
+        return F.embedding(x, weight)
+
+
+class Level(nn.Module):
+    """A layer of the net, in one direction or in both, and the dropout of its input, which is frozen with it.
+
+    Args:
+        directions: one layer, or a second that runs from the end to the start. Their weights are named by the place,
+            "0" and "1", as in the files of weights.
+        drop: on the input.
+        weight_dropout: see ``zoo.models.backends.run``.
+    """
+
+    def __init__(self, directions: Sequence[backends.Layer], drop: nn.Module, weight_dropout: Probability = 0.0):
+        super().__init__()
+        self.drop, self.weight_dropout = drop, weight_dropout
+        for i, layer in enumerate(directions):
+            self.add_module(str(i), layer)
+
+    @property
+    def directions(self) -> list[backends.Layer]:
+        return [layer for name, layer in self.named_children() if name.isdigit()]  # type: ignore[misc]
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """(B, T, inputs) to (B, T, hidden · directions), and the state after the last step of the first direction."""
+        x = self.drop(x)
+        forwards, *backwards = self.directions
+        out, last = backends.run(forwards, x, state, self.weight_dropout)
+        outs = [out, *(backends.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
+        return (torch.cat(outs, -1) if backwards else out), last
+
+
+class Tied(nn.Module):
+    """A linear head whose matrix is an embedding's: (…, E) -> (…, V)."""
+
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self.borrowed = [embedding]  # in a list, so that the matrix is not one of this module's own too
+        self.bias = nn.Parameter(torch.zeros(len(embedding.weight)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.borrowed[0].weight, self.bias)
+
+
 class Recurrent(nn.Module):
     """Layers of simple RNN, GRU or LSTM, and a linear head.
 
@@ -138,63 +198,3 @@ class Recurrent(nn.Module):
             x, last = level(x, state[i] if state else None)
             after.append(last)
         return self.dropout(x), after
-
-
-class Embedding(nn.Embedding):
-    """An embedding some of whose rows are zero in training, the same in the whole batch (Gal & Ghahramani 2016, 4.2).
-
-    Args:
-        num_embeddings, embedding_dim: as of torch's.
-        dropout: probability that a row is zero.
-    """
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, dropout: Probability = 0.0):
-        super().__init__(num_embeddings, embedding_dim)
-        self.dropout = dropout
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, T) -> (B, T, E)
-        weight = self.weight
-        if self.training and self.dropout:
-            weight = weight * F.dropout(weight.new_ones(len(weight), 1), self.dropout)
-        return F.embedding(x, weight)
-
-
-class Level(nn.Module):
-    """A layer of the net, in one direction or in both, and the dropout of its input, which is frozen with it.
-
-    Args:
-        directions: one layer, or a second that runs from the end to the start. Their weights are named by the place,
-            "0" and "1", as in the files of weights.
-        drop: on the input.
-        weight_dropout: see ``zoo.models.backends.run``.
-    """
-
-    def __init__(self, directions: Sequence[backends.Layer], drop: nn.Module, weight_dropout: Probability = 0.0):
-        super().__init__()
-        self.drop, self.weight_dropout = drop, weight_dropout
-        for i, layer in enumerate(directions):
-            self.add_module(str(i), layer)
-
-    @property
-    def directions(self) -> list[backends.Layer]:
-        return [layer for name, layer in self.named_children() if name.isdigit()]  # type: ignore[misc]
-
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """(B, T, inputs) to (B, T, hidden · directions), and the state after the last step of the first direction."""
-        x = self.drop(x)
-        forwards, *backwards = self.directions
-        out, last = backends.run(forwards, x, state, self.weight_dropout)
-        outs = [out, *(backends.run(back, x.flip(1), None, self.weight_dropout)[0].flip(1) for back in backwards)]
-        return (torch.cat(outs, -1) if backwards else out), last
-
-
-class Tied(nn.Module):
-    """A linear head whose matrix is an embedding's: (…, E) -> (…, V)."""
-
-    def __init__(self, embedding: nn.Embedding):
-        super().__init__()
-        self.borrowed = [embedding]  # in a list, so that the matrix is not one of this module's own too
-        self.bias = nn.Parameter(torch.zeros(len(embedding.weight)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.borrowed[0].weight, self.bias)

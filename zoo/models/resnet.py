@@ -1,10 +1,9 @@
-"""Residual networks: ``CifarResNet`` for 32 px, with plain nets to compare, and ``ResNet`` for 224 px.
+"""Residual networks: ``CifarResNet`` for 32 px, with plain networks to compare, and ``ResNet`` for 224 px.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), and "Identity Mappings in
-Deep Residual Networks", ECCV 2016 (2016b). A block is z = g(z + f(z)), g = ReLU; with ``preact`` g is the identity and
-normalisation and ReLU stand before each convolution of f.
-Differs from the papers: the stride of a bottleneck is in its 3×3, not in its first 1×1, so that torchvision's weights
-fit; the head starts near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1), and with it the logits at any depth.
+Deep Residual Networks", ECCV 2016 (2016b). Their blocks are in ``zoo.models.residual``.
+Differs from the papers: the head starts near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1), and with it the
+logits at any depth.
 """
 
 from typing import ClassVar
@@ -15,108 +14,7 @@ from torch import Tensor, nn
 from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 from zoo.layers import head
-
-
-def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """Without bias, for a batch norm follows; (B, inputs, H, W) -> (B, outputs, H/stride, W/stride), rounded up."""
-    return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
-
-
-class ZeroPad(nn.Module):
-    """Option A (2016a, section 3.3): every stride-th pixel, and zeros for the channels that are new; no parameters."""
-
-    def __init__(self, new_channels: int, stride: int):
-        super().__init__()
-        self.new_channels, self.stride = new_channels, stride
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C + new_channels, H/stride, W/stride)
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-
-
-def make_shortcut(kind: str, inputs: int, outputs: int, stride: int, preact: bool) -> nn.Module | None:
-    """What is added to f(z): z itself where the size stays, else option A or B; None for a plain net."""
-    if kind == "none":
-        return None
-    if inputs == outputs and stride == 1:
-        return nn.Identity()
-    if kind == "A":
-        return ZeroPad(outputs - inputs, stride)
-    projection = conv(inputs, outputs, 1, stride)
-    return nn.Sequential(projection) if preact else nn.Sequential(projection, nn.BatchNorm2d(outputs))
-
-
-def add(f: Tensor, z: Tensor, shortcut: nn.Module | None) -> Tensor:
-    return f if shortcut is None else shortcut(z) + f
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions (2016a, figure 5 left; with ``preact`` 2016b, figure 4e).
-
-    Args:
-        inputs, width: channels before and after.
-        stride: of the first convolution.
-        shortcut: where the size changes, "A" (``ZeroPad``) or "B" (1×1 projection); "none": nowhere a shortcut.
-        preact: normalise before each convolution; a projection then sees the normalised z, other shortcuts z itself.
-    """
-
-    expansion = 1
-
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B", preact: bool = False):
-        super().__init__()
-        self.preact = preact
-        self.conv1 = conv(inputs, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(inputs if preact else width)
-        self.conv2 = conv(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = make_shortcut(shortcut, inputs, width, stride, preact)
-        self.last = "conv2" if preact else "bn2"  # its weight zero makes f = 0
-
-    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, width, H/stride, W/stride)
-        if self.preact:
-            a = F.relu(self.bn1(z))
-            f = self.conv2(F.relu(self.bn2(self.conv1(a))))
-            return add(f, a if isinstance(self.downsample, nn.Sequential) else z, self.downsample)
-        f = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(z)))))
-        return F.relu(add(f, z, self.downsample))
-
-
-class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions (2016a, figure 5 right); as ``BasicBlock``, but with 4·width channels after."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B", preact: bool = False):
-        super().__init__()
-        outputs = 4 * width
-        self.preact = preact
-        self.conv1 = conv(inputs, width, 1)
-        self.bn1 = nn.BatchNorm2d(inputs if preact else width)
-        self.conv2 = conv(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv(width, outputs, 1)
-        self.bn3 = nn.BatchNorm2d(width if preact else outputs)
-        self.downsample = make_shortcut(shortcut, inputs, outputs, stride, preact)
-        self.last = "conv3" if preact else "bn3"
-
-    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, 4 width, H/stride, W/stride)
-        if self.preact:
-            a = F.relu(self.bn1(z))
-            f = self.conv3(F.relu(self.bn3(self.conv2(F.relu(self.bn2(self.conv1(a)))))))
-            return add(f, a if isinstance(self.downsample, nn.Sequential) else z, self.downsample)
-        f = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(z))))))))
-        return F.relu(add(f, z, self.downsample))
-
-
-Block = BasicBlock | Bottleneck
-
-
-def stage(
-    block: type[Block], inputs: int, width: int, blocks: int, stride: int, shortcut: str, preact: bool
-) -> nn.Sequential:
-    """Blocks of one width, of which the first has the stride."""
-    first = block(inputs, width, stride, shortcut, preact)
-    rest = [block(width * block.expansion, width, 1, shortcut, preact) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
+from zoo.models.residual import BasicBlock, Block, Bottleneck, PreActBlock, PreActBottleneck, conv, stage
 
 
 def initialise(model: nn.Module, zero_init_residual: bool) -> None:
@@ -168,12 +66,12 @@ class CifarResNet(nn.Module):
         if shortcut == "none" and zero_init_residual:
             raise ZooError("zero_init_residual=true makes a plain net's output constant; valid: shortcut=A, B")
         self.image_size = 32  # what it is made for; it takes others
-        n = (depth - 2) // 6
+        n, block = (depth - 2) // 6, PreActBlock if preact else BasicBlock
         self.conv1 = conv(in_channels, width, 3)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = stage(BasicBlock, width, width, n, 1, shortcut, preact)
-        self.layer2 = stage(BasicBlock, width, 2 * width, n, 2, shortcut, preact)
-        self.layer3 = stage(BasicBlock, 2 * width, 4 * width, n, 2, shortcut, preact)
+        self.layer1 = stage(block, width, width, n, 1, shortcut)
+        self.layer2 = stage(block, width, 2 * width, n, 2, shortcut)
+        self.layer3 = stage(block, 2 * width, 4 * width, n, 2, shortcut)
         self.norm = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
             self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
@@ -190,7 +88,8 @@ class CifarResNet(nn.Module):
         return self.head(self.dropout(x))  # (B, num_classes)
 
 
-DEPTHS: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {  # 2016a, table 1
+PREACT = {BasicBlock: PreActBlock, Bottleneck: PreActBottleneck}
+DEPTHS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {  # 2016a, table 1
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
@@ -228,15 +127,16 @@ class ResNet(nn.Module):
         if stem not in ("imagenet", "cifar"):
             raise ZooError(f"stem={stem} is unknown; valid: imagenet, cifar")
         self.image_size = 224 if stem == "imagenet" else 32  # what it is made for; it takes others
-        block, (n1, n2, n3, n4) = DEPTHS[depth]
+        kind, (n1, n2, n3, n4) = DEPTHS[depth]
+        block: type[Block] = PREACT[kind] if preact else kind
         width = 64 * block.expansion  # channels after the first stage
         self.conv1 = conv(in_channels, 64, 7, 2) if stem == "imagenet" else conv(in_channels, 64, 3)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
-        self.layer1 = stage(block, 64, 64, n1, 1, "B", preact)
-        self.layer2 = stage(block, width, 128, n2, 2, "B", preact)
-        self.layer3 = stage(block, 2 * width, 256, n3, 2, "B", preact)
-        self.layer4 = stage(block, 4 * width, 512, n4, 2, "B", preact)
+        self.layer1 = stage(block, 64, 64, n1, 1, "B")
+        self.layer2 = stage(block, width, 128, n2, 2, "B")
+        self.layer3 = stage(block, 2 * width, 256, n3, 2, "B")
+        self.layer4 = stage(block, 4 * width, 512, n4, 2, "B")
         self.norm = nn.Sequential(nn.BatchNorm2d(8 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
             self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)

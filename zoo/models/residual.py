@@ -1,0 +1,158 @@
+"""The blocks of residual networks: z = g(z + f(z)), where f is convolutions and what is added is called the shortcut.
+
+He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), with g = ReLU; and
+"Identity Mappings in Deep Residual Networks", ECCV 2016 (2016b), pre-activation: g is the identity, and normalisation
+and ReLU stand before each convolution of f.
+Differs from the papers: the stride of a bottleneck is in its 3×3, not in its first 1×1, so that torchvision's weights
+fit.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """Without bias, for a batch norm follows; (B, inputs, H, W) -> (B, outputs, H/stride, W/stride), rounded up."""
+    return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+
+class ZeroPad(nn.Module):
+    """Option A (2016a, section 3.3): every stride-th pixel, and zeros for the channels that are new; no parameters."""
+
+    def __init__(self, new_channels: int, stride: int):
+        super().__init__()
+        self.new_channels, self.stride = new_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C + new_channels, H/stride, W/stride)
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+def make_shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    """What is added to f(z): z itself where the size stays, else option A or B; None for a plain network."""
+    if kind == "none":
+        return None
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    if kind == "A":
+        return ZeroPad(outputs - inputs, stride)
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+def make_preact_shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    """The same before a pre-activation block's normalisation, so that a projection has none of its own."""
+    shortcut = make_shortcut(kind, inputs, outputs, stride)
+    return shortcut[:1] if isinstance(shortcut, nn.Sequential) else shortcut
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions (2016a, figure 5 left).
+
+    Args:
+        inputs, width: channels before and after.
+        stride: of the first convolution.
+        shortcut: where the size changes, "A" (``ZeroPad``) or "B" (1×1 projection); "none": nowhere a shortcut.
+    """
+
+    expansion = 1
+    last = "bn2"  # its weight zero makes f = 0
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B"):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = make_shortcut(shortcut, inputs, width, stride)
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, width, H/stride, W/stride)
+        f = F.relu(self.bn1(self.conv1(z)))
+        f = self.bn2(self.conv2(f))
+        if self.downsample is not None:
+            f = self.downsample(z) + f
+        return F.relu(f)
+
+
+class PreActBlock(nn.Module):
+    """The pre-activation block (2016b, figure 4e): normalisation and ReLU stand before each convolution, and nothing
+    after the sum. A projection sees the normalised z, other shortcuts z itself. Arguments as of ``BasicBlock``.
+    """
+
+    expansion = 1
+    last = "conv2"
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B"):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv2 = conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = make_preact_shortcut(shortcut, inputs, width, stride)
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, width, H/stride, W/stride)
+        a = F.relu(self.bn1(z))
+        f = self.conv1(a)
+        f = self.conv2(F.relu(self.bn2(f)))
+        if self.downsample is not None:
+            f = self.downsample(a if isinstance(self.downsample, nn.Sequential) else z) + f
+        return f
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions (2016a, figure 5 right); as ``BasicBlock``, but with 4·width channels after."""
+
+    expansion = 4
+    last = "bn3"
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B"):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv(width, 4 * width, 1)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = make_shortcut(shortcut, inputs, 4 * width, stride)
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, 4 width, H/stride, W/stride)
+        f = F.relu(self.bn1(self.conv1(z)))
+        f = F.relu(self.bn2(self.conv2(f)))
+        f = self.bn3(self.conv3(f))
+        if self.downsample is not None:
+            f = self.downsample(z) + f
+        return F.relu(f)
+
+
+class PreActBottleneck(nn.Module):
+    """The pre-activation bottleneck (2016b): ``Bottleneck`` in the order of ``PreActBlock``."""
+
+    expansion = 4
+    last = "conv3"
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B"):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv2 = conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv(width, 4 * width, 1)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.downsample = make_preact_shortcut(shortcut, inputs, 4 * width, stride)
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, inputs, H, W) -> (B, 4 width, H/stride, W/stride)
+        a = F.relu(self.bn1(z))
+        f = self.conv1(a)
+        f = self.conv2(F.relu(self.bn2(f)))
+        f = self.conv3(F.relu(self.bn3(f)))
+        if self.downsample is not None:
+            f = self.downsample(a if isinstance(self.downsample, nn.Sequential) else z) + f
+        return f
+
+
+Block = BasicBlock | PreActBlock | Bottleneck | PreActBottleneck
+
+
+def stage(block: type[Block], inputs: int, width: int, blocks: int, stride: int, shortcut: str) -> nn.Sequential:
+    """Blocks of one width, of which the first has the stride."""
+    first = block(inputs, width, stride, shortcut)
+    rest = [block(width * block.expansion, width, 1, shortcut) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *rest)
