@@ -17,8 +17,8 @@ from omegaconf import OmegaConf, read_write
 
 from zoo.config import check_run_name
 from zoo.errors import ZooError
+from zoo.links import resumed_folder
 from zoo.paths import PACKAGE
-from zoo.resume import find_resume
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -34,9 +34,8 @@ failures: list[Exception] = []  # of the runs of this command
 def run_dir(resume: str | None, name: str) -> str:
     """Where a run writes: a folder of its own, or for a resumed run the one it had."""
     check_run_name(name)
-    if checkpoint := find_resume(resume):
-        folder = checkpoint.resolve().parent
-        return str(folder.parent if folder.name == "checkpoints" else folder)
+    if resume is not None:
+        return str(resumed_folder(resume))
     # microseconds, so that two runs that start together do not share a folder
     return f"logs/{name}/{agreed(f'{datetime.now():%Y-%m-%d_%H-%M-%S-%f}')}"
 

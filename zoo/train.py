@@ -30,6 +30,7 @@ from zoo.config import check_config, locate
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.foreign import nodes
+from zoo.links import check_links, places_of
 from zoo.own import allow, allow_said
 from zoo.paths import CONFIGS
 from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
@@ -123,6 +124,8 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
     logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
+    if resume:
+        check_links(run_dir, places_of(config, logger))
     try:
         trainer = build(cfg.trainer, _partial_=True)(
             callbacks=[describe, *callbacks],
