@@ -124,7 +124,7 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
             yield Refusal(key, value, "which is no plain argument", may_say=False)
     elif value is None or isinstance(value, (bool, int, float)):
         if group == "trainer" and place == group and not any(name in t for t in known.templates(place)):
-            yield Refusal(key, value, "which no trainer's config here has")
+            yield Refusal(key, value, "an argument that no trainer's config here has")
     elif not isinstance(value, str):
         yield Refusal(key, value, "no plain value", may_say=False)
     elif group in CHECKED:

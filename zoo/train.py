@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +30,20 @@ from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.foreign import nodes
 from zoo.links import check_links, places_of
+from zoo.overrides import config_dirs
 from zoo.own import allow, allow_said
 from zoo.paths import CONFIGS
 from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
 from zoo.runs import (
     Interrupted,
     alone_in,
-    command,
     failures,
     fast_precision,
     is_main_process,
     keeping,
     quiet,
     register_resolvers,
+    resume_command,
     several_processes,
 )
 
@@ -216,7 +216,7 @@ def finish(
         try:
             trainer.test(task, datamodule=data, verbose=False)
         except Interrupted:
-            raise Interrupted(f"stopped in the test; to make it up: {command('train')} resume={run_dir}") from None
+            raise Interrupted(f"stopped in the test; to make it up: {resume_command(run_dir, config)}") from None
     elif trainer.is_global_zero:
         describe.note_metrics()
     if trainer.is_global_zero:
@@ -278,12 +278,7 @@ def run_command() -> None:
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
-    folders = [
-        b if a in ("--config-dir", "-cd") else a.partition("=")[2]
-        for a, b in pairwise([*sys.argv[1:], ""])
-        if a in ("--config-dir", "-cd") or a.startswith("--config-dir=")
-    ]
-    allow_said(sys.argv[1:], map(Path, folders))
+    allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")
