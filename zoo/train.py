@@ -68,7 +68,8 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
-    allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+    if not resume:  # of a resumed one the user's own configs and words alone count, which allow_said has read
+        allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     check_config(config)
     settle(config)
     cfg = DictConfig(config)
@@ -260,7 +261,8 @@ def as_command() -> Iterator[None]:
     for number in ours:
         signal.signal(number, stop_now)
     shown = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of ours that gives it
+    # not the line of ours that gives it
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {terminal.clean(str(message))}\n"
     try:
         yield
     finally:
