@@ -10,8 +10,12 @@ import torch
 
 from tests.data_helpers import assert_fails
 from tests.plants import Watched, make_runs, plant, train_here
+from zoo.data.loader import Evaluation
+from zoo.data.synthetic import SyntheticData
+from zoo.models.pixelcnn import PixelCNN
 from zoo.own import own_modules
 from zoo.paths import CONFIGS
+from zoo.pictures import draw
 from zoo.pretrained import read_checkpoint
 from zoo.resume import MOST_COUNTED, check_counts, place_of
 from zoo.stored import Known, taken
@@ -138,7 +142,9 @@ def test_more_processes_than_processors(content, devices):
     """trainer.devices=5000 of strategy=ddp would start so many; it is said again by whom it is known to."""
     config = plant(content["config"], ("trainer", "devices"), devices)
     known = Known([CONFIGS])
-    assert_fails(lambda: taken(config, known, [], "it"), "trainer.devices=", "more processes than", "++trainer.devices=")
+    assert_fails(
+        lambda: taken(config, known, [], "it"), "trainer.devices=", "more processes than", "++trainer.devices="
+    )
     assert taken(config, known, ["trainer.devices"], "it")["trainer"]["devices"] == devices
     for fine in (1, os.cpu_count(), "auto", "-1", [0, 1]):
         assert taken(plant(config, ("trainer", "devices"), fine), known, [], "it")["trainer"]["devices"] == fine
@@ -151,3 +157,37 @@ def test_a_warning_of_a_run_has_no_control_characters(capsys):
     with as_command(), warnings.catch_warnings():
         shown = warnings.formatwarning("a\x1b[2J\u202eb", UserWarning, "x.py", 1)
     assert shown == "warning: a\\x1b[2J\\u202eb\n"
+
+
+# --- sizes in a card --------------------------------------------------------------------------------------------------
+
+PARITY = ("parity", 100, 2, None, 2, "last")
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"test_size": 10**9}, {"train_size": 10**12}, {"val_size": 10**12}, {"steps": 10**6, "test_size": 1}]
+)
+def test_examples_that_no_memory_holds(sizes):
+    """Before any is drawn."""
+    config = {**dict(zip(("name", "steps", "vocab_size", "in_features", "num_classes", "read"), PARITY, strict=True))}
+    assert_fails(lambda: SyntheticData(**{**config, **sizes}), "is not valid: at most")
+    SyntheticData(**config)
+
+
+def test_more_context_than_text():
+    """A card's data.eval_context of 10^9 tokens takes no memory."""
+    tokens = torch.arange(50)
+    whole, huge = Evaluation(tokens, 4, 16, 49), Evaluation(tokens, 4, 16, 10**12)
+    assert [batch[0].shape for batch in huge] == [batch[0].shape for batch in whole]
+    assert all(
+        torch.equal(a, b)
+        for one, other in zip(huge, whole, strict=True)
+        for a, b in zip(one[:2], other[:2], strict=True)
+    )
+
+
+def test_samples_that_no_memory_holds():
+    """The size of a PixelCNN's images is not in its weights."""
+    with torch.device("meta"):
+        model = PixelCNN(channels=2, depth=1, image_size=4000)
+    assert_fails(lambda: draw(model, 10**5), "images of this model take", "more than half of this machine's memory")
