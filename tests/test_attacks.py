@@ -169,7 +169,8 @@ PARITY = ("parity", 100, 2, None, 2, "last")
 )
 def test_examples_that_no_memory_holds(sizes):
     """Before any is drawn."""
-    config = {**dict(zip(("name", "steps", "vocab_size", "in_features", "num_classes", "read"), PARITY, strict=True))}
+    names = ("name", "steps", "vocab_size", "in_features", "num_classes", "read")
+    config: dict[str, Any] = dict(zip(names, PARITY, strict=True))
     assert_fails(lambda: SyntheticData(**{**config, **sizes}), "is not valid: at most")
     SyntheticData(**config)
 

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ OWN = (
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, toy_data) -> Path:
+def here(tmp_path, monkeypatch, toy_data) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
     yield tmp_path
