@@ -86,7 +86,8 @@ def attempt(place: Watched, command: str, kind: str, content: dict[str, Any], at
         code, output = call(commands(place, path, kind)[command])
     if HIDDEN in output:
         return "a variable is shown"
-    if CONTROLS.search(re.sub(r"[\n\r]", "", output)):
+    # a text goes into a pipe as it is; what a terminal gets is in the tests of zoo.terminal
+    if command != "sample" and CONTROLS.search(re.sub(r"[\n\r]", "", output)):
         return f"a control character is shown: {output!r}"
     if code not in (0, 1):
         return f"exit code {code}: {output}"
