@@ -18,12 +18,15 @@ LEAN = (
     "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "optimizer.lr=0.01",
     "trainer.limit_test_batches=1", "callbacks.progress=null", "data.val_size=100", "test=false",
 )  # fmt: skip
-# The runs whose checkpoints are planted; between them they have all callbacks but those of generative models.
+# The runs whose checkpoints are planted; between them they have all callbacks.
 KINDS = {
     "default": ("model=linear",),
     "averaged": ("model=linear", "callbacks=[default,ema,early_stopping]"),
     "text": ("model=rnn", "data=tiny_shakespeare", "task=language", "model.hidden=4"),
-}
+    "generator": (
+        "model=vae", "model.hidden=[8]", "model.latent=2", "task=variational", "data.mean=[0.0]", "data.std=[1.0]",
+    ),
+}  # fmt: skip
 EVIL = 'import os\n\nos.mkdir(os.path.join(os.environ["VICTIM"], "imported"))\n\n\nclass Model:\n    pass\n'
 
 

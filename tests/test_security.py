@@ -261,7 +261,7 @@ def test_no_state_of_a_callback_names_a_file(watched, kind):
     stored = place.content()["callbacks"]
     assert stored.keys() - {c.state_key for c in callbacks} == set()
     assert safe_states(stored, callbacks).keys() == stored.keys()
-    shared = {"monitor", "dirpath", "stopping_reason_message"}  # replaced by the callback's own; or only shown
+    shared = {"monitor", "dirpath"}  # replaced by the callback's own
     for at in leaves(stored):
         for value in [*place.texts(), *place.nodes(), ["../x"], {"../x": 1}, object(), {"a": [{"b": b"x"}]}]:
             try:

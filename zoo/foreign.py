@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from zoo.errors import ZooError
 from zoo.own import may_be_proposed
+from zoo.terminal import CONTROLS as CONTROL
 
 # Where the classes are defined that a file may name, by the part of a config in which it may name them. A name that a
 # module of the zoo has merely imported is defined elsewhere.
@@ -27,7 +28,6 @@ DEEPEST = 20  # of mappings and lists in each other; the zoo's own configs have 
 FILE_KEY = re.compile(
     r"(^|_)(path|file|filename|root|dir|dirpath|directory|folder|weights|checkpoint|ckpt|source|tokenizer|judge|url)s?$"
 )
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 METRIC = re.compile(r"[\w-]+(/[\w-]+)?")  # val/loss
 
 

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -28,3 +30,12 @@ def plain(value: Any) -> str:
     """A value in a message: in one short line, whatever is in it."""
     text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def config_dirs(arguments: Sequence[str]) -> list[str]:
+    """The folders of configs that a command line names."""
+    return [
+        b if a in ("--config-dir", "-cd") else a.partition("=")[2]
+        for a, b in pairwise([*arguments, ""])
+        if a in ("--config-dir", "-cd") or a.startswith("--config-dir=")
+    ]

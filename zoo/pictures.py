@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from zoo.contracts import Autoencoder, Generator, PixelByPixel, ReadsImages, classes_of, preprocess_of
+from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
 from zoo.predict import read_files
 
@@ -46,6 +47,9 @@ def draw(
     if label is not None and not (classes and 0 <= label < classes):
         valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (model.conditional=true)"
         raise ZooError(f"class {label} is none that this model can draw: {valid}")
+    needed = 12 * n * model.noise(1, torch.Generator()).numel()  # noise, images and what is between, in 32 bits
+    if total_memory() and needed > total_memory() / 2:
+        raise ZooError(f"{n} images of this model take {needed / 1e9:,.1f} GB, more than half of this machine's memory")
     noise = model.noise(n, torch.Generator().manual_seed(seed))
     labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
     parts = []

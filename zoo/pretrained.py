@@ -27,7 +27,7 @@ from zoo.plain import check_bounded
 from zoo.registry import list_models, model_config, suggest
 from zoo.skeleton import built, skeleton
 from zoo.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
-from zoo.weight_files import check_dense, check_file, first_byte
+from zoo.weight_files import check_dense, check_file, check_sizes, first_byte
 
 __all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
 
@@ -301,4 +301,5 @@ def read_checkpoint(path: Path) -> Any:
     except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
         raise damaged from None
     check_bounded(content, str(path))
+    check_sizes(content, path)
     return formats.current_checkpoint(content, str(path))

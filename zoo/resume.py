@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from zoo.config import differing
 from zoo.errors import ZooError
 
+MOST_COUNTED = 10**12  # batches or updates: at a thousand a second 30 years
 METRICS = "metrics.json"  # in a run's folder, when the run is done
 
 
@@ -124,10 +125,27 @@ def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
     from zoo.pretrained import read_checkpoint
 
     content = read_checkpoint(resume)
-    reason = ended(content, config)
+    check_counts(content.get("loops"), str(resume))
+    try:
+        reason = ended(content, config)
+    except (AttributeError, LookupError, TypeError, ValueError):  # states that are not what callbacks write
+        raise ZooError(f"{resume} is damaged: what it says of how far its run is makes no sense") from None
     if reason and (run_dir / METRICS).is_file():
         raise ZooError(f"{resume}: this run is finished, {reason}")
     return Place(first_step(content), reason is not None)
+
+
+def check_counts(loops: Any, where: str) -> None:
+    """Raise a ``ZooError`` where what Lightning's loops have counted is no count: from -10^9 a run would not end."""
+    level = [loops]
+    while level:
+        node = level.pop()
+        if isinstance(node, Mapping):
+            level.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            level.extend(node)
+        elif isinstance(node, (int, float)) and not 0 <= node <= MOST_COUNTED:
+            raise ZooError(f"{where} is damaged: its loops have counted {node}")
 
 
 def first_step(checkpoint: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -17,8 +18,8 @@ from omegaconf import OmegaConf, read_write
 
 from zoo.config import check_run_name
 from zoo.errors import ZooError
+from zoo.links import resumed_folder
 from zoo.paths import PACKAGE
-from zoo.resume import find_resume
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -34,9 +35,8 @@ failures: list[Exception] = []  # of the runs of this command
 def run_dir(resume: str | None, name: str) -> str:
     """Where a run writes: a folder of its own, or for a resumed run the one it had."""
     check_run_name(name)
-    if checkpoint := find_resume(resume):
-        folder = checkpoint.resolve().parent
-        return str(folder.parent if folder.name == "checkpoints" else folder)
+    if resume is not None:
+        return str(resumed_folder(resume))
     # microseconds, so that two runs that start together do not share a folder
     return f"logs/{name}/{agreed(f'{datetime.now():%Y-%m-%d_%H-%M-%S-%f}')}"
 
@@ -219,14 +219,14 @@ def is_main_process(of: str = "run") -> bool:
 def command(tool: str) -> str:
     """How to call "train", "zoo", "tensorboard" or "python" from here: with the venv's path if it is not active."""
     if tool == "train" and Path(sys.argv[0]).name == "train.py":
-        return f"{command('python')} train.py"
+        return f"{command('python')} {shlex.quote(sys.argv[0])}"
     if tool == "train":
         return f"{command('zoo')} train"
     beside = Path(sys.executable).parent / tool
     found = shutil.which(tool)
     if found and Path(found).parent == beside.parent:
         return tool
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+    return shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
 
 
 def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
@@ -236,12 +236,17 @@ def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
         checkpoint: a file, or "last".
         config: the run's, resolved.
     """
-    from zoo.overrides import override
+    from zoo.overrides import config_dirs, override
     from zoo.stored import Known, config_folders, said_again
 
-    return " ".join(
-        [command("train"), override("resume", str(checkpoint)), *said_again(config, Known(config_folders()))]
-    )
+    folders = [shlex.quote(f"--config-dir={folder}") for folder in config_dirs(sys.argv) if folder != own_configs()]
+    again = said_again(config, Known(config_folders()))
+    return " ".join([command("train"), *folders, override("resume", str(checkpoint)), *again])
+
+
+def own_configs() -> str:
+    """The user's own configs in the current folder, which no command need name."""
+    return str(Path("configs").resolve())
 
 
 def fast_precision(accelerator: str) -> str:

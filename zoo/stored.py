@@ -4,6 +4,7 @@ From the file come numbers and choices. Callbacks, logger and trainer are built 
 where they write; of the model, the objective and the data the file may not name a path. See ``docs/security.md``.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -15,6 +16,7 @@ from zoo.foreign import CONTROL, HOMES, check_name, check_trusted, hints_of, is_
 from zoo.overrides import override, plain
 from zoo.own import may_be_proposed
 from zoo.paths import CONFIGS
+from zoo.plain import check_plain
 
 REBUILT = ("callbacks", "logger", "trainer")
 CHECKED = ("model", "task", "data", "optimizer", "scheduler")
@@ -106,6 +108,8 @@ def refusals(config: Mapping[str, Any], known: Known, said: Sequence[str] = ()) 
                 yield Refusal(key, value, "an interpolation", may_say=False)
             elif group in REBUILT + CHECKED and key not in said:
                 yield from refusal(group, key, value, node, known)
+            elif is_special(key):  # nothing is made of the other groups, but a name there is not to be heard of either
+                yield Refusal(key, value, "which is no plain argument", may_say=False)
             elif value is not None and not isinstance(value, (str, int, float, bool)):
                 yield Refusal(key, value, "no plain value", may_say=False)
 
@@ -118,13 +122,15 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     if name == "_target_":
         if not is_named(value, group, templates):
             yield Refusal(key, value, "which no config here names")
-    elif name.startswith("_") and name.endswith("_"):
+    elif is_special(key):
         always = name == "_partial_" and value is True and group in ("optimizer", "scheduler")
         if not always and not any(name in t and t[name] == value for t in templates):
             yield Refusal(key, value, "which is no plain argument", may_say=False)
+    elif key == "trainer.devices" and too_many(value):
+        yield Refusal(key, value, "more processes than this machine has processors")
     elif value is None or isinstance(value, (bool, int, float)):
         if group == "trainer" and place == group and not any(name in t for t in known.templates(place)):
-            yield Refusal(key, value, "which no trainer's config here has")
+            yield Refusal(key, value, "an argument that no trainer's config here has")
     elif not isinstance(value, str):
         yield Refusal(key, value, "no plain value", may_say=False)
     elif group in CHECKED:
@@ -133,6 +139,18 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
             yield Refusal(key, value, "a path")
     elif name not in PLACES and not is_known_text(name, value, templates):
         yield Refusal(key, value, "a name of files" if name in NAMES else "a text")
+
+
+def too_many(devices: Any) -> bool:
+    """Whether as many processes as a file asks for would bring this machine down."""
+    asked = str(devices)
+    return asked.isdecimal() and (len(asked) > 6 or int(asked) > max(os.cpu_count() or 1, 16))
+
+
+def is_special(key: str) -> bool:
+    """Whether Hydra or OmegaConf would take an argument as a word of its own, as ``_target_``."""
+    name = argument(key)[1]
+    return name.startswith("_") and name.endswith("_")
 
 
 def argument(key: str) -> tuple[str, str]:
@@ -180,7 +198,8 @@ def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: s
     """
     if not isinstance(config, Mapping):
         raise ZooError(f"{where} was not written by a training of this zoo, so it cannot be resumed")
-    config = {key: value for key, value in config.items() if key != "resume"}
+    check_plain(config, f"{where}: its config")
+    config = {key: value for key, value in config.items() if key not in ("resume", "hydra", "defaults")}
     if isinstance(config.get("name"), str) and "name" not in said:
         check_name(config["name"], f"{where}: name")
     complain(list(refusals(config, known, said)), where)

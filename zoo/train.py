@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,19 +29,21 @@ from zoo.config import check_config
 from zoo.errors import ZooError
 from zoo.explain import say
 from zoo.foreign import nodes
+from zoo.links import check_links, places_of
+from zoo.overrides import config_dirs
 from zoo.own import allow, allow_said
 from zoo.paths import CONFIGS
 from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
 from zoo.runs import (
     Interrupted,
     alone_in,
-    command,
     failures,
     fast_precision,
     is_main_process,
     keeping,
     quiet,
     register_resolvers,
+    resume_command,
     several_processes,
 )
 
@@ -67,7 +68,8 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
-    allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+    if not resume:  # of a resumed one the user's own configs and words alone count, which allow_said has read
+        allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     check_config(config)
     config["card"]["command"] = command_of(config)
     place = place_of(resume, run_dir, config) if resume else START
@@ -127,6 +129,8 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
     logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
+    if resume:
+        check_links(run_dir, places_of(config, logger))
     try:
         trainer = build(cfg.trainer, _partial_=True)(
             callbacks=[describe, *callbacks],
@@ -207,7 +211,7 @@ def finish(
         try:
             trainer.test(task, datamodule=data, verbose=False)
         except Interrupted:
-            raise Interrupted(f"stopped in the test; to make it up: {command('train')} resume={run_dir}") from None
+            raise Interrupted(f"stopped in the test; to make it up: {resume_command(run_dir, config)}") from None
     elif trainer.is_global_zero:
         describe.note_metrics()
     if trainer.is_global_zero:
@@ -251,7 +255,8 @@ def as_command() -> Iterator[None]:
     for number in ours:
         signal.signal(number, stop_now)
     shown = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of ours that gives it
+    # not the line of ours that gives it
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {terminal.clean(str(message))}\n"
     try:
         yield
     finally:
@@ -269,12 +274,7 @@ def run_command() -> None:
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
-    folders = [
-        b if a in ("--config-dir", "-cd") else a.partition("=")[2]
-        for a, b in pairwise([*sys.argv[1:], ""])
-        if a in ("--config-dir", "-cd") or a.startswith("--config-dir=")
-    ]
-    allow_said(sys.argv[1:], map(Path, folders))
+    allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")

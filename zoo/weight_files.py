@@ -1,12 +1,15 @@
 """What is looked at in a file of weights before it is read, and in its tensors before they are used."""
 
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.data.decoded import total_memory
-from zoo.data.integrity import UNREADABLE
+from zoo.data.integrity import MB, UNREADABLE
 from zoo.errors import ZooError
 from zoo.transfer import kind_of
 
@@ -51,3 +54,30 @@ def check_dense(weights: dict[str, Tensor], path: Path) -> None:
     for name, tensor in weights.items():
         if (kind := kind_of(tensor)) != "dense":
             raise ZooError(f"{path}: {name} is a tensor of the kind {kind}; give weights in dense tensors")
+
+
+def check_sizes(content: Any, path: Path) -> None:
+    """Raise a ``ZooError`` where the tensors in a file's content have many more values than the file.
+
+    One number can stand for 10^11 (a stride of 0), which take no memory until somebody copies them. Tensors that share
+    their values, as tied weights and averages do, are a few times a file's size at most.
+
+    Args:
+        content: plain containers that ``zoo.plain.check_bounded`` has seen.
+    """
+    size = path.stat().st_size
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(content)) > 10 * size + 100 * MB:
+        raise ZooError(f"{path} claims to hold more than it has: its tensors are many times as large as the file")
+
+
+def tensors_in(content: Any) -> Iterator[Tensor]:
+    """The dense tensors in plain containers."""
+    rest = [content]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, Mapping):
+            rest.extend(node.values())
+        elif isinstance(node, (list, tuple, set, frozenset)):
+            rest.extend(node)
+        elif isinstance(node, Tensor) and node.layout == torch.strided and not node.is_nested:
+            yield node

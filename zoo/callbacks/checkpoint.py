@@ -42,7 +42,8 @@ def write_atomically(content: bytes | Callable[[BinaryIO], None], path: Path) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # of a killed run; a link there is not followed
+        with part.open("xb") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:

@@ -36,17 +36,24 @@ class StopAndResume(Checkpoint):
         self.random: list[dict[str, Any]] = []  # of each process
         self.speaks = True
         self.config: Mapping[str, Any] = {}  # the run's
+        self.folder = Path()
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise Interrupted(
-                f"stopped at once; to go on from the last checkpoint: {resume_command('last', self.config)}"
-            )
+            raise Interrupted(f"stopped at once; {self.kept()}")
         self.signal = number
         if self.speaks:
             print("\nstopping after this batch (again to stop at once) …", flush=True)
 
+    def kept(self) -> str:
+        """How to go on from the last checkpoint that was written."""
+        path = self.folder / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            return "no checkpoint had been written"
+        return f"to go on from the last checkpoint: {resume_command(shown(path), self.config)}"
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.folder = Path(trainer.default_root_dir)
         if trainer.world_size > 1:  # each process draws its own dropout and augmentation
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
         self.speaks, self.config = trainer.is_global_zero, config_of(trainer)
@@ -88,8 +95,7 @@ class StopAndResume(Checkpoint):
             path = Path(next(folders, trainer.default_root_dir)) / "last.ckpt"
             trainer.save_checkpoint(path)
             path = rescued(trainer, path)
-        shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-        go_on = resume_command(shown, config_of(trainer))
+        go_on = resume_command(shown(Path(path)), config_of(trainer))
         raise Interrupted(f"stopped after update {trainer.global_step}; to go on: {go_on}")
 
     def restore_handlers(self) -> None:
@@ -109,6 +115,11 @@ class StopAndResume(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get("random", [])
         self.random = [states] if isinstance(states, dict) else states  # of one process, as written once
+
+
+def shown(path: Path) -> str:
+    """A path as a command takes it: from here, if it is below."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class StopOnNonFinite(Callback):

@@ -1,5 +1,6 @@
 """TensorBoard's event files: curves that a resumed run goes on with, and that never end a run."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,12 @@ class Curves(TensorBoardLogger):
             keep_threads_quiet()
             self._experiment = Writer(log_dir=self.log_dir, **self._kwargs)
         return self._experiment
+
+    @property
+    def log_dir(self) -> str:
+        """As Lightning's, but a ``$`` or ``~`` in a folder's name is no other folder."""
+        version = self.version if isinstance(self.version, str) else f"version_{self.version}"
+        return os.path.join(self.root_dir, version, self.sub_dir or "")
 
     @rank_zero_only
     def flush(self) -> None:

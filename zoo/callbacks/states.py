@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from zoo.errors import ZooError
-from zoo.foreign import DEEPEST, METRIC, check_name
+from zoo.foreign import CONTROL, DEEPEST, METRIC, check_name
 from zoo.overrides import plain
 
 SCORES = ("best_model_score", "current_score", "kth_value")
@@ -37,9 +37,14 @@ def safe_states(stored: Any, callbacks: Sequence[Callback]) -> dict[str, Any]:
         if isinstance(callback, ModelCheckpoint):
             found[key] = recomputed(stored[key], callback)
         else:
-            check_plain(stored[key], key)
-            found[key] = stored[key]
+            found[key] = without_words(stored[key]) if isinstance(callback, EarlyStopping) else stored[key]
+            check_plain(found[key], key)
     return found
+
+
+def without_words(state: Any) -> Any:
+    """An EarlyStopping's state without its message, which Lightning would keep and log whatever it says."""
+    return {**state, "stopping_reason_message": None} if isinstance(state, Mapping) else state
 
 
 def recomputed(state: Any, callback: ModelCheckpoint) -> dict[str, Any]:
@@ -84,11 +89,10 @@ def score(value: Any) -> Any:
 def check_plain(node: Any, where: str, depth: int = 0) -> None:
     """Raise a ``ZooError`` for what is no number, tensor or plain word, at any depth of a state."""
     if isinstance(node, (Mapping, list, tuple)) and depth < DEEPEST:
-        shown = [key for key in node if str(key).endswith("message")] if isinstance(node, Mapping) else []
-        for part in [*node, *(node[key] for key in node if key not in shown)] if isinstance(node, Mapping) else node:
+        for part in [*node, *node.values()] if isinstance(node, Mapping) else node:
             check_plain(part, where, depth + 1)
     elif isinstance(node, str):
-        if re.search(r"[/\\]|\.\.|[\x00-\x1f\x7f]", node) and not METRIC.fullmatch(node):
+        if (re.search(r"[/\\]|\.\.", node) or CONTROL.search(node)) and not METRIC.fullmatch(node):
             raise ZooError(
                 f"the checkpoint's state of {where} has a path, {plain(node)}, which is not taken from a file"
             )

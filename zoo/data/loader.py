@@ -231,6 +231,7 @@ class Evaluation(Loader):
         self.keeps_place = False
         self.seq_len = seq_len
         predicted = len(tokens) - 1
+        context = min(context, max(0, predicted))  # more than all there is to read is of no use
         streams = max(1, min(streams, predicted // (2 * context + 1)))  # reading early pays for long ones
         share = -(-max(predicted - context, 1) // streams)  # the first stream predicts `context` more
         padded = torch.cat([tokens, tokens.new_zeros(context + streams * share + 1 - len(tokens))])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zoo.arguments import Positive, Seed
 from zoo.data.base import MemoryData
+from zoo.data.decoded import total_memory
 from zoo.data.loader import BatchLoader, Loader
 from zoo.errors import ZooError
 
@@ -111,6 +112,12 @@ class SyntheticData(MemoryData):
                 raise ZooError(f"data.{key}={value} is not valid: give a positive number")
         if steps < 2 or val_size < 0:
             raise ZooError(f"data.steps={steps}, data.val_size={val_size}: give 2 or more, and 0 or more")
+        needed = 32 * (train_size + val_size + test_size) * (steps + 2 * LENGTH)  # inputs, answers, and what makes them
+        if steps > LONGEST or (total_memory() and needed > total_memory() / 2):
+            raise ZooError(
+                f"data.steps={steps} with data.train_size={train_size}, val_size={val_size}, test_size={test_size} is "
+                f"not valid: at most {LONGEST:,} steps, and half of this machine's memory ({needed / 1e9:,.1f} GB)"
+            )
         if (vocab_size, in_features, num_classes, read) != PROBLEMS[name][2:]:
             raise ZooError(f"data={name}: leave vocab_size, in_features, num_classes and read as they are")
         self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
