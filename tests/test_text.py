@@ -212,6 +212,22 @@ def test_a_text_that_changes_while_it_is_read(tmp_path):
     assert "z" not in again.tokenizer.vocabulary
 
 
+def test_a_resumed_run_notices_a_text_that_changed(run_train, tmp_path):
+    """Of the same characters too; not where it lies."""
+    lean = ("model=lstm", "model.hidden_size=8", "logger=none", "callbacks.progress=null", "trainer.accelerator=cpu")
+    (tmp_path / "a.txt").write_text(LINES * 9)
+    settings = ("data.batch_size=2", "data.seq_len=32", "trainer.limit_train_batches=2", "test=false")
+    code, output = run_train("data=text_file", "data.file=a.txt", *lean, *settings, "trainer.max_epochs=1")
+    assert code == 0, output
+    (tmp_path / "b.txt").write_text(LINES * 9)
+    (tmp_path / "a.txt").write_text(LINES[::-1] * 9)
+    code, output = run_train("resume=last", "data.file=a.txt", "trainer.max_epochs=2")
+    assert code == 1
+    assert "the data are not what they were: data.file has changed; bring them back, or start anew" in output
+    code, output = run_train("resume=last", "data.file=b.txt", "trainer.max_epochs=2")
+    assert code == 0, output
+
+
 def test_a_text_that_memory_does_not_hold(tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, "total_memory", lambda: 24_000)
     (tmp_path / "a.txt").write_text("a" * 1001)

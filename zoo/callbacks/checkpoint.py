@@ -25,6 +25,7 @@ from zoo import formats
 from zoo.callbacks.curves import Curves
 from zoo.callbacks.states import safe_states
 from zoo.card import Card
+from zoo.data.base import MemoryData
 from zoo.errors import ZooError
 from zoo.parallel import load_whole
 from zoo.pretrained import read_checkpoint
@@ -128,6 +129,7 @@ class Describe(Callback):
         self.step: int | None = None  # of a resumed run's first batch
         self.chosen: Path | None = None
         self.metrics: dict[str, float] = {}
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
         self.card = Card(
             name=config["name"],
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
@@ -160,6 +162,7 @@ class Describe(Callback):
         checkpoint["format"] = formats.CHECKPOINT
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
+        checkpoint["contents"] = self.contents
         # an epoch that max_steps, max_time or a callback cut short is not done: a longer run goes on in its middle
         loops = checkpoint["loops"]["fit_loop"]
         done = loops["epoch_loop.batch_progress"]["current"]["completed"]

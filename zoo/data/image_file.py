@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from zoo.data.decoders import silence_decoders
 from zoo.errors import ZooError
 
 # Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
@@ -63,23 +64,31 @@ def readable_suffixes() -> set[str]:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source, name: str | Path | None = None) -> Iterator[Image.Image]:
     """The first picture of an image file, decoded.
 
     Whatever goes wrong inside the ``with`` is an error of this file. No other large image is decoded meanwhile.
 
     Args:
         source: a path, a file's content, an open binary file, or a PIL image, which is left as it is.
+        name: what messages call it; None is its path, or "the image".
 
     Raises:
         ZooError: the file is missing, damaged, too large, not a regular file, or no image of ``FORMATS``.
     """
-    name = source if isinstance(source, (str, Path)) else "the image"
-    try:
+    silence_decoders()
+    with naming(name or (source if isinstance(source, (str, Path)) else "the image")):
         picture = source if isinstance(source, Image.Image) else identified(content_of(source))
         with one_large if picture.width * picture.height > LARGE else nullcontext():
             picture.load()
             yield picture
+
+
+@contextmanager
+def naming(name: str | Path) -> Iterator[None]:
+    """Let whatever goes wrong with an image be a ``ZooError`` of one line that begins with its name."""
+    try:
+        yield
     except ZooError:
         raise
     except Unreadable as error:
@@ -91,6 +100,16 @@ def opened(source: Source) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise ZooError(f"{name}: not an image that can be read ({reason or type(error).__name__})") from None
+
+
+def image_content(path: Path) -> bytes:
+    """An image file's bytes, not looked at yet.
+
+    Raises:
+        ZooError: as ``opened``.
+    """
+    with naming(path):
+        return content_of(path)
 
 
 def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
@@ -167,9 +186,10 @@ def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
     Raises:
         Unreadable: a picture of numbers that do not say what white is.
     """
-    if picture.mode == mode and box == (0, 0, *picture.size) and not picture.has_transparency_data:
+    whole = box == (0, 0, *picture.size)
+    if picture.mode == mode and whole and not picture.has_transparency_data and not has_sign(picture):
         return picture
-    white = white_of(picture) if picture.mode.startswith(("I", "F")) else None
+    white = white_of(picture) if picture.mode.startswith(("I", "F")) or has_sign(picture) else None
     inverted = white is not None and tiff_tag(picture, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
     def part(top: int, bottom: int) -> Image.Image:
@@ -215,10 +235,14 @@ def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Imag
 def white_of(picture: Image.Image) -> float:
     """The value that stands for white in a picture of one channel of 16 or 32 bits.
 
-    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767. Numbers of 32 bits say
-    nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for shares of 1, by the
-    smallest range that all of them are in.
+    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767, of 8 bits with a sign 127.
+    Numbers of 32 bits say nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for
+    shares of 1, by the smallest range that all of them are in.
     """
+    if has_sign(picture):
+        if picture.getextrema()[1] > 127:  # type: ignore[operator]  of one channel these are two numbers
+            raise Unreadable("its pixels are of 8 bits with a sign, and some are below 0; save it without a sign")
+        return 127
     bits = tiff_tag(picture, TiffImagePlugin.BITSPERSAMPLE)
     if picture.mode.startswith("I;16"):
         return 4095 if bits == 12 else 65_535
@@ -248,6 +272,11 @@ def value_range(picture: Image.Image) -> tuple[float, float]:
     )
     ranges = [(values.min(), values.max()) for values in map(np.asarray, strips)]
     return float(np.min([low for low, _ in ranges])), float(np.max([high for _, high in ranges]))
+
+
+def has_sign(picture: Image.Image) -> bool:
+    """Whether a picture of 8 bits a pixel has them with a sign, which Pillow leaves to others to see."""
+    return picture.mode == "L" and tiff_tag(picture, TiffImagePlugin.SAMPLEFORMAT) == 2
 
 
 def tiff_tag(picture: Image.Image, tag: int) -> int | None:
