@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from zoo.data.files import NO_IMAGE, SUFFIXES, reasons
+from zoo.data.layout import is_hidden
 from zoo.errors import ZooError
 from zoo.pretrained import load
 from zoo.terminal import say
@@ -28,7 +29,7 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             files.append(path)
             continue
         try:
-            entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
             inside = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
             others = [entry for entry in entries if entry.suffix.lower() not in SUFFIXES]
             folders = [entry for entry in others if entry.is_dir()]

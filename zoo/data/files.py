@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.data.image_file import readable_suffixes
-from zoo.data.layout import SPLITS, split_folders, subfolders, unreadable
+from zoo.data.layout import SPLITS, is_hidden, split_folders, subfolders, unreadable
 from zoo.errors import ZooError
 
 SUFFIXES = readable_suffixes()
@@ -64,31 +64,44 @@ def kind_of(path: Path) -> str | None:
     return None if path.suffix.lower() in SUFFIXES else NO_IMAGE
 
 
-def files_in(folder: Path, others: dict[str, list[Path]]) -> Iterator[tuple[Path, str]]:
+def folders_above(folder: Path) -> set[str]:
+    """A folder and those that it lies in, by the way that leads there and where they really are."""
+    ways = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    return {os.path.realpath(place) for way in ways for place in (way, *way.parents)}
+
+
+def files_in(folder: Path, above: set[str], others: dict[str, list[Path]]) -> Iterator[tuple[Path, str]]:
     """The files in a folder and its folders, but for hidden ones, and where each really is.
 
     Linked folders too, each once. One that leads to a folder above, as to that of all classes, is among the others: in
     it are the images of other classes.
+
+    Args:
+        above: ``folders_above`` of the folder that this one lies in.
     """
-    above = (Path(os.path.abspath(folder)), Path(os.path.realpath(folder)), Path(os.path.realpath(folder.parent)))
-    seen = {os.path.realpath(parent) for path in above for parent in path.parents} | {str(above[-1])}
-    waiting = [folder]
+    start = os.path.realpath(folder)
+    seen = above | {str(place) for place in Path(start).parents}
+    waiting = [(folder, start)]
     while waiting:
-        here = waiting.pop()
-        if (real := os.path.realpath(here)) in seen:
+        here, real = waiting.pop()
+        if real in seen:
             others[TWICE].append(here)
             continue
         seen.add(real)
         try:
             with os.scandir(here) as found:
-                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
+                entries = sorted((entry for entry in found if not is_hidden(entry.name)), key=lambda e: e.name)
         except OSError as error:
             raise unreadable(error) from None
-        waiting += [here / entry.name for entry in reversed(entries) if is_folder(entry)]
+        deeper: list[tuple[Path, str]] = []
         for entry in entries:
-            if not is_folder(entry):
-                path = here / entry.name
-                yield path, os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
+            path = here / entry.name
+            place = os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
+            if is_folder(entry):
+                deeper.append((path, place))
+            else:
+                yield path, place
+        waiting += reversed(deeper)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -107,18 +120,19 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
     """
     folders = split_folders(root)
     found, places = Listing(), {}  # where a file really is: its name, split and label
-    found.others[NO_CLASS] += loose_files(root)
+    add_loose(root, found.others)
     for split in SPLITS:
         folder = folders[split] or (root if split == "train" else None)
         if folder is None:
             continue
-        own = [path.name for path in subfolders(folder)]
-        if unknown := [name for name in own if name not in classes]:
-            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(unknown)}")
+        own = {path.name for path in subfolders(folder)}
+        if unknown := own - {*classes}:
+            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(sorted(unknown))}")
         if folder != root:
-            found.others[NO_CLASS] += loose_files(folder)
+            add_loose(folder, found.others)
+        above = folders_above(folder)
         for label, name in enumerate(classes):
-            inside = sorted(files_in(folder / name, found.others)) if name in own else []
+            inside = sorted(files_in(folder / name, above, found.others)) if name in own else []
             before = len(found.images[split])
             for path, real in inside:
                 if why := kind_of(path):
@@ -137,12 +151,14 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
     return found
 
 
-def loose_files(folder: Path) -> list[Path]:
-    """The files that lie in a folder itself, but for hidden ones."""
+def add_loose(folder: Path, others: dict[str, list[Path]]) -> None:
+    """Add the files that lie in a folder itself, but for hidden ones, by the reason why they are none of a class."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        loose = sorted(path for path in folder.iterdir() if not path.is_dir() and not is_hidden(path.name))
     except OSError as error:
         raise unreadable(error) from None
+    for path in loose:
+        others[BROKEN if kind_of(path) == BROKEN else NO_CLASS].append(path)
 
 
 def carve(

@@ -106,10 +106,13 @@ class FolderData(ImageData):
             return
         assert self.root is not None  # class_names saw to it
         files = self._list()
-        for line in (self.listing.left_out(self.root), differ_in_case(self.classes)):
+        images = self.listing.images
+        self._read(files)
+        for line in (
+            self.listing.left_out(self.root), differ_in_case(self.classes), without_images(images, self.classes)
+        ):  # fmt: skip
             if line:
                 say(line)
-        self._read(files)
 
     def setup(self, stage: str | None = None) -> None:
         """Bring the images into memory and split them."""
@@ -123,6 +126,8 @@ class FolderData(ImageData):
         labels = torch.tensor([label for part in self.listing.images.values() for _, label in part])
         parts = carve(self.listing.images, self.shares, self.split_seed, self.classes)
         self.example = parts["test"][0][0]
+        if line := alike(parts, self.digests, self.root):
+            say(line)
         for split, part in parts.items():
             index = torch.tensor([place[file] for file, _ in part], dtype=torch.int64)
             if split == "train" and self.labels_per_class is not None:
@@ -172,3 +177,29 @@ def differ_in_case(names: Sequence[str]) -> str | None:
         lower.setdefault(name.lower(), []).append(name)
     alike = [" and ".join(same) for name, same in lower.items() if len(same) > 1 and len(name) > 1]
     return f"note: {', '.join(alike)} are classes of their own, though they differ in case alone" if alike else None
+
+
+def without_images(images: dict[str, list[tuple[Path, int]]], classes: Sequence[str]) -> str | None:
+    """A line on classes that a part with folders of its own has no images of."""
+    missing = {
+        split: [name for label, name in enumerate(classes) if label not in {own for _, own in part}]
+        for split, part in images.items() if part
+    }  # fmt: skip
+    said = [f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''} in {s}" for s, names in missing.items() if names]
+    return f"note: there are no images of {' and of '.join(said)}" if said else None
+
+
+def alike(parts: dict[str, list[tuple[Path, int]]], digests: dict[str, str], root: Path) -> str | None:
+    """A line on files of the same content in several classes, or in several parts, where a model is measured on what it
+    has seen.
+    """
+    places: dict[str, dict[tuple[str, int], str]] = {}
+    for split, part in parts.items():
+        for path, label in part:
+            name = str(path.relative_to(root))
+            places.setdefault(digests[name], {}).setdefault((split, label), name)
+    same = [" and ".join(names.values()) for names in places.values() if len(names) > 1]
+    if not same:
+        return None
+    more = f", … ({len(same):,} in all)" if len(same) > 3 else ""
+    return f"note: images with the same content are in several parts or classes: {', '.join(same[:3])}{more}"

@@ -119,13 +119,18 @@ def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
             kind = "a folder" if os.path.isdir(source) else "a pipe, a socket or a device"
             raise Unreadable(f"{kind}, not an image that can be read; give a file")
         with open(source, "rb", opener=open_at_once) as file:
+            check_bytes(os.fstat(file.fileno()).st_size)  # before any is read
             return content_of(file)
     content = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
+    check_bytes(len(content))
     if not content:
         raise Unreadable("not an image that can be read: the file is empty")
     return content
+
+
+def check_bytes(n: int) -> None:
+    if n > MAX_BYTES:
+        raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
 
 
 def open_at_once(path: str, flags: int) -> int:

@@ -16,6 +16,7 @@ SPLITS = {
 WITH_SET = re.compile(
     rf"\b({'|'.join(word for words in SPLITS.values() for word in words)})(sets?|data|images?|imgs?)\b"
 )
+OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # seg_train, trainingSet; numbers are none
 
 
@@ -125,9 +126,14 @@ def split_folders(root: Path) -> dict[str, Path | None]:
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, by name; hidden ones are none."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
     except OSError as error:
         raise unreadable(error) from None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems add: thumbnails in @eaDir are images, too."""
+    return name.startswith(".") or name in OF_SYSTEMS
 
 
 def unreadable(error: OSError) -> ZooError:
