@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -171,6 +172,47 @@ def test_limits_are_told_before_decoding(monkeypatch):
     assert_fails(lambda: GREY.read(encoded(Image.new("RGB", (9, 9))) + b" " * 1000), "more than 0 MB", "scale it down")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # a program that has lifted Pillow's limit has not lifted ours
     assert_fails(lambda: GREY.read(png_header(20_000, 10_000)), "200 megapixels")
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 9×9 pixels with these chunks before its pixels."""
+    content = encoded(Image.new("L", (9, 9)))
+    packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return content[:33] + b"".join(packed) + content[33:]
+
+
+def test_files_of_a_million_pieces_are_refused():
+    """Which Pillow goes through one by one: 12 MB took a minute, and as much again at each reading."""
+    jpeg, gif = encoded(Image.new("RGB", (9, 9)), "jpeg"), encoded(Image.new("RGB", (9, 9)), "gif")
+    many = 1_000_000
+    for content in (
+        png_of(*[(b"teXt", b"")] * many), png_of(*[(b"IDAT", b"")] * many), jpeg[:2] + b"\xff" * many + jpeg[2:],
+        jpeg[:2] + b"\xff\xfe\0\2" * many + jpeg[2:], gif[:13] + b"!\xfe\1a\0" * many + gif[13:],
+        b"P5 #" + b"x" * many + b"\n1 1 255\n\0",
+    ):  # fmt: skip
+        assert_fails(lambda content=content: GREY.read(content), "the image: not an image", "more than 300,000 pieces")
+    assert (read(png_of(*[(b"teXt", b"a\0b")] * 1000)) == 0).all()
+
+
+def test_a_jpeg_of_many_scans_is_refused(monkeypatch):
+    """Each goes through all pixels again: 50 MB would take hours."""
+    content = encoded(Image.new("L", (80, 80), 200), "jpeg", progressive=True)
+    scans, start = content.count(image_file.SCAN), content.index(image_file.SCAN)
+    monkeypatch.setattr(image_file, "MAX_SCANNED", 6400 * scans)
+    assert np.abs(read(content).astype(int) - 200).max() < 4
+    more = content[:-2] + content[start:-2] + content[-2:]
+    assert_fails(lambda: read(more), f"a JPEG of {2 * scans} scans", "save it anew")
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(10**12)  # of which nothing is on the disk
+    tracemalloc.start()
+    try:
+        assert_fails(lambda: GREY.read(tmp_path / "a.png"), "a.png: a file of more than 500 MB", "scale it down")
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_large_jpeg_is_halved_as_it_is_decoded(monkeypatch):

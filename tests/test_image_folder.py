@@ -21,6 +21,7 @@ import zoo
 from zoo import hub, pretrained
 from zoo.data import decoded, folder
 from zoo.data.decoded import decode
+from zoo.data.files import list_images
 from zoo.data.folder import FolderData
 from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
@@ -422,6 +423,53 @@ def test_one_file_is_in_one_part(tmp_path, place, target):
     make(tmp_path / "test", seed=1)
     (tmp_path / place).symlink_to(target)
     assert_fails(lambda: data_of(tmp_path), "is the same file as", "an image is in one part")
+
+
+def test_folders_that_systems_add_are_none(photos):
+    """Synology's thumbnails are images, too."""
+    expected = data_of()
+    make(photos, classes={"__MACOSX": 0, "lost+found": 0})
+    make(photos / "red", classes={"@eaDir": 0})
+    assert class_names(photos) == ["blue", "green", "red"]
+    assert same(expected, data_of())
+
+
+def test_deep_folders_are_read_in_time(photos):
+    """The time grew with the third power of the depth."""
+    here = photos / "red"
+    for _ in range(300):
+        here = here / "d"
+    here.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(here / "a.png")
+    links: list[str] = []
+    real = os.path.realpath
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os.path, "realpath", lambda path: links.append(str(path)) or real(path))
+        assert len(list_images(photos, ["blue", "green", "red"]).images["train"]) == 25
+    assert len(links) < 100
+
+
+def test_what_is_alike_in_several_parts_or_classes_is_told(tmp_path, capsys):
+    """Copies and hard links too; a model would be measured on what it has seen."""
+    for seed, part in enumerate(("train", "test")):
+        make(tmp_path / part, seed=seed)
+    data_of(tmp_path)
+    assert "note" not in capsys.readouterr().err
+    shutil.copy(tmp_path / "train" / "red" / "0.jpg", tmp_path / "test" / "red" / "x.jpg")
+    os.link(tmp_path / "train" / "red" / "1.PNG", tmp_path / "train" / "blue" / "y.PNG")
+    shutil.copy(tmp_path / "test" / "red" / "2.jpeg", tmp_path / "test" / "red" / "z.jpeg")  # which does no harm
+    data_of(tmp_path, val_size=0)
+    assert (
+        "note: images with the same content are in several parts or classes: train/blue/y.PNG and train/red/1.PNG, "
+        "train/red/0.jpg and test/red/x.jpg\n"
+    ) in capsys.readouterr().err
+
+
+def test_classes_that_a_part_does_not_have_are_told(tmp_path, capsys):
+    make(tmp_path / "train")
+    make(tmp_path / "test", seed=1, classes={"red": COLOURS["red"]})
+    data_of(tmp_path)
+    assert "note: there are no images of blue, green in test\n" in capsys.readouterr().err
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
 import os
+import random
 import re
 import shutil
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -185,6 +187,24 @@ def test_the_advice_for_other_encodings_works(tmp_path, text, encoding):
         subprocess.run(command[0], shell=True, check=True)
         (new,) = (p for p in tmp_path.iterdir() if p != path)
         assert corpora.read_text(new) == text
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b" " * 999, "\u3000\n\t\r\n".encode() * 99])
+def test_a_text_of_spaces_is_none(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), "a.txt has nothing but spaces and line ends in it")
+
+
+def test_bpe_of_words_of_any_length():
+    """As DNA in one line, or spaces: the library's time grows with the square of a word's length. Others stay whole."""
+    dna = "".join(random.Random(0).choices("ACGT", k=300_000))
+    start = time.process_time()
+    for text in (dna, "x" * 300_000, " " * 300_000, f"{dna}\n\n{dna}\0 {dna}"):
+        tokenizer = BPE.fit(text, 300)
+        assert tokenizer.decode(tokenizer.encode(text).tolist()) == text
+    assert time.process_time() - start < 100
+    assert tokens.pieces("to be\n" + "x" * 1001 + " y\n\n") == ["to be\n", "x" * 1000, "x y\n", "\n"]
+    assert tokens.pieces(KOREAN) == KOREAN.splitlines(keepends=True)
 
 
 def test_nul_bytes_are_named(tmp_path):

@@ -171,12 +171,15 @@ def read_text(path: Path) -> str:
             f"tr -d '\\000' < {shlex.quote(str(path))} > {clean}"
         )
     try:
-        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8")
+        text = content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8")
     except UnicodeDecodeError as error:
         raise ZooError(
             f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start} ({error.reason}); "
             f"{conversion(path, likely_encoding(content))}, or with the encoding that it has"
         ) from None
+    if not text or text.isspace():
+        raise ZooError(f"{path} has nothing but spaces and line ends in it; give a file with text in it")
+    return text
 
 
 BOMS = {  # the longer ones first: UTF-32's begins like UTF-16's

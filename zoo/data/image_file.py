@@ -36,6 +36,9 @@ MAX_PIXELS = 89_000_000  # that are decoded; above it Pillow warns of decompress
 MAX_JPEG_PIXELS = 250_000_000  # of a JPEG, whose decoder can halve both sides as it goes
 MAX_SIDE = 100_000  # pixels; scaling takes memory by the side, too
 LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whatever the number of threads
+MAX_READS = 300_000  # pieces of a file that a decoder reads; of a PNG of 500 MB some 250,000
+MAX_SCANNED = 3_000_000_000  # pixels in all scans of a JPEG; a progressive one of 250 megapixels has some ten scans
+SCAN = b"\xff\xda"  # a scan of a JPEG begins with it, and within one 0xff is followed by 0
 STRIP = 4_000_000  # pixels that are converted at once, to save memory
 
 Source = str | Path | bytes | BinaryIO | Image.Image
@@ -138,6 +141,20 @@ def open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
 
 
+class Counted(io.BytesIO):
+    """A file's content, of which a decoder may read so many pieces: a few MB can be a million empty ones, through which
+    Pillow goes in Python.
+    """
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise Unreadable(f"not an image that can be read: it consists of more than {MAX_READS:,} pieces")
+        return super().read(size)
+
+
 def identified(content: bytes) -> Image.Image:
     """An image that is not decoded yet, within the limits.
 
@@ -148,7 +165,7 @@ def identified(content: bytes) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(content[:16]) is not True:
             continue
-        picture: Image.Image = factory(io.BytesIO(content), "")
+        picture: Image.Image = factory(Counted(content), "")
         width, height = picture.size
         if min(width, height) < 1:
             raise Unreadable("an image without pixels")
@@ -162,6 +179,8 @@ def identified(content: bytes) -> Image.Image:
                 f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), and at most "
                 f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} of a JPEG)'}; scale it down"
             )
+        if jpeg and (scans := content.count(SCAN)) * width * height > MAX_SCANNED:
+            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it anew")
         if width * height > MAX_PIXELS:
             picture.draft(None, (max(1, width // 2), max(1, height // 2)))  # type: ignore[attr-defined]
         return picture
