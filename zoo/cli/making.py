@@ -121,14 +121,18 @@ def interpolate(
 
     from zoo.pictures import interpolate as walk
     from zoo.pictures import save_grid
+    from zoo.predict import read_files
     from zoo.pretrained import load
 
     model: Any = load(name, trust or ())
     if images:
         if len(images) != 2 or not hasattr(model, "encode"):
             raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
+        read, errors = read_files(model.preprocess, images)
+        if errors or len(read) != 2:
+            raise ZooError(errors[0] if errors else "give two image files, and no folder")
         with torch.inference_mode():
-            a, b = (model.encode(model.preprocess(model.preprocess.read(file))) for file in images)
+            a, b = (model.encode(model.preprocess(image)) for _, image in read)
         pictures = walk(model, a, b, steps, noise=False)
     else:
         if not hasattr(model, "latent"):

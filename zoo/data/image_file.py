@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from zoo.data.decoders import silence_decoders
+from zoo.data.integrity import open_at_once
 from zoo.errors import ZooError
 
 # Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
@@ -134,11 +135,6 @@ def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
 def check_bytes(n: int) -> None:
     if n > MAX_BYTES:
         raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
-
-
-def open_at_once(path: str, flags: int) -> int:
-    """As ``os.open``, but without waiting for the other end of a pipe that has taken the file's place."""
-    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
 
 
 class Counted(io.BytesIO):
