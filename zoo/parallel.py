@@ -125,13 +125,17 @@ def check_batch_norm(trainer: Trainer, sync: bool, model: nn.Module, data: Any) 
         if isinstance(trainer.strategy, FullyShard):
             raise ZooError("trainer.sync_batchnorm=true: Lightning has it for trainer=ddp, not for fsdp")
         return
-    single = isinstance(data, MemoryData) and data.smallest_batch(world_size) == 1
-    if single and not takes_one(model, data.sample(1)[0]):
+    if has_single(data, world_size) and not takes_one(model, data.sample(1)[0]):
         each = f" for each of the {world_size} processes" if world_size > 1 else ""
         raise ZooError(
             f"a training batch would have one example{each}, of which this model's batch normalisation learns nothing: "
             f"have more examples, and set data.batch_size (and data.unlabelled) to {2 * world_size} or more"
         )
+
+
+def has_single(data: Any, world_size: int) -> bool:
+    """Whether a process gets a batch of one example in training, as far as the data know."""
+    return isinstance(data, MemoryData) and data.smallest_batch(world_size) == 1
 
 
 def takes_one(model: nn.Module, x: Any) -> bool:

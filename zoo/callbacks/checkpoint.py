@@ -129,7 +129,6 @@ class Describe(Callback):
         self.step: int | None = None  # of a resumed run's first batch
         self.chosen: Path | None = None
         self.metrics: dict[str, float] = {}
-        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
         self.card = Card(
             name=config["name"],
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
@@ -144,6 +143,7 @@ class Describe(Callback):
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop |= self.ended  # a checkpoint does not say that early stopping or the timer ended its run

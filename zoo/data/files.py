@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from zoo.data.image_file import readable_suffixes
 from zoo.data.layout import SPLITS, is_hidden, split_folders, subfolders, unreadable
@@ -119,7 +120,8 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
             two classes or in two parts; a folder that cannot be read.
     """
     folders = split_folders(root)
-    found, places = Listing(), {}  # where a file really is: its name, split and label
+    found = Listing()
+    places: dict[str, Place] = {}  # by where a file really is
     add_loose(root, found.others)
     for split in SPLITS:
         folder = folders[split] or (root if split == "train" else None)
@@ -133,22 +135,40 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
         above = folders_above(folder)
         for label, name in enumerate(classes):
             inside = sorted(files_in(folder / name, above, found.others)) if name in own else []
-            before = len(found.images[split])
-            for path, real in inside:
-                if why := kind_of(path):
-                    found.others[why].append(path)
-                    continue
-                other, *place = places.setdefault(real, (path, split, label))
-                if place != [split, label]:
-                    alone = "is in one part" if place[1] == label else "has one class"
-                    raise ZooError(f"{path} is the same file as {other}, and an image {alone}; remove one of the links")
-                if other != path:
-                    found.others[TWICE].append(path)
-                    continue
-                found.images[split].append((path, label))
-            if len(found.images[split]) == before and (split == "train" or name in own):
+            images = [path for path, real in inside if is_first(Place(path, split, label), real, places, found.others)]
+            if not images and (split == "train" or name in own):
                 raise ZooError(f"{folder / name} has no images in it: add some (JPEG, PNG …), or remove the folder")
+            found.images[split] += [(path, label) for path in images]
     return found
+
+
+class Place(NamedTuple):
+    """Where an image lies: its name, its split, and its class's number."""
+
+    path: Path
+    split: str
+    label: int
+
+
+def is_first(place: Place, real: str, places: dict[str, Place], others: dict[str, list[Path]]) -> bool:
+    """Whether a file is an image that lies nowhere else, and notes it in ``places``; else it is among the others.
+
+    Args:
+        real: where it really is.
+
+    Raises:
+        ZooError: it is in another class or another part, too.
+    """
+    if why := kind_of(place.path):
+        others[why].append(place.path)
+        return False
+    before = places.setdefault(real, place)
+    if (before.split, before.label) != (place.split, place.label):
+        alone = "is in one part" if before.label == place.label else "has one class"
+        raise ZooError(f"{place.path} is the same file as {before.path}, and an image {alone}; remove one of the links")
+    if before is not place:
+        others[TWICE].append(place.path)
+    return before is place
 
 
 def add_loose(folder: Path, others: dict[str, list[Path]]) -> None:
