@@ -207,6 +207,21 @@ def test_bpe_of_words_of_any_length():
     assert tokens.pieces(KOREAN) == KOREAN.splitlines(keepends=True)
 
 
+def test_a_text_that_was_cut_short(tmp_path):
+    """It is UTF-8, and would become letters of another language by a conversion."""
+    path = tmp_path / "a b.txt"
+    path.write_bytes(KOREAN.encode()[:-2])
+    message = assert_fails(lambda: corpora.read_text(path), "ends in the middle of a character", "head -c ")
+    subprocess.run(message.partition("leave the last bytes out: ")[2], shell=True, check=True)
+    assert KOREAN.startswith(corpora.read_text(tmp_path / "a b.txt.clean"))
+
+
+@pytest.mark.parametrize("mark", corpora.OTHER_FILES)
+def test_what_is_no_text_is_named(tmp_path, mark):
+    (tmp_path / "a.txt").write_bytes(mark + b" text" * 99 + b"\0")
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), f"a.txt is {corpora.OTHER_FILES[mark]}, no text")
+
+
 def test_nul_bytes_are_named(tmp_path):
     path = tmp_path / "a b.txt"
     path.write_bytes(b"to be or not to be\n" * 9 + b"\0" + b"that is the question\n" * 9)
