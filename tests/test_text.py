@@ -1,5 +1,6 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
+import json
 import os
 import random
 import re
@@ -193,6 +194,29 @@ def test_the_advice_for_other_encodings_works(tmp_path, text, encoding):
 def test_a_text_of_spaces_is_none(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), "a.txt has nothing but spaces and line ends in it")
+
+
+@pytest.mark.parametrize("kind", [float, lambda number: bool(number) if number < 2 else number])
+def test_numbers_of_tokens_are_whole_numbers(kind):
+    content = json.loads(BPE.fit(LINES, 260).content)
+    content["model"]["vocab"] = {name: kind(number) for name, number in content["model"]["vocab"].items()}
+    assert_fails(lambda: BPE(json.dumps(content)), "the tokenizer is damaged")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(x+x+)+y"}, "content": "z" * 1000}},
+        {"added_tokens": [{"id": 300, "content": "the", "special": True}]},
+    ],
+)
+def test_of_a_tokenizers_file_the_vocabulary_and_merges_alone_count(part):
+    """No pattern that goes back without end, and no special tokens."""
+    plain = BPE.fit(LINES, 280)
+    other = BPE(json.dumps({**json.loads(plain.content), **part}))
+    text = LINES + "a" * 5000 + "x" * 5000
+    assert torch.equal(other.encode(text), plain.encode(text))
 
 
 def test_bpe_of_words_of_any_length():

@@ -215,6 +215,7 @@ def vocabulary_and_merges(content: str) -> tuple[dict[str, int], list[tuple[str,
         pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
         merges: list[tuple[str, str]] = [(left, right) for left, right in pairs]
         whole = sorted(numbers.values()) == list(range(len(numbers))) and set(signs()) <= set(numbers)
+        whole = whole and {type(number) for number in numbers.values()} == {int}  # 1.0 and True are as large as 1
         known = set(signs()) >= {sign for name in numbers for sign in name}
         made = all(left in numbers and right in numbers and left + right in numbers for left, right in merges)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
