@@ -311,6 +311,24 @@ def test_nine_images_in_batches_of_four_meet_batch_norm(toy_data):
     assert [len(norm(images.float())) for images, _ in data.train_dataloader()] == [3]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "n", "world_size", "smallest"),
+    [
+        ({"batch_size": 1}, 9, 1, 1), ({"batch_size": 2}, 9, 1, 2), ({"batch_size": 2}, 9, 2, 1),
+        ({"batch_size": 8}, 1, 1, 1), ({"batch_size": "full"}, 1, 1, 1), ({"batch_size": "full"}, 3, 2, 1),
+        ({"batch_size": 8, "unlabelled": 1}, 9, 1, 1), ({"batch_size": 4}, 9, 1, 4),
+    ],
+)  # fmt: skip
+def test_the_smallest_batch_is_what_batch_norm_meets(toy_data, arguments, n, world_size, smallest):
+    data = image_data(**arguments)
+    data.setup()
+    data.splits["train"] = tuple(tensor[:n] for tensor in data.splits["train"])  # type: ignore[assignment]
+    data.trainer = trainer(world_size=world_size)
+    assert data.smallest_batch(world_size) == smallest
+    if "unlabelled" not in arguments:
+        assert min(len(images) for images, _ in data.train_dataloader()) == smallest
+
+
 def test_batches_of_labelled_and_other_images_are_whole():
     from zoo.data.loader import MixedLoader
 

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -98,6 +99,29 @@ def test_each_format_is_read_and_cut_short_refused(form):
     assert_fails(lambda: COLOUR.read(b""), "the file is empty")
 
 
+def test_the_libraries_print_nothing(command, tmp_path):
+    """Of damaged files of every format; libtiff writes past sys.stderr, and Pillow's own log goes there."""
+    code = """
+import sys, tempfile, warnings
+from tests.fuzz_images import GOOD, good, mutated
+from tests.test_image_file import CUT, RAMP, read, tiff
+from zoo.errors import ZooError
+warnings.simplefilter("ignore")
+samples = tiff(RAMP.astype("u1"), 8, tags=((277, 99),))
+refused = 0
+for content in [samples, *(mutated(form, i) for form in GOOD for i in range(60 if form == "TIFF" else 10))]:
+    try:
+        CUT.read(content)
+    except ZooError:
+        refused += 1
+print(refused)
+"""
+    result = command("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 40
+    assert result.stderr == ""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="has no pipes in folders")
 def test_only_regular_files(tmp_path):
     """A pipe, a device and a folder with an image's name are told at once; the image beside them is read."""
@@ -111,6 +135,27 @@ def test_only_regular_files(tmp_path):
     assert [file.name for file, _ in found] == ["a.png"]
     words = ("b.png: a pipe", "c.png: a folder", "d.png: a pipe, a socket or a device", "e.png: no such file", "f.png")
     assert all(word in error for word, error in zip(words, errors, strict=True))
+
+
+def test_what_of_a_folder_is_not_read_is_counted_and_named(tmp_path, capsys):
+    """Each folder's in one line on stderr; hidden files are not."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    for name in ("b.heic", "c.txt", "d", "e.\x1b[31m", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    found, errors = read_files(GREY, [tmp_path])
+    assert (len(found), errors) == (1, [])
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path}: not all that is in it is looked at; not named as images are: 4 (b.heic, c.txt, d, …); "
+        f"folders, which can be given too: 1 (more)\n"
+    )
+    (tmp_path / "a.png").unlink()
+    _, (error,) = read_files(GREY, [tmp_path])
+    assert "the folder has no images in it; not named as images are: 4 (b.heic, c.txt, d, …); folders" in error
+    (tmp_path / "only").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "only" / "a.png")
+    read_files(GREY, [tmp_path / "only"])
+    assert capsys.readouterr().err == ""
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -127,6 +172,47 @@ def test_limits_are_told_before_decoding(monkeypatch):
     assert_fails(lambda: GREY.read(encoded(Image.new("RGB", (9, 9))) + b" " * 1000), "more than 0 MB", "scale it down")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # a program that has lifted Pillow's limit has not lifted ours
     assert_fails(lambda: GREY.read(png_header(20_000, 10_000)), "200 megapixels")
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 9×9 pixels with these chunks before its pixels."""
+    content = encoded(Image.new("L", (9, 9)))
+    packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return content[:33] + b"".join(packed) + content[33:]
+
+
+def test_files_of_a_million_pieces_are_refused():
+    """Which Pillow goes through one by one: 12 MB took a minute, and as much again at each reading."""
+    jpeg, gif = encoded(Image.new("RGB", (9, 9)), "jpeg"), encoded(Image.new("RGB", (9, 9)), "gif")
+    many = 1_000_000
+    for content in (
+        png_of(*[(b"teXt", b"")] * many), png_of(*[(b"IDAT", b"")] * many), jpeg[:2] + b"\xff" * many + jpeg[2:],
+        jpeg[:2] + b"\xff\xfe\0\2" * many + jpeg[2:], gif[:13] + b"!\xfe\1a\0" * many + gif[13:],
+        b"P5 #" + b"x" * many + b"\n1 1 255\n\0",
+    ):  # fmt: skip
+        assert_fails(lambda content=content: GREY.read(content), "the image: not an image", "more than 300,000 pieces")
+    assert (read(png_of(*[(b"teXt", b"a\0b")] * 1000)) == 0).all()
+
+
+def test_a_jpeg_of_many_scans_is_refused(monkeypatch):
+    """Each goes through all pixels again: 50 MB would take hours."""
+    content = encoded(Image.new("L", (80, 80), 200), "jpeg", progressive=True)
+    scans, start = content.count(image_file.SCAN), content.index(image_file.SCAN)
+    monkeypatch.setattr(image_file, "MAX_SCANNED", 6400 * scans)
+    assert np.abs(read(content).astype(int) - 200).max() < 4
+    more = content[:-2] + content[start:-2] + content[-2:]
+    assert_fails(lambda: read(more), f"a JPEG of {2 * scans} scans", "save it anew")
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(10**12)  # of which nothing is on the disk
+    tracemalloc.start()
+    try:
+        assert_fails(lambda: GREY.read(tmp_path / "a.png"), "a.png: a file of more than 500 MB", "scale it down")
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_large_jpeg_is_halved_as_it_is_decoded(monkeypatch):
@@ -248,6 +334,16 @@ def test_odd_orientations_turn_nothing(orientation):
 def test_numbers_that_say_nothing_are_refused(array, kind, words):
     for preprocess in (GREY, CUT):
         assert_fails(lambda p=preprocess: p.read(tiff(array, 32, kind)), "the image: ", *words)
+
+
+def test_bytes_with_a_sign():
+    """White is 127; below zero there is nothing."""
+    expected = scaled_ramp(127, "i8") * 255 // 127
+    assert np.array_equal(read(tiff(scaled_ramp(127, "i1"), 8, 2)), expected)
+    assert np.array_equal(read(tiff(scaled_ramp(127, "i1"), 8, 2), COLOUR), np.repeat(expected[..., None], 3, 2))
+    for preprocess in (GREY, COLOUR, CUT):
+        words = ("the image: ", "8 bits with a sign, and some are below 0", "save it without a sign")
+        assert_fails(lambda p=preprocess: p.read(tiff((RAMP - 1).astype("i1"), 8, 2)), *words)
 
 
 @pytest.mark.parametrize("colour", [2, 4, 6])

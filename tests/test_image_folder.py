@@ -1,9 +1,11 @@
 """A folder of the user's own images: its layouts, what is read, carved and kept, and fine-tuning from torchvision."""
 
+import hashlib
 import os
 import re
 import shlex
 import shutil
+import socket
 import urllib.error
 from pathlib import Path
 
@@ -16,11 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import load, save_file
 
 import zoo
-from zoo import pretrained
-from zoo.data import decoded
+from zoo import hub, pretrained
+from zoo.data import decoded, folder
 from zoo.data.decoded import decode
-from zoo.data.files import class_names
+from zoo.data.files import list_images
 from zoo.data.folder import FolderData
+from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
 from zoo.evaluate import evaluate
 from zoo.predict import predict_files
@@ -42,7 +45,9 @@ def make(root: Path, n: int = 8, seed: int = 0, classes=COLOURS) -> None:
         for i in range(n):
             noise = generator.integers(-30, 30, (40 + i, 60 - 3 * i, 3))
             suffix = ("jpg", "PNG", "jpeg", "bmp")[i % 4]
-            Image.fromarray((noise + COLOURS[name]).astype(np.uint8)).save(root / name / f"{i}.{suffix}")
+            Image.fromarray((noise + COLOURS.get(name, (90, 90, 90))).astype(np.uint8)).save(
+                root / name / f"{i}.{suffix}"
+            )
 
 
 @pytest.fixture
@@ -68,10 +73,21 @@ def rows(data: FolderData, split: str) -> set[bytes]:
 
 @pytest.fixture(scope="session")
 def weight_file(tmp_path_factory) -> Path:
-    """As torchvision's file is, with random values."""
-    path = tmp_path_factory.mktemp("hub") / "resnet18-f37072fd.pth"
+    """As torchvision's file is, with random values, and a name that has the sha256 of these."""
+    path = tmp_path_factory.mktemp("hub") / "resnet18.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
-    return path
+    return path.rename(path.with_name(f"resnet18-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"))
+
+
+@pytest.fixture
+def cached(weight_file, tmp_path_factory, monkeypatch) -> Path:
+    """The file in torch's cache, under the name that torchvision has for it."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    weights = torchvision.models.ResNet18_Weights.DEFAULT
+    monkeypatch.setattr(weights.value, "url", f"https://download.pytorch.org/models/{weight_file.name}")
+    (home / "hub" / "checkpoints").mkdir(parents=True)
+    return Path(shutil.copy(weight_file, home / "hub" / "checkpoints"))
 
 
 def test_fine_tune_and_predict(run_train, photos, weight_file, tmp_path):
@@ -136,12 +152,8 @@ def test_resumes(run_train, photos, tmp_path):
 
 
 @pytest.mark.parametrize("line", [line for line in DOCS.splitlines() if line.startswith("python train.py")])
-def test_commands_of_the_page(run_train, photos, weight_file, monkeypatch, line):
-    monkeypatch.setenv("TORCH_HOME", str(weight_file.parent / "home"))
-    cache = weight_file.parent / "home" / "hub" / "checkpoints"
-    cache.mkdir(parents=True, exist_ok=True)
-    shutil.copy(weight_file, cache)
-    shutil.copy(weight_file, ".")
+def test_commands_of_the_page(run_train, photos, weight_file, cached, line):
+    shutil.copy(weight_file, "resnet18-f37072fd.pth")
     names = {"fc.weight": "classifier.weight", "fc.bias": "classifier.bias"}
     theirs = torch.load(weight_file, weights_only=True)
     torch.save({f"module.{names.get(name, name)}": tensor for name, tensor in theirs.items()}, "theirs.pth")
@@ -212,6 +224,15 @@ def test_folders_of_splits(tmp_path):
         ("training", "validation", "testing"),
         ("TRAIN", "dev", "TEST"),
         ("train", "Valid", "Testing"),
+        ("train_images", "val_images", "test_images"),
+        ("seg_train", "seg_val", "seg_test"),
+        ("trainingSet", "validationSet", "testSet"),
+        ("trainset", "valset", "testset"),
+        ("1.Training", "2.Validation", "3.Test"),
+        ("train2017", "val2017", "test2017"),
+        ("asl_alphabet_train", "asl_alphabet_valid", "asl_alphabet_test"),
+        ("training", "validation", "evaluation"),
+        ("my-train-data", "valid", "TestImages"),
     ],
 )
 def test_folders_of_splits_by_other_names(tmp_path, train, val, test):
@@ -225,7 +246,8 @@ def test_folders_of_splits_by_other_names(tmp_path, train, val, test):
 
 def decode_all(part: Path) -> set[bytes]:
     preprocess = Preprocess(32, [0.5] * 3, [0.5] * 3, 37)
-    return {image.numpy().tobytes() for image in decode([p for p in part.rglob("*") if p.is_file()], preprocess)}
+    images, _ = decode([p for p in part.rglob("*") if p.is_file()], preprocess)
+    return {image.numpy().tobytes() for image in images}
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -233,6 +255,24 @@ def test_a_class_may_be_called_train(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (9, 9)).save(tmp_path / name / "1.png")
     assert class_names(tmp_path) == ["car", "train"]
+
+
+@pytest.mark.parametrize(
+    "names", [("bullet_train", "freight_train"), ("car", "train"), ("train_station", "test_tube", "x"), ("a", "devil")]
+)
+def test_classes_whose_names_speak_of_parts(tmp_path, names):
+    for name in names:
+        (tmp_path / name / ("day" if name.endswith("_train") else "")).mkdir(parents=True)
+    assert class_names(tmp_path) == sorted(names)
+
+
+def test_classes_that_look_the_same(photos, capsys):
+    make(photos, classes={"r\u00e9d": 0})
+    (photos / "blue").rename(photos / "re\u0301d")
+    assert_fails(lambda: class_names(photos), "look the same, 're\\u0301d' and 'r\\xe9d'; put them into one")
+    (photos / "r\u00e9d").rename(photos / "Red")
+    data_of(num_classes=4)
+    assert "note: Red and red are classes of their own, though they differ in case alone" in capsys.readouterr().err
 
 
 def test_labels_per_class(photos):
@@ -277,7 +317,7 @@ def test_any_mode_and_upright(tmp_path):
 
 
 def test_what_is_left_out_is_counted_and_named(photos, capsys):
-    """In one line; hidden files are not, and linked folders are followed, once each."""
+    """In one line, by the reasons; hidden files are not, and linked folders are followed, once each."""
     for name in (
         "red/notes.txt",
         "red/a.heic",
@@ -294,27 +334,142 @@ def test_what_is_left_out_is_counted_and_named(photos, capsys):
     (photos / "more").rename(photos.parent / "elsewhere")
     (photos / "red" / "linked").symlink_to(photos.parent.resolve() / "elsewhere")
     (photos / "red" / "itself").symlink_to(photos.resolve() / "red")
+    (photos / "red" / "again.png").symlink_to("1.PNG")
     data = data_of()
     assert sum(map(len, tensors(data))) == 24
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
-    assert line.startswith(
-        "my_photos: 6 files are left out, not named as images are or not in a class's folder: labels.csv"
+    assert line == (
+        "my_photos: 8 files are left out; in no class's folder: 2 (labels.csv, top.png); "
+        "not named as images are: 3 (blue/README, red/a.heic, red/notes.txt); links that lead nowhere: 1 "
+        "(red/gone.png); there already by another name, or links to a folder that they lie in: 2 (red/itself, "
+        "red/again.png)"
     )
-    assert "top.png, blue/README, red/a.heic, red/gone.png, …" in line
-    for name in ("red/a.heic", "blue/README", "labels.csv", "top.png", "red/gone.png"):
+    for name in ("red/a.heic", "blue/README", "labels.csv", "top.png", "red/gone.png", "red/itself", "red/again.png"):
         (photos / name).unlink()
     data_of()
-    assert "my_photos: 1 file is left out" in (said := capsys.readouterr().err)
-    assert "red/notes.txt" in said
+    assert "my_photos: 1 file is left out; not named as images are: 1 (red/notes.txt)" in capsys.readouterr().err
     (photos / "red" / "notes.txt").unlink()
     data_of()
     assert "left out" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no pipes in folders")
-def test_a_pipe_is_left_out(photos):
+def test_what_is_no_file_is_left_out_and_named(photos, capsys):
+    """A pipe, a socket, a device and a link to itself, whatever their names say; nobody waits for them."""
     os.mkfifo(photos / "red" / "pipe.png")
+    os.mkfifo(photos / "red" / "pipe")
+    (photos / "red" / "device.jpg").symlink_to("/dev/zero")
+    (photos / "red" / "loop.jpg").symlink_to("loop.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("my_photos/blue/socket.png")
+        assert sum(map(len, tensors(data_of()))) == 24
+    said = capsys.readouterr().err
+    assert "my_photos: 5 files are left out; pipes, sockets or devices: 4 (blue/socket.png, red/device.jpg, red" in said
+    assert "links that lead nowhere: 1 (red/loop.jpg)" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("red/all", ".."),
+        ("red/deep/all", "../.."),
+        ("red/more", "../.."),
+        ("red/0/1/2", "/"),
+        ("red/all", "../../link"),
+    ],
+)
+def test_links_to_folders_above_bring_no_images_of_other_classes(photos, place, target, capsys):
+    """What is above a class's folder has the images of other classes in it."""
+    expected = data_of()
+    capsys.readouterr()
+    (photos.parent / "link").symlink_to(photos.resolve())
+    (photos / place).parent.mkdir(parents=True, exist_ok=True)
+    (photos / place).symlink_to(target)
+    assert same(expected, data_of())
+    said = capsys.readouterr().err
+    assert "my_photos: 1 file is left out; there already by another name, or links to a folder that they lie" in said
+    assert said.rstrip().endswith(f"({place})")
+
+
+def test_a_linked_class_does_not_bring_what_is_beside_it(photos, tmp_path):
+    """The folder above it is above it where it really is, too."""
+    (tmp_path / "pool").mkdir()
+    (photos / "red").rename(tmp_path / "pool" / "red")
+    shutil.copytree(photos / "blue", tmp_path / "pool" / "blue")
+    (tmp_path / "pool" / "red" / "up").symlink_to("..")
+    (photos / "red").symlink_to(tmp_path / "pool" / "red")
     assert sum(map(len, tensors(data_of()))) == 24
+
+
+@pytest.mark.parametrize(
+    ("place", "target", "words"),
+    [
+        ("red/more", "../blue", ("red/more/0.jpg is the same file as my_photos/blue/0.jpg", "has one class")),
+        ("red/a.jpg", "../blue/0.jpg", ("red/a.jpg is the same file as my_photos/blue/0.jpg", "has one class")),
+        ("rot", "red", ("rot/0.jpg is the same file as my_photos/red/0.jpg", "has one class")),
+        ("rot", "..", ("my_photos/rot has no images in it",)),
+        ("rot", ".", ("my_photos/rot has no images in it",)),
+    ],
+)
+def test_one_file_has_one_class(photos, place, target, words):
+    (photos / place).symlink_to(target)
+    assert_fails(lambda: data_of(num_classes=len(class_names(photos))), *words)
+
+
+@pytest.mark.parametrize(("place", "target"), [("val", "train"), ("test/red/x.jpg", "../../train/red/0.jpg")])
+def test_one_file_is_in_one_part(tmp_path, place, target):
+    """Else a model would be measured on what it was trained on."""
+    make(tmp_path / "train")
+    make(tmp_path / "test", seed=1)
+    (tmp_path / place).symlink_to(target)
+    assert_fails(lambda: data_of(tmp_path), "is the same file as", "an image is in one part")
+
+
+def test_folders_that_systems_add_are_none(photos):
+    """Synology's thumbnails are images, too."""
+    expected = data_of()
+    make(photos, classes={"__MACOSX": 0, "lost+found": 0})
+    make(photos / "red", classes={"@eaDir": 0})
+    assert class_names(photos) == ["blue", "green", "red"]
+    assert same(expected, data_of())
+
+
+def test_deep_folders_are_read_in_time(photos):
+    """The time grew with the third power of the depth."""
+    here = photos / "red"
+    for _ in range(300):
+        here = here / "d"
+    here.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(here / "a.png")
+    links: list[str] = []
+    real = os.path.realpath
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os.path, "realpath", lambda path: links.append(str(path)) or real(path))
+        assert len(list_images(photos, ["blue", "green", "red"]).images["train"]) == 25
+    assert len(links) < 100
+
+
+def test_what_is_alike_in_several_parts_or_classes_is_told(tmp_path, capsys):
+    """Copies and hard links too; a model would be measured on what it has seen."""
+    for seed, part in enumerate(("train", "test")):
+        make(tmp_path / part, seed=seed)
+    data_of(tmp_path)
+    assert "note" not in capsys.readouterr().err
+    shutil.copy(tmp_path / "train" / "red" / "0.jpg", tmp_path / "test" / "red" / "x.jpg")
+    os.link(tmp_path / "train" / "red" / "1.PNG", tmp_path / "train" / "blue" / "y.PNG")
+    shutil.copy(tmp_path / "test" / "red" / "2.jpeg", tmp_path / "test" / "red" / "z.jpeg")  # which does no harm
+    data_of(tmp_path, val_size=0)
+    assert (
+        "note: images with the same content are in several parts or classes: train/blue/y.PNG and train/red/1.PNG, "
+        "train/red/0.jpg and test/red/x.jpg\n"
+    ) in capsys.readouterr().err
+
+
+def test_classes_that_a_part_does_not_have_are_told(tmp_path, capsys):
+    make(tmp_path / "train")
+    make(tmp_path / "test", seed=1, classes={"red": COLOURS["red"]})
+    data_of(tmp_path)
+    assert "note: there are no images of blue, green in test\n" in capsys.readouterr().err
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------
@@ -341,6 +496,119 @@ def test_second_run_reads_no_image(photos, monkeypatch):
     assert any((images == 255).all((1, 2, 3)).any() for images, _ in changed.splits.values())
     (photos / "red" / "1.PNG").unlink()
     assert sum(len(labels) for _, labels in data_of().splits.values()) == 23
+
+
+# --- images that vanish or change -------------------------------------------------------------------------------------
+
+
+def test_an_image_that_vanishes_after_it_was_listed(photos, monkeypatch):
+    real = folder.list_images
+
+    def list_and_remove(root: Path, classes):
+        found = real(root, classes)
+        (photos / "red" / "0.jpg").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(folder, "list_images", list_and_remove)
+    assert_fails(data_of, "my_photos/red/0.jpg is gone since its folder was listed; run again")
+    assert_fails(lambda: decode([photos / "red" / "0.jpg"], Preprocess(8, [0.5], [0.5])), "red/0.jpg: no such file")
+
+
+@pytest.mark.parametrize("become", ["gone", "another", "a pipe", "a folder"])
+def test_an_example_that_is_gone_or_another_at_the_end_of_a_run(photos, tmp_path, become):
+    """What the test saw is written instead."""
+    data = data_of()
+    assert data.save_example(tmp_path).read_bytes() == data.example.read_bytes()
+    data.example.unlink()
+    if become == "another":
+        Image.new("RGB", (9, 9)).save(data.example)
+    elif become == "a pipe":
+        os.mkfifo(data.example)
+    elif become == "a folder":
+        data.example.mkdir()
+    written = data.save_example(tmp_path)
+    assert written.name == "example.png"
+    assert np.array_equal(np.asarray(Image.open(written)), data.splits["test"][0][0].numpy())
+
+
+def repaint(root: Path) -> None:
+    Image.new("RGB", (50, 50), "white").save(root / "red" / "0.jpg")
+
+
+def touch(root: Path) -> None:
+    for file in root.rglob("*.*"):
+        os.utime(file, ns=(1, 1))
+
+
+def swap(root: Path) -> None:
+    (root / "red" / "0.jpg").rename(root / "red" / "x.jpg")
+    (root / "red" / "4.jpg").rename(root / "red" / "0.jpg")
+    (root / "red" / "x.jpg").rename(root / "red" / "4.jpg")
+
+
+def many(root: Path) -> None:
+    for file in (root / "red").glob("*.jpg"):
+        file.rename(file.with_suffix(".jpe"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (touch, None),
+        (repaint, "red/0.jpg has changed; bring them back, or start anew from its weights: init.weights="),
+        (lambda root: (root / "red" / "0.jpg").unlink(), "red/0.jpg is gone; bring"),
+        (lambda root: (root / "red" / "2.jpeg").rename(root / "red" / "9.png"), "red/2.jpeg is gone, red/9.png is new"),
+        (swap, "red/0.jpg has changed, red/4.jpg has changed; bring"),
+        (many, "red/0.jpg is gone, red/4.jpg is gone, red/0.jpe is new (and 1 more)"),
+    ],
+)
+def test_a_resumed_run_notices_images_that_changed(run_train, photos, change, said):
+    """By what is in them, whatever the time of their change."""
+    lean = ("model=linear", *SMALL, *QUIET, "test=false")
+    assert run_train(*lean, "trainer.max_epochs=1")[0] == 0
+    change(photos)
+    code, output = run_train("resume=last", "trainer.max_epochs=2", "data.root=my_photos")
+    if said is None:
+        assert code == 0, output
+    else:
+        assert code == 1
+        (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert f"the data are not what they were: {said}" in line
+
+
+def test_a_copy_of_the_folder_serves_a_resumed_run(run_train, photos):
+    lean = ("model=linear", *SMALL, *QUIET, "test=false")
+    assert run_train(*lean, "trainer.max_epochs=1")[0] == 0
+    shutil.copytree(photos, "elsewhere")
+    shutil.rmtree(photos)
+    code, output = run_train("resume=last", "trainer.max_epochs=2", "data.root=elsewhere")
+    assert code == 0, output
+
+
+def test_each_writer_of_the_cache_has_a_file_of_its_own(photos, monkeypatch):
+    """Threads, and processes of the same number on other hosts, which write the same at the same time."""
+    import safetensors.torch
+
+    names: list[Path] = []
+    real = safetensors.torch.save_file
+
+    def save_file(tensors, path, metadata):
+        names.append(path)
+        real(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save_file)
+    for _ in range(2):
+        data_of()
+        (kept,) = kept_files()
+        kept.unlink()
+    assert len(set(names)) == 2
+    old, new = (kept.with_name(f".{kept.name}-{i}") for i in (1, 2))
+    for left in (old, new):
+        left.write_bytes(b"of a run that was killed")
+    os.utime(old, ns=(1, 1))
+    data_of()
+    assert not old.exists()
+    assert new.exists()  # it may still be written to
 
 
 def kept_files() -> list[Path]:
@@ -408,12 +676,12 @@ def test_other_tensors_with_the_right_key_are_not_taken(photos):
     first = data_of()
     (kept,) = kept_files()
     with safe_open(kept, "pt") as file:
-        noted, images = file.metadata(), file.get_tensor("images")
+        noted, images, digests = file.metadata(), file.get_tensor("images"), file.get_tensor("digests")
     for tensor, metadata in (
         (255 - images, noted), (images[:5], noted), (images.float(), noted), (255 - images, {"key": noted["key"]}),
         (255 - images, None),
     ):  # fmt: skip
-        save_file({"images": tensor.contiguous()}, kept, metadata=metadata)
+        save_file({"images": tensor.contiguous(), "digests": digests}, kept, metadata=metadata)
         assert same(first, data_of())
 
 
@@ -474,6 +742,25 @@ def only_splits(root: Path) -> None:
     (root / "blue").rename(root / "test")
 
 
+def flat(*names: str):
+    """Images without classes, in folders that are called as parts are."""
+
+    def change(root: Path) -> None:
+        for old, new in zip(COLOURS, names, strict=False):
+            (root / old).rename(root / new)
+        for old in list(COLOURS)[len(names) :]:
+            shutil.rmtree(root / old)
+
+    return change
+
+
+def half_flat(root: Path) -> None:
+    flat("seg_pred", "test_it", "train_it")(root)
+    for name in COLOURS:
+        make(root / "seg_train", classes={name: 0})
+        make(root / "seg_test", classes={name: 0})
+
+
 def alike(root: Path) -> None:
     for split in ("train", "Training"):
         for name in COLOURS:
@@ -508,9 +795,18 @@ def train_and_more(root: Path) -> None:
         (damaged, ("my_photos/blue/4.jpg: not an image", "1 more: my_photos/red/0.jpg", "take it out of the folder")),
         (few, ("class red has too few images (2)", "test and val", "data.val_size")),
         (with_test, ("my_photos/test has classes that the training images have not: reds",)),
-        (train_and_more, ("my_photos has extra beside test, train", "valid: train, val, test")),
+        (train_and_more, ("my_photos has extra beside test, train", "valid: train, val, test", "remove the others")),
         (shutil.rmtree, ("data.root=my_photos: there is no such folder",)),
         (only_splits, ("train is taken for a part of the images", "no folders of classes")),
+        (flat("train_images", "test_images"), ("train_images is taken for a part", "no folders of classes")),
+        (flat("trainingSet", "testSet"), ("trainingSet is taken for a part", "no folders of classes")),
+        (flat("Training", "evaluation"), ("my_photos/Training is taken for a part", "no folders of classes")),
+        (
+            flat("a_val", "a_test", "cat"),
+            ("my_photos has a_val, a_test with images to measure on, but no folder train",),
+        ),
+        (flat("cat", "test", "train"), ("my_photos has cat beside test, train", "another name to what is a class")),
+        (half_flat, ("my_photos has seg_train and train_it, which are both taken for its train images",)),
         (alike, ("my_photos has Training and train, which are both taken for its train images",)),
         (alone, ("my_photos has Testing with images to measure on, but no folder train beside it",)),
         (empty_test, ("my_photos/test is taken for a part of the images", "remove or rename it")),
@@ -551,19 +847,61 @@ def test_errors_on_the_command_line(run_train, photos, overrides, expected):
     assert len(output.splitlines()) == 1, output
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="root may read everything, and become another")
+@pytest.mark.parametrize(
+    ("place", "mode", "words"),
+    [
+        ("my_photos", 0o300, "my_photos: the folder cannot be read: Permission denied"),
+        ("my_photos/red", 0o300, "my_photos/red: the folder cannot be read: Permission denied"),
+        ("my_photos/red", 0o600, "my_photos/red/0.jpg cannot be read: Permission denied"),
+        ("my_photos/red/0.jpg", 0o200, "my_photos/red/0.jpg: not an image that can be read (Permission denied)"),
+    ],
+)
+def test_what_may_not_be_read_is_named(command, tmp_path, place, mode, words):
+    make(tmp_path / "good")
+    make(tmp_path / "my_photos")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534)
+    (tmp_path / place).chmod(mode)
+    code = f"""
+import os
+from zoo.data.folder import FolderData
+from zoo.errors import ZooError
+os.chdir({str(tmp_path)!r})
+FolderData("good", 3, image_size=32).prepare_data()  # what is imported may lie where others may not look
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    FolderData("my_photos", 3, image_size=32).prepare_data()
+except ZooError as error:
+    print(error)
+"""
+    result = command("-c", code)
+    assert result.stdout.startswith(words), result.stderr
+
+
 # --- torchvision's weights ------------------------------------------------------------------------------------------
 
 
-def test_torchvision_from_its_cache(weight_file, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    shutil.copy(weight_file, tmp_path / "hub" / "checkpoints")
+def test_torchvision_from_its_cache(weight_file, cached):
     theirs = torch.load(weight_file, weights_only=True)
     whole = zoo.create("resnet18", weights="torchvision:resnet18")
     assert torch.equal(whole.head.weight, theirs["fc.weight"])
     three = zoo.create("resnet18", weights="torchvision:resnet18", num_classes=3)
     assert three.head.weight.shape == (3, 512)
     assert torch.equal(three.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize("at", [-1, 1000, 0])
+def test_a_damaged_file_in_torchs_cache(cached, at):
+    """Torch compares the hash when it downloads, and never again."""
+    content = bytearray(cached.read_bytes())
+    content[at] ^= 1
+    cached.write_bytes(content)
+    begins = cached.stem.rpartition("-")[2]
+    words = (str(cached), "is damaged: its sha256 begins with", f"not {begins}, as its name says; delete it")
+    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), *words)
 
 
 @pytest.mark.parametrize(
@@ -573,9 +911,9 @@ def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
     """What was tried, why it failed, and that a downloaded file will do."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     told = ("https://download.pytorch.org/models/resnet18-f37072fd.pth", "init.weights=PATH/resnet18-f37072fd.pth")
-    monkeypatch.setattr(pretrained, "unreachable", lambda url: f"no answer from {url}")
+    monkeypatch.setattr(hub, "unreachable", lambda url: f"no answer from {url}")
     assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), "no answer", *told)
-    monkeypatch.setattr(pretrained, "unreachable", lambda url: None)
+    monkeypatch.setattr(hub, "unreachable", lambda url: None)
 
     def get_state_dict(self, **arguments):
         assert arguments["check_hash"]

@@ -1,9 +1,12 @@
 """Text: tokenizers, streams, corpora, and what a language model's task measures."""
 
+import json
 import os
+import random
 import re
 import shutil
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -187,6 +190,62 @@ def test_the_advice_for_other_encodings_works(tmp_path, text, encoding):
         assert corpora.read_text(new) == text
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b" " * 999, "\u3000\n\t\r\n".encode() * 99])
+def test_a_text_of_spaces_is_none(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), "a.txt has nothing but spaces and line ends in it")
+
+
+@pytest.mark.parametrize("kind", [float, lambda number: bool(number) if number < 2 else number])
+def test_numbers_of_tokens_are_whole_numbers(kind):
+    content = json.loads(BPE.fit(LINES, 260).content)
+    content["model"]["vocab"] = {name: kind(number) for name, number in content["model"]["vocab"].items()}
+    assert_fails(lambda: BPE(json.dumps(content)), "the tokenizer is damaged")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(x+x+)+y"}, "content": "z" * 1000}},
+        {"added_tokens": [{"id": 300, "content": "the", "special": True}]},
+    ],
+)
+def test_of_a_tokenizers_file_the_vocabulary_and_merges_alone_count(part):
+    """No pattern that goes back without end, and no special tokens."""
+    plain = BPE.fit(LINES, 280)
+    other = BPE(json.dumps({**json.loads(plain.content), **part}))
+    text = LINES + "a" * 5000 + "x" * 5000
+    assert torch.equal(other.encode(text), plain.encode(text))
+
+
+def test_bpe_of_words_of_any_length():
+    """As DNA in one line, or spaces: the library's time grows with the square of a word's length. Others stay whole."""
+    dna = "".join(random.Random(0).choices("ACGT", k=300_000))
+    start = time.process_time()
+    for text in (dna, "x" * 300_000, " " * 300_000, f"{dna}\n\n{dna}\0 {dna}"):
+        tokenizer = BPE.fit(text, 300)
+        assert tokenizer.decode(tokenizer.encode(text).tolist()) == text
+    assert time.process_time() - start < 100
+    assert tokens.pieces("to be\n" + "x" * 1001 + " y\n\n") == ["to be\n", "x" * 1000, "x y\n", "\n"]
+    assert tokens.pieces(KOREAN) == KOREAN.splitlines(keepends=True)
+
+
+def test_a_text_that_was_cut_short(tmp_path):
+    """It is UTF-8, and would become letters of another language by a conversion."""
+    path = tmp_path / "a b.txt"
+    path.write_bytes(KOREAN.encode()[:-2])
+    message = assert_fails(lambda: corpora.read_text(path), "ends in the middle of a character", "head -c ")
+    subprocess.run(message.partition("leave the last bytes out: ")[2], shell=True, check=True)
+    assert KOREAN.startswith(corpora.read_text(tmp_path / "a b.txt.clean"))
+
+
+@pytest.mark.parametrize("mark", corpora.OTHER_FILES)
+def test_what_is_no_text_is_named(tmp_path, mark):
+    (tmp_path / "a.txt").write_bytes(mark + b" text" * 99 + b"\0")
+    assert_fails(lambda: corpora.read_text(tmp_path / "a.txt"), f"a.txt is {corpora.OTHER_FILES[mark]}, no text")
+
+
 def test_nul_bytes_are_named(tmp_path):
     path = tmp_path / "a b.txt"
     path.write_bytes(b"to be or not to be\n" * 9 + b"\0" + b"that is the question\n" * 9)
@@ -210,6 +269,23 @@ def test_a_text_that_changes_while_it_is_read(tmp_path):
     now.setup()
     assert "z" in now.tokenizer.vocabulary
     assert "z" not in again.tokenizer.vocabulary
+
+
+def test_a_resumed_run_notices_a_text_that_changed(run_train, tmp_path):
+    """Of the same characters too; not where it lies."""
+    lean = ("model=lstm", "task=language", "model.hidden=8", "model.embedding=8", "trainer.max_epochs=1")
+    (tmp_path / "a.txt").write_text(LINES * 9)
+    settings = ("data.batch_size=2", "data.seq_len=32", "trainer.limit_train_batches=2", "test=false")
+    quiet = ("logger=none", "callbacks.progress=null", "trainer.accelerator=cpu")
+    code, output = run_train("data=text_file", "data.file=a.txt", *lean, *settings, *quiet)
+    assert code == 0, output
+    (tmp_path / "b.txt").write_text(LINES * 9)
+    (tmp_path / "a.txt").write_text(LINES[::-1] * 9)
+    code, output = run_train("resume=last", "++data.file=a.txt", "trainer.max_epochs=2")
+    assert code == 1
+    assert "the data are not what they were: data.file has changed; bring them back, or start anew" in output
+    code, output = run_train("resume=last", "++data.file=b.txt", "trainer.max_epochs=2")
+    assert code == 0, output
 
 
 def test_a_text_that_memory_does_not_hold(tmp_path, monkeypatch):

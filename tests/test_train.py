@@ -193,6 +193,37 @@ def test_regularisation_together(run_train, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=mlp", "model.batch_norm=true", "model.hidden=[8]"),
+        ("model=resnet18", "data=cifar10"),
+        ("model=ladder", "task=semi", "data.unlabelled=8", "data.mean=[0.0]", "data.std=[1.0]"),
+    ],
+)
+def test_batch_norm_of_one_example_is_told_before_the_run(run_train, tmp_path, overrides):
+    code, output = run_train(*QUIET, *overrides, "data.batch_size=1")
+    assert code == 1
+    error = output.splitlines()[-1]
+    assert error.startswith("error: a training batch would have one example, of which this model's batch normalisation")
+    assert error.endswith("have more examples, and set data.batch_size (and data.unlabelled) to 2 or more")
+    assert not list(tmp_path.glob("logs/*/*/checkpoints"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=lenet5", "model.batch_norm=true"),
+        ("model=mlp", "model.hidden=[8]"),
+        ("model=mlp", "model.batch_norm=true", "model.hidden=[8]", "init.freeze=[layers]"),
+    ],
+)
+def test_batches_of_one_example_without_such_a_norm(run_train, overrides):
+    """Of many pixels, none at all, or still: it learns."""
+    code, output = run_train(*FAST, *overrides, "data.batch_size=1", "trainer.limit_train_batches=2")
+    assert code == 0, output
+
+
 def test_clipping_limits_the_update(run_train, tmp_path):
     """With SGD without momentum, no update is longer than lr × the clipped norm."""
     settings = (*FAST, "scheduler=none", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=1")

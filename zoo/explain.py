@@ -15,6 +15,8 @@ from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.runs import command, is_main_process
 
+ONE_NUMBER = "Expected more than 1 value per channel when training"  # torch, of batch norm
+
 
 def say(error: Exception) -> None:
     """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
@@ -49,6 +51,8 @@ def message(error: Exception) -> tuple[str, bool]:
         return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True
     if re.search(r"[Gg]loo|NCCL|ProcessGroup|Connection (closed|reset) by peer", str(error)):
         return f"another process of this run was ended; to go on: {command('train')} resume=last", True
+    if ONE_NUMBER in str(error):
+        return "batch normalisation got a batch of one example in training: set data.batch_size to 2 or more", True
     if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
         return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
     return f"{type(error).__name__}: {one_line(str(error))}", False

@@ -1,5 +1,6 @@
 """Training in several processes: the weights that ``trainer=fsdp`` shares out, and what each process has of its own."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 
+from zoo.data.base import MemoryData
 from zoo.errors import ZooError
+from zoo.explain import ONE_NUMBER
 from zoo.pretrained import read_checkpoint
 
 
@@ -112,13 +115,41 @@ def load_whole(task: LightningModule, state: Mapping[str, Tensor]) -> None:
 # --- what each process has of its own ---------------------------------------------------------------------------------
 
 
-def check_batch_norm(trainer: Trainer, sync: bool) -> None:
-    """Raise a ``ZooError`` where batch-norm statistics cannot be those of the global batch."""
-    if sync and trainer.world_size > 1:
+def check_batch_norm(trainer: Trainer, sync: bool, model: nn.Module, data: Any) -> None:
+    """Raise a ``ZooError`` where batch-norm statistics cannot be those of the global batch, or are of a single number,
+    which torch refuses in the middle of a run.
+    """
+    world_size = trainer.world_size
+    if sync and world_size > 1:
         if trainer.strategy.root_device.type != "cuda":
             raise ZooError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it at false")
         if isinstance(trainer.strategy, FullyShard):
             raise ZooError("trainer.sync_batchnorm=true: Lightning has it for trainer=ddp, not for fsdp")
+        return
+    if has_single(data, world_size) and not takes_one(model, data.sample(1)[0]):
+        each = f" for each of the {world_size} processes" if world_size > 1 else ""
+        raise ZooError(
+            f"a training batch would have one example{each}, of which this model's batch normalisation learns nothing: "
+            f"have more examples, and set data.batch_size (and data.unlabelled) to {2 * world_size} or more"
+        )
+
+
+def has_single(data: Any, world_size: int) -> bool:
+    """Whether a process gets a batch of one example in training, as far as the data know."""
+    return isinstance(data, MemoryData) and data.smallest_batch(world_size) == 1
+
+
+def takes_one(model: nn.Module, x: Any) -> bool:
+    """Whether a model in training takes a batch of one example: batch norm has to have several numbers a channel.
+
+    Where it has those of several pixels, it does.
+    """
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            copy.deepcopy(model).train()(x)  # what is frozen stays so
+    except ValueError as error:
+        return ONE_NUMBER not in str(error)
+    return True
 
 
 def own_states(task: Any, trainer: Trainer) -> list[dict[str, Any]]:

@@ -8,16 +8,21 @@ from typing import Any
 import torch
 
 from zoo.contracts import ReadsImages
-from zoo.data.image_file import readable_suffixes
+from zoo.data.files import NO_IMAGE, SUFFIXES, reasons
+from zoo.data.layout import is_hidden
 from zoo.errors import ZooError
 from zoo.pretrained import load
+from zoo.terminal import say
 
 BATCH = 256
+DEEPER = "folders, which can be given too"
 
 
 def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The files given, and for a folder all images directly in it, by name; and a message for each folder without."""
-    readable = readable_suffixes()
+    """The files given, and for a folder all images directly in it, by name; and a message for each folder without.
+
+    One line on stderr says of each folder what in it is left out and why, hidden files apart.
+    """
     files: list[Path] = []
     errors: list[str] = []
     for path in paths:
@@ -25,12 +30,19 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             files.append(path)
             continue
         try:
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in readable and not p.name.startswith("."))
+            entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
+            inside = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+            others = [entry for entry in entries if entry.suffix.lower() not in SUFFIXES]
+            folders = [entry for entry in others if entry.is_dir()]
         except OSError as error:
             errors.append(f"{path}: the folder cannot be read: {error.strerror}")
             continue
+        groups = [(NO_IMAGE, [entry for entry in others if entry not in folders]), (DEEPER, folders)]
+        said = reasons([group for group in groups if group[1]], path)
         if not inside:
-            errors.append(f"{path}: the folder has no images in it")
+            errors.append(f"{path}: the folder has no images in it{f'; {said}' if said else ''}")
+        elif said:
+            say(f"note: {path}: not all that is in it is looked at; {said}")
         files += inside
     return files, errors
 

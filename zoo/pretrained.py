@@ -5,7 +5,6 @@ import inspect
 import pickle
 import warnings
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from zoo.card import Card, list_weights, shipped
 from zoo.config import locate
 from zoo.contracts import OfSize, Preprocess
 from zoo.data.decoded import total_memory
-from zoo.data.fetch import unreachable
 from zoo.data.integrity import read_file
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
@@ -209,6 +207,8 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         ZooError: as ``load``; a shipped file that is not what its card says; weights that cannot be fetched.
     """
     if str(source).startswith("torchvision:"):
+        from zoo.hub import fetch_torchvision  # which reads checkpoints as this module does
+
         return fetch_torchvision(str(source).partition(":")[2])
     path = Path(source)
     if str(source) in shipped():
@@ -219,28 +219,6 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     return tensors(read_checkpoint(checkpoint_file(path)), path)
-
-
-def fetch_torchvision(name: str) -> dict[str, Tensor]:
-    """Torchvision's best weights of a model for ImageNet, from torch's cache, or downloaded there and verified."""
-    from torchvision import models
-
-    known = [model for model in models.list_models(module=models) if model in list_models()]
-    if name not in known:
-        raise suggest(name, known, "model of torchvision's that the zoo has too")
-    known_weights: Any = models.get_model_weights(name)
-    weights = known_weights.DEFAULT
-    file = weights.url.rpartition("/")[2]
-    reason = None if (Path(torch.hub.get_dir()) / "checkpoints" / file).exists() else unreachable(weights.url)
-    if reason is None:
-        try:
-            return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-        except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:  # RuntimeError: another hash
-            reason = str(error)
-    raise ZooError(
-        f"torchvision:{name}: {weights.url} could not be had ({reason}). Where you can reach it, download it, and give "
-        f"the file: init.weights=PATH/{file}"
-    )
 
 
 def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:

@@ -163,9 +163,10 @@ def check_new(run_dir: Path) -> None:
 
 
 def check_same(data: Any, model: Any, resume: Path) -> None:
-    """Raise a ``ZooError`` where a model's inputs would mean something else than they did, as after a text changed, or
-    where its tensors are not those of the checkpoint, as after an override of its width.
+    """Raise a ``ZooError`` where the data are not those that the run began with, as after a text or an image changed,
+    or where a model's tensors are not those of the checkpoint, as after an override of its width.
     """
+    from zoo.data.base import MemoryData
     from zoo.pretrained import read_checkpoint
 
     anew = f"start anew from its weights: init.weights={resume}"
@@ -175,6 +176,9 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
             f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
             f"them back, or {anew}"
         )
+    known = content.get("contents")  # older checkpoints do not say
+    if isinstance(data, MemoryData) and isinstance(known, Mapping) and (said := changes(known, data.contents())):
+        raise ZooError(f"resume={resume}: the data are not what they were: {said}; bring them back, or {anew}")
     before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
     now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
     if other := differing(before, now):
@@ -183,3 +187,13 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
             f"resume={resume}: a resumed run keeps its model's layers, and {other[0]} was {was} and would be {is_}; "
             f"leave out what changes them, or {anew}, with init.skip for what does not fit"
         )
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str], most: int = 3) -> str:
+    """Which files are gone, new or others than they were, by what their contents are known by; the first ones named."""
+    gone = [f"{name} is gone" for name in before if name not in now]
+    other = [f"{name} has changed" for name in before if name in now and now[name] != before[name]]
+    new = [f"{name} is new" for name in now if name not in before]
+    said = [*other, *gone, *new]
+    more = f" (and {len(said) - most:,} more)" if len(said) > most else ""
+    return ", ".join(said[:most]) + more

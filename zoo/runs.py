@@ -71,7 +71,7 @@ def register_resolvers() -> None:
 
 def count_classes(root: str | None) -> int:
     """How many classes a folder of images has, by which models are sized before it is read."""
-    from zoo.data.files import class_names
+    from zoo.data.layout import class_names
 
     return len(class_names(root))
 

@@ -143,7 +143,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         raise ZooError(f"trainer: {error}") from None
     leave_out_unfit(trainer, task, data)
     check_length(trainer)
-    check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False))
+    check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
     with several_processes(run_dir), keeping(trainer):

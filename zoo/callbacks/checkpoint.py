@@ -25,6 +25,7 @@ from zoo import formats
 from zoo.callbacks.curves import Curves
 from zoo.callbacks.states import safe_states
 from zoo.card import Card
+from zoo.data.base import MemoryData
 from zoo.errors import ZooError
 from zoo.loop import set_batch_step
 from zoo.parallel import load_whole
@@ -144,6 +145,7 @@ class Describe(Callback):
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop |= self.ended  # a checkpoint does not say that early stopping or the timer ended its run
@@ -163,6 +165,7 @@ class Describe(Callback):
         checkpoint["format"] = formats.CHECKPOINT
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
+        checkpoint["contents"] = self.contents
         # an epoch that max_steps, max_time or a callback cut short is not done: a longer run goes on in its middle
         loops = checkpoint["loops"]["fit_loop"]
         done = loops["epoch_loop.batch_progress"]["current"]["completed"]

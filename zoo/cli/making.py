@@ -122,6 +122,7 @@ def interpolate(
 
     from zoo.pictures import interpolate as walk
     from zoo.pictures import save_grid
+    from zoo.predict import read_files
     from zoo.pretrained import load
 
     model: Any = load(name, trust or ())
@@ -129,8 +130,11 @@ def interpolate(
         if len(images) != 2 or not isinstance(model, Encoder):
             raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
         preprocess = preprocess_of(model)
+        read, errors = read_files(preprocess, images)
+        if errors or len(read) != 2:
+            raise ZooError(errors[0] if errors else "give two image files, and no folder")
         with torch.inference_mode():
-            a, b = (model.encode(preprocess(preprocess.read(file))) for file in images)
+            a, b = (model.encode(preprocess(image)) for _, image in read)
         pictures = walk(model, a, b, steps, noise=False)
     else:
         if not isinstance(model, Latent):

@@ -26,6 +26,16 @@ class MemoryData(LightningDataModule):
         few.splits = {part: tuple(tensor[:n] for tensor in tensors) for part, tensors in self.splits.items()}
         return few, len(few.splits["test"][0])
 
+    def contents(self) -> dict[str, str]:
+        """What the contents of the user's own files are known by, for a run that goes on with them later; after
+        ``setup``. Nothing for data that are held against a published digest.
+        """
+        return {}
+
+    def smallest_batch(self, world_size: int) -> int | None:
+        """How many examples a process gets in the smallest batch of training, after ``setup``; None: nothing minds."""
+        return None
+
     def processes(self) -> tuple[int, int]:
         """The number of this process, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -162,6 +162,8 @@ def read_text(path: Path) -> str:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if not content:
         raise ZooError(f"{path} is empty; give a file with text in it")
+    if (other := next((kind for mark, kind in OTHER_FILES.items() if content.startswith(mark)), None)) is not None:
+        raise ZooError(f"{path} is {other}, no text; unpack it, or save it as text in UTF-8")
     if (wide := wide_encoding(content)) is not None:
         raise ZooError(f"{path} is {wide}, not UTF-8; {conversion(path, wide)}")
     if b"\0" in content:
@@ -171,14 +173,27 @@ def read_text(path: Path) -> str:
             f"tr -d '\\000' < {shlex.quote(str(path))} > {clean}"
         )
     try:
-        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8")
+        text = content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8")
     except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data" and not content[: error.start].isascii():
+            raise ZooError(
+                f"{path} ends in the middle of a character, as a file does that was cut short; bring all of it, or "
+                f"leave the last bytes out: {shortened(path, error.start)}"
+            ) from None
         raise ZooError(
             f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start} ({error.reason}); "
             f"{conversion(path, likely_encoding(content))}, or with the encoding that it has"
         ) from None
+    if not text or text.isspace():
+        raise ZooError(f"{path} has nothing but spaces and line ends in it; give a file with text in it")
+    return text
 
 
+OTHER_FILES = {  # what people take for texts, and what these begin with
+    b"%PDF-": "a PDF", b"PK\3\4": "a zip archive, as .docx and .epub are", b"\x1f\x8b": "packed by gzip",
+    b"\xfd7zXZ": "packed by xz", b"7z\xbc\xaf": "a 7z archive", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
+    b"\xd0\xcf\x11\xe0": "a document of Word or Hangul", b"{\\rtf": "a document in RTF",
+}  # fmt: skip
 BOMS = {  # the longer ones first: UTF-32's begins like UTF-16's
     codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
@@ -219,6 +234,11 @@ def likely_encoding(content: bytes) -> str:
         if error.start < min(len(content), 100_000) - 1:
             return "WINDOWS-1252"
     return "CP949"
+
+
+def shortened(path: Path, n: int) -> str:
+    """How to take a file's first bytes, for a shell."""
+    return f"head -c {n} {shlex.quote(str(path))} > {shlex.quote(f'{path}.clean')}"
 
 
 def conversion(path: Path, encoding: str) -> str:

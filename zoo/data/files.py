@@ -1,152 +1,184 @@
-"""What is in a folder of images: its classes, and the files of its splits."""
+"""Which files are in a folder of images: those of its classes and parts, and those that are left out."""
 
+import errno
 import hashlib
 import os
+import stat
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from zoo.data.image_file import readable_suffixes
+from zoo.data.layout import SPLITS, is_hidden, split_folders, subfolders, unreadable
 from zoo.errors import ZooError
 
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}  # what their folders are called, in any case
+SUFFIXES = readable_suffixes()
+# Why files are left out, in the order in which it is said
+NO_IMAGE = "not named as images are"
+NO_CLASS = "in no class's folder"
+NO_FILE = "pipes, sockets or devices"
+BROKEN = "links that lead nowhere"
+TWICE = "there already by another name, or links to a folder that they lie in"
 
 
-def class_names(root: str | Path | None) -> list[str]:
-    """The classes of a folder, sorted.
+@dataclass
+class Listing:
+    """What is in a folder of images.
 
-    Raises:
-        ZooError: no folder, no such folder, fewer than two classes.
+    Attributes:
+        images: the image files of each split with their labels, by name.
+        others: those that are left out, hidden ones apart, by the reason.
     """
-    if root is None:
-        raise ZooError(
-            "which images? give their folder, with one folder of images a class in it: data.root=my_photos "
-            "(zoo evaluate: --root my_photos)"
-        )
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise ZooError(f"data.root={root}: there is no such folder")
-    where = split_folders(root)["train"] or root
-    names = [folder.name for folder in subfolders(where)]
-    if not names:
-        raise ZooError(
-            f"{where} has no folders in it: an image's class is the folder that it lies in, as {where}/cat/1.jpg"
-        )
-    if len(names) == 1:
-        raise ZooError(
-            f"{where} has one class only, {names[0]}: to tell classes apart, give a folder each of two or more"
-        )
-    return names
+
+    images: dict[str, list[tuple[Path, int]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    others: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def left_out(self, root: Path) -> str | None:
+        """A line that counts and names files that are not read; None where there are none."""
+        groups = [(why, self.others[why]) for why in (NO_CLASS, NO_IMAGE, NO_FILE, BROKEN, TWICE) if self.others[why]]
+        n = sum(len(files) for _, files in groups)
+        are = "1 file is" if n == 1 else f"{n:,} files are"
+        return f"{root}: {are} left out; {reasons(groups, root)}" if n else None
 
 
-def split_folders(root: Path) -> dict[str, Path | None]:
-    """The folders of the splits; all None where the classes' folders stand in ROOT itself.
-
-    A folder "train" with images in it, among others, is a class, of vehicles.
-
-    Raises:
-        ZooError: two folders that look like the same split; validation or test images without training images beside
-            them, or without folders of classes; other folders beside those of the splits.
-    """
-    inside = subfolders(root)
-    named = {split: [f for f in inside if f.name.lower() in names] for split, names in SPLITS.items()}
-    known = [folder for folders in named.values() for folder in folders]
-    if not any(subfolders(folder) for folder in known) and not (len(known) == len(inside) > 1):
-        return dict.fromkeys(SPLITS)
-    for split, folders in named.items():
-        if len(folders) > 1:
-            alike = " and ".join(folder.name for folder in folders)
-            raise ZooError(f"{root} has {alike}, which are both taken for its {split} images; put them into one")
-    found = {split: folders[0] if folders else None for split, folders in named.items()}
-    if found["train"] is None:
-        raise ZooError(
-            f"{root} has {', '.join(f.name for f in known)} with images to measure on, but no folder train beside it; "
-            f"add one, or give {known[0].name} another name if it is a class"
-        )
-    if other := [folder.name for folder in inside if folder not in known]:
-        beside = ", ".join(sorted(folder.name for folder in known))
-        raise ZooError(f"{root} has {', '.join(other)} beside {beside}; valid: train, val, test")
-    for folder in known:
-        if not subfolders(folder):
-            raise ZooError(
-                f"{folder} is taken for a part of the images, but has no folders of classes in it, as "
-                f"{folder}/cat/1.jpg; add them, or remove or rename it"
-            )
-    return found
+def reasons(groups: Sequence[tuple[str, Sequence[Path]]], root: Path, most: int = 3) -> str:
+    """Why files are left out, with how many they are and the names of a few."""
+    said = []
+    for why, files in groups:
+        names = ", ".join(str(path.relative_to(root)) for path in files[:most])
+        said.append(f"{why}: {len(files):,} ({names}{', …' if len(files) > most else ''})")
+    return "; ".join(said)
 
 
-def subfolders(folder: Path) -> list[Path]:
+def kind_of(path: Path) -> str | None:
+    """Why a file is no image that could be read, by its name and what it is; None where it may be one."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        status = path.stat()
     except OSError as error:
-        raise unreadable(error) from None
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return BROKEN
+        return None if path.suffix.lower() in SUFFIXES else NO_IMAGE  # reading it will say
+    if not stat.S_ISREG(status.st_mode):
+        return NO_FILE
+    return None if path.suffix.lower() in SUFFIXES else NO_IMAGE
 
 
-def unreadable(error: OSError) -> ZooError:
-    return ZooError(f"{error.filename}: the folder cannot be read: {error.strerror}")
+def folders_above(folder: Path) -> set[str]:
+    """A folder and those that it lies in, by the way that leads there and where they really are."""
+    ways = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    return {os.path.realpath(place) for way in ways for place in (way, *way.parents)}
 
 
-def files_in(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its folders, but for hidden ones; linked folders too, each once."""
-    seen: set[str] = set()
+def files_in(folder: Path, above: set[str], others: dict[str, list[Path]]) -> Iterator[tuple[Path, str]]:
+    """The files in a folder and its folders, but for hidden ones, and where each really is.
 
-    def fail(error: OSError) -> None:
-        raise unreadable(error)
+    Linked folders too, each once. One that leads to a folder above, as to that of all classes, is among the others: in
+    it are the images of other classes.
 
-    for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if (real := os.path.realpath(here)) in seen:  # a link to a folder that it lies in would never end
-            folders.clear()
+    Args:
+        above: ``folders_above`` of the folder that this one lies in.
+    """
+    start = os.path.realpath(folder)
+    seen = above | {str(place) for place in Path(start).parents}
+    waiting = [(folder, start)]
+    while waiting:
+        here, real = waiting.pop()
+        if real in seen:
+            others[TWICE].append(here)
             continue
         seen.add(real)
-        yield from (Path(here, name) for name in names if not name.startswith("."))
+        try:
+            with os.scandir(here) as found:
+                entries = sorted((entry for entry in found if not is_hidden(entry.name)), key=lambda e: e.name)
+        except OSError as error:
+            raise unreadable(error) from None
+        deeper: list[tuple[Path, str]] = []
+        for entry in entries:
+            path = here / entry.name
+            place = os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
+            if is_folder(entry):
+                deeper.append((path, place))
+            else:
+                yield path, place
+        waiting += reversed(deeper)
 
 
-def list_images(root: Path, classes: Sequence[str]) -> tuple[dict[str, list[tuple[Path, int]]], list[Path]]:
-    """The image files of each split with their labels, those in folders of a class's folder too, by name.
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
-    Returns:
-        The files, and those that are left out, by their names or as they lie in no class's folder; no hidden ones.
+
+def list_images(root: Path, classes: Sequence[str]) -> Listing:
+    """The image files of each split with their labels, those in folders of a class's folder too.
 
     Raises:
-        ZooError: a class without images; a class that is not among the training images.
+        ZooError: a class without images; a class that is not among the training images; a file that lies, by links, in
+            two classes or in two parts; a folder that cannot be read.
     """
     folders = split_folders(root)
-    suffixes = readable_suffixes()
-    files: dict[str, list[tuple[Path, int]]] = {split: [] for split in SPLITS}
-    others = loose_files(root)
+    found = Listing()
+    places: dict[str, Place] = {}  # by where a file really is
+    add_loose(root, found.others)
     for split in SPLITS:
         folder = folders[split] or (root if split == "train" else None)
         if folder is None:
             continue
-        if unknown := [f.name for f in subfolders(folder) if f.name not in classes]:
-            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(unknown)}")
+        own = {path.name for path in subfolders(folder)}
+        if unknown := own - {*classes}:
+            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(sorted(unknown))}")
         if folder != root:
-            others += loose_files(folder)
+            add_loose(folder, found.others)
+        above = folders_above(folder)
         for label, name in enumerate(classes):
-            inside = sorted(files_in(folder / name)) if (folder / name).is_dir() else []
-            images = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
-            others += sorted(set(inside) - set(images))
-            if not images and (split == "train" or (folder / name).is_dir()):
+            inside = sorted(files_in(folder / name, above, found.others)) if name in own else []
+            images = [path for path, real in inside if is_first(Place(path, split, label), real, places, found.others)]
+            if not images and (split == "train" or name in own):
                 raise ZooError(f"{folder / name} has no images in it: add some (JPEG, PNG …), or remove the folder")
-            files[split] += [(path, label) for path in images]
-    return files, others
+            found.images[split] += [(path, label) for path in images]
+    return found
 
 
-def loose_files(folder: Path) -> list[Path]:
-    """The files that lie in a folder itself, but for hidden ones."""
-    return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+class Place(NamedTuple):
+    """Where an image lies: its name, its split, and its class's number."""
+
+    path: Path
+    split: str
+    label: int
 
 
-def left_out(others: Sequence[Path], root: Path) -> str:
-    """A line that counts and names files that are not read."""
-    names = ", ".join(str(path.relative_to(root)) for path in others[:5])
-    are = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
-    more = ", …" if len(others) > 5 else ""
-    return f"{root}: {are} left out, not named as images are or not in a class's folder: {names}{more}"
+def is_first(place: Place, real: str, places: dict[str, Place], others: dict[str, list[Path]]) -> bool:
+    """Whether a file is an image that lies nowhere else, and notes it in ``places``; else it is among the others.
+
+    Args:
+        real: where it really is.
+
+    Raises:
+        ZooError: it is in another class or another part, too.
+    """
+    if why := kind_of(place.path):
+        others[why].append(place.path)
+        return False
+    before = places.setdefault(real, place)
+    if (before.split, before.label) != (place.split, place.label):
+        alone = "is in one part" if before.label == place.label else "has one class"
+        raise ZooError(f"{place.path} is the same file as {before.path}, and an image {alone}; remove one of the links")
+    if before is not place:
+        others[TWICE].append(place.path)
+    return before is place
+
+
+def add_loose(folder: Path, others: dict[str, list[Path]]) -> None:
+    """Add the files that lie in a folder itself, but for hidden ones, by the reason why they are none of a class."""
+    try:
+        loose = sorted(path for path in folder.iterdir() if not path.is_dir() and not is_hidden(path.name))
+    except OSError as error:
+        raise unreadable(error) from None
+    for path in loose:
+        others[BROKEN if kind_of(path) == BROKEN else NO_CLASS].append(path)
 
 
 def carve(

@@ -5,7 +5,6 @@ have no folder of their own are carved from the training images. The images are 
 in the user's cache until a file changes.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from torch import Tensor
 
 from zoo.arguments import Positive, Seed
 from zoo.data.augment import Augment
-from zoo.data.decoded import check_memory, read_images
-from zoo.data.files import carve, class_names, left_out, list_images
+from zoo.data.decoded import beginning, check_memory, read_images
+from zoo.data.files import Listing, carve, list_images
+from zoo.data.image_file import image_content
 from zoo.data.images import ImageData
+from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 from zoo.terminal import say
@@ -94,8 +95,8 @@ class FolderData(ImageData):
                 f"data.num_classes={num_classes}, but {root} has {len(self.classes)} classes "
                 f"({', '.join(self.classes[:6])}{', …' if len(self.classes) > 6 else ''}); leave it as it is"
             )
-        self.files: dict[str, list[tuple[Path, int]]] = {}  # with their labels, of each split
-        self.others: list[Path] = []  # files that are left out
+        self.listing = Listing()
+        self.digests: dict[str, str] = {}
 
     def class_names(self) -> list[str]:
         return class_names(self.root)
@@ -104,43 +105,102 @@ class FolderData(ImageData):
         """Read the images, unless a run before has and they are the same; say which files are left out."""
         if self.splits:
             return
-        listed = self._listed()
-        if self.others:
-            say(left_out(self.others, self.root or Path()))
-        self._tensor(listed)
+        assert self.root is not None  # class_names saw to it
+        files = self._list()
+        images = self.listing.images
+        self._read(files)
+        for line in (
+            self.listing.left_out(self.root), differ_in_case(self.classes), without_images(images, self.classes)
+        ):  # fmt: skip
+            if line:
+                say(line)
 
     def setup(self, stage: str | None = None) -> None:
         """Bring the images into memory and split them."""
         if self.splits:
             return
-        listed = self._listed()
-        images, place = self._tensor(listed), {file: i for i, file in enumerate(listed)}
-        labels = torch.tensor([label for part in self.files.values() for _, label in part])
-        parts = carve(self.files, self.shares, self.split_seed, self.classes)
+        assert self.root is not None
+        files = self._list()
+        (images, digests), place = self._read(files), {file: i for i, file in enumerate(files)}
+        hexed = (bytes(row).hex() for row in digests.tolist())
+        self.digests = {str(file.relative_to(self.root)): digest for file, digest in zip(files, hexed, strict=True)}
+        labels = torch.tensor([label for part in self.listing.images.values() for _, label in part])
+        parts = carve(self.listing.images, self.shares, self.split_seed, self.classes)
         self.example = parts["test"][0][0]
+        if line := alike(parts, self.digests, self.root):
+            say(line)
         for split, part in parts.items():
             index = torch.tensor([place[file] for file, _ in part], dtype=torch.int64)
             if split == "train" and self.labels_per_class is not None:
                 index = self._few(labels, index, self.labels_per_class)
             self.splits[split] = images[index], labels[index]
 
-    def _listed(self) -> list[Path]:
-        assert self.root is not None  # class_names saw to it
-        self.files, self.others = list_images(self.root, self.classes)
-        return [file for part in self.files.values() for file, _ in part]
+    def _list(self) -> list[Path]:
+        assert self.root is not None
+        self.listing = list_images(self.root, self.classes)
+        return [file for part in self.listing.images.values() for file, _ in part]
 
-    def _tensor(self, files: list[Path]) -> Tensor:
+    def _read(self, files: list[Path]) -> tuple[Tensor, Tensor]:
         assert self.root is not None
         check_memory(len(files), self.preprocess, self.root)
         return read_images(files, self.root, self.preprocess)
 
+    def contents(self) -> dict[str, str]:
+        """By each image's name in the folder, what its content is known by."""
+        return self.digests
+
     def summary(self) -> str:
         """One line: the sizes of the splits, and which of them were carved from the training images."""
         names = {"val": "validation", "test": "test"}
-        carved = " and ".join(names[s] for s in names if self.shares[s] and not self.files[s])
+        carved = " and ".join(names[s] for s in names if self.shares[s] and not self.listing.images[s])
         said = f" ({carved} carved from the training images, split_seed {self.split_seed})" if carved else ""
         return f"{super().summary()} of {self.num_classes} classes in {self.root}{said}"
 
     def save_example(self, folder: Path) -> Path:
-        """Copy a test image's own file, of which ``zoo predict`` makes what the test saw."""
-        return Path(shutil.copyfile(self.example, folder / f"example{self.example.suffix}"))
+        """Copy a test image's own file, of which ``zoo predict`` makes what the test saw; where it is gone or another
+        by now, write what the test saw of it.
+        """
+        path = folder / f"example{self.example.suffix}"
+        try:
+            content = image_content(self.example)
+        except ZooError:
+            return super().save_example(folder)
+        if beginning(content).hex() != self.digests[str(self.example.relative_to(self.root or ""))]:
+            return super().save_example(folder)
+        path.write_bytes(content)
+        return path
+
+
+def differ_in_case(names: Sequence[str]) -> str | None:
+    """A line on classes whose names differ in case alone, as two folders for one class do; letters may be classes."""
+    lower: dict[str, list[str]] = {}
+    for name in names:
+        lower.setdefault(name.lower(), []).append(name)
+    alike = [" and ".join(same) for name, same in lower.items() if len(same) > 1 and len(name) > 1]
+    return f"note: {', '.join(alike)} are classes of their own, though they differ in case alone" if alike else None
+
+
+def without_images(images: dict[str, list[tuple[Path, int]]], classes: Sequence[str]) -> str | None:
+    """A line on classes that a part with folders of its own has no images of."""
+    missing = {
+        split: [name for label, name in enumerate(classes) if label not in {own for _, own in part}]
+        for split, part in images.items() if part
+    }  # fmt: skip
+    said = [f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''} in {s}" for s, names in missing.items() if names]
+    return f"note: there are no images of {' and of '.join(said)}" if said else None
+
+
+def alike(parts: dict[str, list[tuple[Path, int]]], digests: dict[str, str], root: Path) -> str | None:
+    """A line on files of the same content in several classes, or in several parts, where a model is measured on what it
+    has seen.
+    """
+    places: dict[str, dict[tuple[str, int], str]] = {}
+    for split, part in parts.items():
+        for path, label in part:
+            name = str(path.relative_to(root))
+            places.setdefault(digests[name], {}).setdefault((split, label), name)
+    same = [" and ".join(names.values()) for names in places.values() if len(names) > 1]
+    if not same:
+        return None
+    more = f", … ({len(same):,} in all)" if len(same) > 3 else ""
+    return f"note: images with the same content are in several parts or classes: {', '.join(same[:3])}{more}"

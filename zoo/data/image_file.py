@@ -16,6 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from zoo.data.decoders import silence_decoders
+from zoo.data.integrity import open_at_once
 from zoo.errors import ZooError
 
 # Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
@@ -35,6 +37,9 @@ MAX_PIXELS = 89_000_000  # that are decoded; above it Pillow warns of decompress
 MAX_JPEG_PIXELS = 250_000_000  # of a JPEG, whose decoder can halve both sides as it goes
 MAX_SIDE = 100_000  # pixels; scaling takes memory by the side, too
 LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whatever the number of threads
+MAX_READS = 300_000  # pieces of a file that a decoder reads; of a PNG of 500 MB some 250,000
+MAX_SCANNED = 3_000_000_000  # pixels in all scans of a JPEG; a progressive one of 250 megapixels has some ten scans
+SCAN = b"\xff\xda"  # a scan of a JPEG begins with it, and within one 0xff is followed by 0
 STRIP = 4_000_000  # pixels that are converted at once, to save memory
 
 Source = str | Path | bytes | BinaryIO | Image.Image
@@ -63,23 +68,31 @@ def readable_suffixes() -> set[str]:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source, name: str | Path | None = None) -> Iterator[Image.Image]:
     """The first picture of an image file, decoded.
 
     Whatever goes wrong inside the ``with`` is an error of this file. No other large image is decoded meanwhile.
 
     Args:
         source: a path, a file's content, an open binary file, or a PIL image, which is left as it is.
+        name: what messages call it; None is its path, or "the image".
 
     Raises:
         ZooError: the file is missing, damaged, too large, not a regular file, or no image of ``FORMATS``.
     """
-    name = source if isinstance(source, (str, Path)) else "the image"
-    try:
+    silence_decoders()
+    with naming(name or (source if isinstance(source, (str, Path)) else "the image")):
         picture = source if isinstance(source, Image.Image) else identified(content_of(source))
         with one_large if picture.width * picture.height > LARGE else nullcontext():
             picture.load()
             yield picture
+
+
+@contextmanager
+def naming(name: str | Path) -> Iterator[None]:
+    """Let whatever goes wrong with an image be a ``ZooError`` of one line that begins with its name."""
+    try:
+        yield
     except ZooError:
         raise
     except Unreadable as error:
@@ -93,6 +106,16 @@ def opened(source: Source) -> Iterator[Image.Image]:
         raise ZooError(f"{name}: not an image that can be read ({reason or type(error).__name__})") from None
 
 
+def image_content(path: Path) -> bytes:
+    """An image file's bytes, not looked at yet.
+
+    Raises:
+        ZooError: as ``opened``.
+    """
+    with naming(path):
+        return content_of(path)
+
+
 def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
     """A file's bytes; only of a regular one, as reading a pipe or a device may wait forever."""
     if isinstance(source, (str, Path)):
@@ -100,18 +123,32 @@ def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
             kind = "a folder" if os.path.isdir(source) else "a pipe, a socket or a device"
             raise Unreadable(f"{kind}, not an image that can be read; give a file")
         with open(source, "rb", opener=open_at_once) as file:
+            check_bytes(os.fstat(file.fileno()).st_size)  # before any is read
             return content_of(file)
     content = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
+    check_bytes(len(content))
     if not content:
         raise Unreadable("not an image that can be read: the file is empty")
     return content
 
 
-def open_at_once(path: str, flags: int) -> int:
-    """As ``os.open``, but without waiting for the other end of a pipe that has taken the file's place."""
-    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
+def check_bytes(n: int) -> None:
+    if n > MAX_BYTES:
+        raise Unreadable(f"a file of more than {MAX_BYTES / 1e6:.0f} MB, which is not read as an image; scale it down")
+
+
+class Counted(io.BytesIO):
+    """A file's content, of which a decoder may read so many pieces: a few MB can be a million empty ones, through which
+    Pillow goes in Python.
+    """
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise Unreadable(f"not an image that can be read: it consists of more than {MAX_READS:,} pieces")
+        return super().read(size)
 
 
 def identified(content: bytes) -> Image.Image:
@@ -124,7 +161,7 @@ def identified(content: bytes) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(content[:16]) is not True:
             continue
-        picture: Image.Image = factory(io.BytesIO(content), "")
+        picture: Image.Image = factory(Counted(content), "")
         width, height = picture.size
         if min(width, height) < 1:
             raise Unreadable("an image without pixels")
@@ -138,6 +175,8 @@ def identified(content: bytes) -> Image.Image:
                 f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), and at most "
                 f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} of a JPEG)'}; scale it down"
             )
+        if jpeg and (scans := content.count(SCAN)) * width * height > MAX_SCANNED:
+            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it anew")
         if width * height > MAX_PIXELS:
             picture.draft(None, (max(1, width // 2), max(1, height // 2)))  # type: ignore[attr-defined]
         return picture
@@ -167,9 +206,10 @@ def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
     Raises:
         Unreadable: a picture of numbers that do not say what white is.
     """
-    if picture.mode == mode and box == (0, 0, *picture.size) and not picture.has_transparency_data:
+    whole = box == (0, 0, *picture.size)
+    if picture.mode == mode and whole and not picture.has_transparency_data and not has_sign(picture):
         return picture
-    white = white_of(picture) if picture.mode.startswith(("I", "F")) else None
+    white = white_of(picture) if picture.mode.startswith(("I", "F")) or has_sign(picture) else None
     inverted = white is not None and tiff_tag(picture, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
     def part(top: int, bottom: int) -> Image.Image:
@@ -215,10 +255,14 @@ def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Imag
 def white_of(picture: Image.Image) -> float:
     """The value that stands for white in a picture of one channel of 16 or 32 bits.
 
-    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767. Numbers of 32 bits say
-    nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for shares of 1, by the
-    smallest range that all of them are in.
+    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767, of 8 bits with a sign 127.
+    Numbers of 32 bits say nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for
+    shares of 1, by the smallest range that all of them are in.
     """
+    if has_sign(picture):
+        if picture.getextrema()[1] > 127:  # type: ignore[operator]  of one channel these are two numbers
+            raise Unreadable("its pixels are of 8 bits with a sign, and some are below 0; save it without a sign")
+        return 127
     bits = tiff_tag(picture, TiffImagePlugin.BITSPERSAMPLE)
     if picture.mode.startswith("I;16"):
         return 4095 if bits == 12 else 65_535
@@ -248,6 +292,11 @@ def value_range(picture: Image.Image) -> tuple[float, float]:
     )
     ranges = [(values.min(), values.max()) for values in map(np.asarray, strips)]
     return float(np.min([low for low, _ in ranges])), float(np.max([high for _, high in ranges]))
+
+
+def has_sign(picture: Image.Image) -> bool:
+    """Whether a picture of 8 bits a pixel has them with a sign, which Pillow leaves to others to see."""
+    return picture.mode == "L" and tiff_tag(picture, TiffImagePlugin.SAMPLEFORMAT) == 2
 
 
 def tiff_tag(picture: Image.Image, tag: int) -> int | None:

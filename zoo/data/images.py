@@ -190,6 +190,12 @@ class ImageData(MemoryData):
             return self.training(MixedLoader(self.splits["train"], others, *sizes, self.seed, *self.processes()))
         return self.training(self._loader("train", batch_size, shuffle=True))
 
+    def smallest_batch(self, world_size: int) -> int:
+        """How many images a process gets in the smallest batch of training; a last one of one is joined to another."""
+        n = len(self.splits["train"][1]) // world_size * world_size
+        sizes = [n if isinstance(self.batch_size, str) else min(self.batch_size, n)]
+        return min([*sizes, self.unlabelled] if self.unlabelled else sizes) // world_size
+
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The held-out part of the training split, in order; nothing when ``val_size`` is 0."""
         return self._loader("val", self.eval_batch_size) if self.val_size else []

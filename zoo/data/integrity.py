@@ -42,11 +42,19 @@ def read_file(path: Path, most: int, why: str = "of what is read here") -> bytes
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ZooError(f"{path} is not a regular file; give a file, not a folder, a pipe or a device")
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with open(path, "rb", opener=open_at_once) as file:
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):  # it has taken the file's place
+            raise ZooError(f"{path} is not a regular file any more; run again")
         if size > most:
             raise ZooError(f"{path} has {size / MB:,.1f} MB, more than the {most / MB:,.1f} MB {why}")
         return file.read(size)
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """As ``os.open``, but without waiting for the other end of a pipe that has taken a file's place."""
+    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
 
 
 def digest(content: bytes, kind: str = "sha256") -> str:

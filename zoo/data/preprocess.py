@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Preprocess:
         scale, shift = scale_and_shift(tuple(self.mean), tuple(self.std), images.device)
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
-    def read(self, image: Source, invert: bool = False) -> Tensor:
+    def read(self, image: Source, invert: bool = False, name: str | Path | None = None) -> Tensor:
         """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
         A photograph is turned upright as its EXIF data say; transparent pixels become white; of an animation or of
@@ -63,11 +64,12 @@ class Preprocess:
         Args:
             image: a path, a file's content, an open binary file, or a PIL image.
             invert: swap dark and light, for ink on paper where the model learned light on dark (MNIST).
+            name: what messages call it; None is its path, or "the image".
 
         Raises:
             ZooError: the file is missing, damaged, too large, or no image of a format that is read.
         """
-        with opened(image) as picture:
+        with opened(image, name) as picture:
             square = self.square(picture)
         pixels = torch.from_numpy(np.array(square)).view(1, self.image_size, self.image_size, self.channels)
         return 255 - pixels if invert else pixels

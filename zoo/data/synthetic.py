@@ -141,6 +141,10 @@ class SyntheticData(MemoryData):
         self.check_batch_size(self.batch_size)
         return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
 
+    def smallest_batch(self, world_size: int) -> int:
+        """How many examples a process gets in the smallest batch of training."""
+        return min(self.batch_size, self.sizes["train"]) // world_size
+
     def val_dataloader(self) -> Loader | list[Loader]:
         """The validation examples; nothing when ``val_size`` is 0."""
         return self.evaluation("val") if self.sizes["val"] else []

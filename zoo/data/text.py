@@ -11,6 +11,7 @@ from zoo.arguments import Positive, Seed
 from zoo.build import build
 from zoo.data import corpora, names, tokens
 from zoo.data.base import MemoryData
+from zoo.data.integrity import digest
 from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
 from zoo.data.tokens import Tokenizer, Words
 from zoo.errors import ZooError
@@ -91,6 +92,7 @@ class TextData(MemoryData):
             names.check(rename, self.tokenizer)
         self.made_up: names.MadeUpNames | None = None
         self.texts: dict[str, str] = {}
+        self.digest: str | None = None  # of a file of one's own
         self.splits: dict[str, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -100,10 +102,16 @@ class TextData(MemoryData):
             if held != self.vocab_size:
                 raise ZooError(f"data.vocab_size={self.vocab_size} is not valid: the vocabulary has {held} tokens")
             self.put(parts(*self.source, self.val_size))
+            if self.source[1] is not None:
+                self.digest = digest("".join(self.texts[part] for part in ("train", "val", "test")).encode())
             if stamp(self.source[1]) != self.stamp:  # its vocabulary is of what was there before
                 raise ZooError(f"{self.source[1]} has changed since this run began to read it; run again")
         if self.rename and stage in ("fit", None):
             self.made_up_names()  # to fail early
+
+    def contents(self) -> dict[str, str]:
+        """What a text of one's own is known by, wherever it lies."""
+        return {"data.file": self.digest} if self.digest else {}
 
     def made_up_names(self) -> names.MadeUpNames:
         if self.made_up is None:
