@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.data.preprocess import Preprocess
-from zoo.predict import predict_files
+from zoo.use.predict import predict_files
 
 
 def model_of(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 The epoch is ``python train.py`` with all its defaults, on characters of Shakespeare; before each of its epochs the bare
 loop trains as many updates of nn.Embedding, nn.LSTM and nn.Linear of the same size on the same stretches of text, state
-carried, with the same optimizer, clipping and precision. Sampling is ``zoo.sample.sample``, a character at a time,
+carried, with the same optimizer, clipping and precision. Sampling is ``zoo.use.sample.sample``, a character at a time,
 which on a CPU steps by the equations; the bare loop calls nn.LSTM.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.data.text import TextData
-from zoo.sample import sample
+from zoo.use.sample import sample
 
 
 class Bare(nn.Module):

@@ -34,13 +34,13 @@ import zoo
 from tests.conftest import toy
 from tests.data_helpers import idx, png
 from tests.test_pretrained import make_card, make_model
-from zoo.card import Card
 from zoo.cli.base import card_table
+from zoo.config.registry import model_config
 from zoo.data import corpora, integrity, readers
 from zoo.data.tokens import BPE
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
-from zoo.registry import model_config
+from zoo.pretrained.card import Card
 
 MEMORY = 700 * 10**6  # bytes of RAM that reading a small file may take, at most
 PATIENCE = 60  # seconds for one file, on a busy machine

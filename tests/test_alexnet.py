@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from zoo.errors import ZooError
-from zoo.features import features
 from zoo.models.alexnet import AlexNet, AlexNet2012, CifarAlexNet
 from zoo.models.cuda_convnet import CudaConvNet, CudaConvNetLocal, LocallyConnected2d, SameMapNorm
-from zoo.transfer import copy_weights, new_names
+from zoo.pretrained.features import features
+from zoo.pretrained.transfer import copy_weights, new_names
 
 SMALL = ["alexnet_cifar", "cuda_convnet", "cuda_convnet_11pct"]
 

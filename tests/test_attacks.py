@@ -10,16 +10,16 @@ import torch
 
 from tests.data_helpers import assert_fails
 from tests.plants import Watched, make_runs, plant, train_here
+from zoo.config.own import own_modules
 from zoo.data.loader import Evaluation
 from zoo.data.synthetic import SyntheticData
 from zoo.models.pixelcnn import PixelCNN
-from zoo.own import own_modules
 from zoo.paths import CONFIGS
-from zoo.pictures import draw
-from zoo.pretrained import read_checkpoint
-from zoo.resume import MOST_COUNTED, check_counts, place_of
-from zoo.stored import Known, taken
+from zoo.pretrained.loading import read_checkpoint
+from zoo.run.resume import MOST_COUNTED, check_counts, place_of
+from zoo.run.stored import Known, taken
 from zoo.train import as_command
+from zoo.use.pictures import draw
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_name_where_nothing_is_made_is_not_heard_of(place, content, capfd, at)
 
 def test_a_resumed_run_lets_no_more_modules_be_found(place, content, capfd, monkeypatch):
     before = set(own_modules.names)
-    monkeypatch.setattr("zoo.stored.refusals", lambda *_: ())  # whatever passes
+    monkeypatch.setattr("zoo.run.stored.refusals", lambda *_: ())  # whatever passes
     code, output = resume(place, plant(content, ("config", "card", "_target_"), "torch_xla.Model"), capfd)
     assert code == 0, output
     assert own_modules.names == before

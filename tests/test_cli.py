@@ -14,10 +14,12 @@ from PIL import Image
 from rich.console import Console
 
 import zoo
-from zoo import card as cards
-from zoo import cli, export, publish
-from zoo.card import Card, show
+from zoo import cli
 from zoo.cli import base
+from zoo.pretrained import card as cards
+from zoo.pretrained import publish
+from zoo.pretrained.card import Card, show
+from zoo.use import export
 
 from .conftest import REPO
 from .test_pretrained import LENET, RunsCode, make_card, make_model, own, ship, write_checkpoint  # noqa: F401
@@ -254,8 +256,8 @@ def write_run(run: str, seed: int = 0, select: str = "last", **changes: dict) ->
 def measured(monkeypatch):
     """What publishing measures, without data: this dictionary, on all test examples and on the first ten."""
     found = {"accuracy": 0.5}
-    monkeypatch.setattr("zoo.publish.measure", lambda *_: dict(found))
-    monkeypatch.setattr("zoo.publish.measure_quick", lambda *_: (10, dict(found)))
+    monkeypatch.setattr("zoo.pretrained.publish.measure", lambda *_: dict(found))
+    monkeypatch.setattr("zoo.pretrained.publish.measure_quick", lambda *_: (10, dict(found)))
     return found
 
 
@@ -355,7 +357,7 @@ def test_a_card_without_accuracy(run, shipped):
 
 def test_what_evaluate_lets_pass(shipped, monkeypatch):
     """Rates may move by a few images, losses by a share of themselves."""
-    module = importlib.import_module("zoo.evaluate")
+    module = importlib.import_module("zoo.pretrained.evaluate")
     make_card(
         metrics={"accuracy": 0.5, "calibration_error": 0.01, "loss": 0.02, "perplexity": 100.0},
         sha256=Card.read(shipped).sha256,
@@ -480,7 +482,7 @@ def test_unforeseen_errors_are_one_line_too(fails, monkeypatch, shipped):
     def broken(*_):
         raise RuntimeError("first line\n  second line")
 
-    monkeypatch.setattr("zoo.pretrained.load", broken)
+    monkeypatch.setattr("zoo.pretrained.loading.load", broken)
     assert "RuntimeError: first line second line (the traceback: ZOO_TRACEBACK=1" in fails("info", "small")
     monkeypatch.setenv("ZOO_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["zoo", "info", "small"])

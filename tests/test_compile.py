@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import zoo
-from zoo import report
+from zoo.run import report
 from zoo.tasks.variational import Variational
 
 IMAGES_OF_INK = ("data.mean=[0.0]", "data.std=[1.0]")

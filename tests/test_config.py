@@ -14,10 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from zoo.config import check_config, check_node, locate
+from zoo.config.checks import check_config, check_node, locate
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
-from zoo.runs import register_resolvers
+from zoo.run.runs import register_resolvers
 
 MISTAKES = {
     # keys
@@ -121,7 +121,7 @@ def test_mistakes_of_several(run_train, overrides, expected):
 
 def test_traceback_on_demand(run_train, monkeypatch):
     """An error nobody foresaw says how to see its traceback; ZOO_TRACEBACK=1 shows any."""
-    monkeypatch.setattr("zoo.report.start", lambda *_: 1 / 0)
+    monkeypatch.setattr("zoo.run.report.start", lambda *_: 1 / 0)
     code, output = run_train("model=linear")
     assert code == 1
     assert "error: ZeroDivisionError: division by zero\n(the traceback: ZOO_TRACEBACK=1 " in output

@@ -18,7 +18,7 @@ from torchvision.utils import make_grid
 import zoo
 from zoo.callbacks.picture import writer_of
 from zoo.callbacks.text import Gates, Samples, ThroughTime
-from zoo.sample import sample
+from zoo.use.sample import sample
 
 from .test_tensorboard import read
 
@@ -261,7 +261,7 @@ def validation_images(model: Any) -> Tensor:
     """The 100 validation images of the toy data, as the run had them."""
     from hydra.utils import instantiate
 
-    from zoo.pretrained import read_checkpoint
+    from zoo.pretrained.loading import read_checkpoint
 
     (path,) = Path.cwd().glob("logs/*/*/checkpoints/last.ckpt")
     data = instantiate(read_checkpoint(path)["config"]["data"], _convert_="all")

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.conftest import REPO
 from tests.test_resume import assert_same
-from zoo.pretrained import read_checkpoint
+from zoo.pretrained.loading import read_checkpoint
 
 # shuffled, with momentum, clipping, and two groups of parameters; no layer looks at more than one example
 SETTINGS = (
@@ -274,7 +274,7 @@ def test_shares_of_models_compute_the_same(name):
     from torch.distributed.fsdp import fully_shard
 
     import zoo
-    from zoo.parallel import blocks
+    from zoo.run.parallel import blocks
 
     model: nn.Module = zoo.create(name).eval()
     channels = 3 if name == "resnet20" else 1
@@ -315,7 +315,7 @@ def test_submitit_runs_a_sweep(tmp_path):
 
 
 def test_a_launcher_that_is_missing_is_said(run_train, monkeypatch):
-    from zoo import explain
+    from zoo.run import explain
 
     text = "Could not find 'hydra/launcher/submitit_slurm'\n\nAvailable options in 'hydra/launcher':\n\tbasic\n"
     assert explain.explain(ValueError(text), [], None) == (

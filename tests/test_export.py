@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo import export as exporting
 from zoo.data.preprocess import Preprocess
 from zoo.data.tokens import Characters
 from zoo.errors import ZooError
-from zoo.export import export
-from zoo.signature import parts_of, signature
+from zoo.use import export as exporting
+from zoo.use.export import export
+from zoo.use.signature import parts_of, signature
 
 IMAGES = Preprocess(mean=[0.1], std=[0.3], image_size=28)
 LETTERS = Characters("abcdefghijklm")

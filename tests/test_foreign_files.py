@@ -17,13 +17,13 @@ import torch
 import zoo
 from tests.data_helpers import assert_fails
 from zoo import cli
-from zoo.build import build
-from zoo.card import Card
+from zoo.config.build import build
 from zoo.data.integrity import MB
 from zoo.data.preprocess import Preprocess
 from zoo.data.tokens import BPE, Characters
-from zoo.pretrained import read_checkpoint
-from zoo.transfer import Mismatch, copy_weights
+from zoo.pretrained.card import Card
+from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.transfer import Mismatch, copy_weights
 
 from .test_pretrained import LENET, make_card, make_model, ship, write_checkpoint
 
@@ -111,7 +111,7 @@ def test_a_broken_card_does_not_cost_the_others(shipped, run, monkeypatch, broke
         assert code == 1
         assert "A small net" in out or "[small]" in out
         assert re.fullmatch(rf"error: {other} is not a card: [^\n]+\n", err)
-    monkeypatch.setattr("zoo.evaluate.measure", lambda *_: {"accuracy": 0.5})
+    monkeypatch.setattr("zoo.pretrained.evaluate.measure", lambda *_: {"accuracy": 0.5})
     code, out, err = run("evaluate", "--all")
     assert code == 1
     assert re.search(r"small .* accuracy .* 50\.00% .* 50\.00%", out)

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import zoo
-from zoo import formats
-from zoo.card import Card
+from zoo.config import formats
 from zoo.errors import ZooError
-from zoo.pretrained import read_checkpoint, read_weights
-from zoo.transfer import copy_weights
+from zoo.pretrained.card import Card
+from zoo.pretrained.loading import read_checkpoint, read_weights
+from zoo.pretrained.transfer import copy_weights
 
 from .data_helpers import assert_fails
 
@@ -106,7 +106,7 @@ OLD_TARGETS = {
     "zoo.old.Net": "zoo.models.mlp.MLP",
     "zoo.old.Classes": "zoo.tasks.classify.Classify",
     "zoo.old.Pictures": "zoo.data.images.ImageData",
-    "zoo.old.Average": "zoo.callbacks.averaging.EMA",
+    "zoo.old.Average": "zoo.run.averaging.EMA",
     "zoo.old.Scaling": "zoo.data.preprocess.Preprocess",
 }
 OLD_ARGUMENTS = {
@@ -230,10 +230,10 @@ def test_a_renamed_checkpoint_is_resumed(run_train, tmp_path, monkeypatch, old):
 
 def test_the_tables_lead_to_names_of_today():
     """In one step: a name that was changed twice has today's name for both of its old ones."""
-    from zoo.config import locate
+    from zoo.config.checks import locate
 
     for new in {*formats.TARGETS.values(), *formats.ARGUMENTS, *formats.TENSORS}:
-        locate(new, "zoo.formats")
+        locate(new, "zoo.config.formats")
     for table in (formats.TARGETS, *formats.ARGUMENTS.values(), *formats.TENSORS.values()):
         assert not set(table) & set(table.values())
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.config import locate
-from zoo.registry import model_config
-from zoo.report import weight_table
-from zoo.transfer import Row, freeze, head_names, under
+from zoo.config.checks import locate
+from zoo.config.registry import model_config
+from zoo.pretrained.transfer import Row, freeze, head_names, under
+from zoo.run.report import weight_table
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in zoo.list_models()},

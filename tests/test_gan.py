@@ -18,14 +18,14 @@ from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.cli import app
 from zoo.errors import ZooError
-from zoo.measures import Judge, frechet_distance, modes, precision_and_recall
 from zoo.models.gan import DCGAN, GAN
 from zoo.models.made import MADE
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
-from zoo.pictures import draw, interpolate
-from zoo.pretrained import read_checkpoint
+from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.measures import Judge, frechet_distance, modes, precision_and_recall
 from zoo.tasks.adversarial import Adversarial, gradient_penalty
+from zoo.use.pictures import draw, interpolate
 
 QUICK = (
     "data=mnist", "data.mean=[0.0]", "data.std=[1.0]", "task=adversarial", "optimizer=adam", "optimizer.lr=0.0002",
@@ -232,7 +232,7 @@ def test_the_judge_sees_digits():
 
 def test_measured_again(run_train, tmp_path):
     """The test's figures are in the card, and ``zoo evaluate`` finds the same."""
-    from zoo.evaluate import evaluate
+    from zoo.pretrained.evaluate import evaluate
 
     code, out = run_train(
         *QUICK, *SMALL, "scheduler=none", "trainer.max_epochs=1", "model.conditional=true", "task.judge=lenet5_mnist",

@@ -16,13 +16,14 @@ from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.data.images import binary
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate
 from zoo.models.autoencoder import Autoencoder
 from zoo.models.made import MADE
 from zoo.models.mlp import MLP
 from zoo.models.pixelcnn import PixelCNN
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
+from zoo.pretrained.evaluate import evaluate
+from zoo.pretrained.transfer import copy_weights
 from zoo.tasks.reconstruct import (
     Reconstruct,
     corrupt,
@@ -31,7 +32,6 @@ from zoo.tasks.reconstruct import (
     sparseness,
 )
 from zoo.tasks.variational import importance, kl, log_likelihood
-from zoo.transfer import copy_weights
 
 # --- probabilistic PCA --------------------------------------------------------------------------------------------
 

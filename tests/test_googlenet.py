@@ -10,8 +10,8 @@ from torch import nn
 
 import zoo
 from zoo.errors import ZooError
-from zoo.features import features
 from zoo.models.googlenet import GoogLeNet
+from zoo.pretrained.features import features
 
 TABLE = {  # table 1: output size, and millions of multiply-adds; its 54 for 5a do not fit the sizes in the same row
     "conv1": ((64, 112, 112), None), "maxpool1": ((64, 56, 56), None), "conv3": ((192, 56, 56), None),

@@ -14,7 +14,7 @@ from PIL import EpsImagePlugin, Image
 
 from zoo.data import image_file
 from zoo.data.preprocess import Preprocess
-from zoo.predict import read_files
+from zoo.use.predict import read_files
 
 from .data_helpers import assert_fails
 

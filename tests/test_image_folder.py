@@ -18,15 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load, save_file
 
 import zoo
-from zoo import hub, pretrained
 from zoo.data import decoded, folder
 from zoo.data.decoded import decode
 from zoo.data.files import list_images
 from zoo.data.folder import FolderData
 from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
-from zoo.evaluate import evaluate
-from zoo.predict import predict_files
+from zoo.pretrained import hub
+from zoo.pretrained import loading as pretrained
+from zoo.pretrained.evaluate import evaluate
+from zoo.use.predict import predict_files
 
 from .conftest import REPO
 from .data_helpers import assert_fails

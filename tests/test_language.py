@@ -15,17 +15,17 @@ from typer.testing import CliRunner
 
 from tests.conftest import TOY
 from tests.test_resume import assert_same
-from zoo.build import build
 from zoo.callbacks.text import through_time
 from zoo.cli import app
+from zoo.config.build import build
 from zoo.data import tokens
 from zoo.data.text import TextData, known_tokenizer
 from zoo.data.tokens import Bytes, Characters
 from zoo.errors import ZooError
 from zoo.models.recurrent import Recurrent
-from zoo.pretrained import read_checkpoint
-from zoo.sample import choose, encoded_prompt, sample, text_of
+from zoo.pretrained.loading import read_checkpoint
 from zoo.tasks.language import Language
+from zoo.use.sample import choose, encoded_prompt, sample, text_of
 
 TEXT = [
     "data=shakespeare", "model=lstm", "task=language", "optimizer=adamw", "scheduler=none", "optimizer.lr=0.01",

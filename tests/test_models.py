@@ -9,11 +9,11 @@ from torch import nn
 
 import zoo
 from zoo.errors import ZooError
-from zoo.features import features
 from zoo.layers import ACTIVATIONS, activation, initialise
 from zoo.models.lenet import C3_SOURCES, RBF, LeNet5, LeNet5_1998, PartialConv2d, Subsample, digit_codes
 from zoo.models.mlp import MLP
-from zoo.pretrained import example
+from zoo.pretrained.features import features
+from zoo.pretrained.loading import example
 from zoo.tasks.losses import MAPLoss
 
 PARAMETERS = {

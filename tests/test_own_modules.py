@@ -8,9 +8,9 @@ from PIL import Image
 
 from tests.conftest import REPO
 from tests.data_helpers import assert_fails
-from zoo import own
-from zoo.foreign import check_trusted
-from zoo.own import OwnModules, allow_said, is_installed, may_be_proposed
+from zoo.config import own
+from zoo.config.foreign import check_trusted
+from zoo.config.own import OwnModules, allow_said, is_installed, may_be_proposed
 
 # What torch, Lightning, Hydra and TensorBoard try to import where it may be absent, and some of what is there.
 DECOYS = (

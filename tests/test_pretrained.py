@@ -15,17 +15,18 @@ import torch
 from safetensors.torch import save
 
 import zoo
-from zoo import card as cards
-from zoo import formats, pretrained
-from zoo.build import build
-from zoo.card import Card
+from zoo.config import formats
+from zoo.config.build import build
+from zoo.config.foreign import check_foreign
 from zoo.data import corpora, sources
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
-from zoo.evaluate import NOT_QUICK, evaluate, quick_tolerance
-from zoo.foreign import check_foreign
 from zoo.paths import CONFIGS, EMBEDDED, data_root
-from zoo.stored import Known, taken
+from zoo.pretrained import card as cards
+from zoo.pretrained import loading as pretrained
+from zoo.pretrained.card import Card
+from zoo.pretrained.evaluate import NOT_QUICK, evaluate, quick_tolerance
+from zoo.run.stored import Known, taken
 
 from .conftest import REPO
 
@@ -60,7 +61,7 @@ def write_checkpoint(path: Path, model: torch.nn.Module | None = None, card: dic
 
 def ship(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the small LeNet the only shipped weight; returns its card's path."""
-    from zoo import publish
+    from zoo.pretrained import publish
 
     folder.mkdir()
     monkeypatch.setattr(cards, "WEIGHTS", folder)
@@ -159,8 +160,8 @@ def test_own_model_trained_and_loaded(own, run_train):
 
 def test_the_public_names():
     """None is hidden by a module of the same name once that is imported."""
-    import zoo.evaluate
-    import zoo.features
+    import zoo.pretrained.evaluate
+    import zoo.pretrained.features
 
     assert all(callable(getattr(zoo, name)) for name in zoo.__all__)
     assert set(zoo.__all__) <= set(dir(zoo))
@@ -314,7 +315,8 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, form):
 TRAPS = [
     "os.system", "builtins.eval", "subprocess.run", "torch.load", "torch.hub.load", "getattr", "",
     "zoo.models.lenet.torch.hub.load", "zoo.models.lenet.Sequence", "zoo.data.fetch.run",
-    "zoo.data.fetch.subprocess.run", "zoo.pretrained.read_checkpoint", "zoo.models.lenet.LeNet5.load_state_dict",
+    "zoo.data.fetch.subprocess.run", "zoo.pretrained.loading.read_checkpoint",
+    "zoo.models.lenet.LeNet5.load_state_dict",
     "zoo.models.lenet.LeNet5.__init__.__globals__.get", "torch.nn.modules.module.torch.load", "torch.nn.init.normal_",
     "zoo.modelsx.Evil",
 ]  # fmt: skip
@@ -357,11 +359,11 @@ def test_what_a_resumed_config_may_name(own):
         "model": {"_target_": "my_module.Mine"},  # in ./configs
         "optimizer": {"_target_": "torch.optim.NAdam"},
         "scheduler": {"_target_": "zoo.tasks.schedules.warmup_cosine"},  # a function, but one of the zoo's configs
-        "callbacks": {"more": {"_target_": "zoo.callbacks.saving.Checkpoint", "save_top_k": 2}, "off": None},
+        "callbacks": {"more": {"_target_": "zoo.run.saving.Checkpoint", "save_top_k": 2}, "off": None},
         "trainer": {"_target_": "lightning.Trainer"},
     }
     assert taken(config, known, [], "file")["callbacks"]["more"]["save_top_k"] == 2
-    libraries = ("torch.hub.load", "my_module.os.system", "torch.optim.torch.load", "zoo.callbacks.control.Path",
+    libraries = ("torch.hub.load", "my_module.os.system", "torch.optim.torch.load", "zoo.run.control.Path",
                  "lightning.pytorch.callbacks.DeviceStatsMonitor")  # fmt: skip
     for target in libraries:
         config = {"callbacks": {"more": {"_target_": target}}}

@@ -7,10 +7,10 @@ import torchvision
 from torch import Tensor, nn
 
 import zoo
-from zoo.features import features
 from zoo.models.residual import Bottleneck
-from zoo.profile import Layer, layer_table, profile
-from zoo.receptive import Axis
+from zoo.pretrained.features import features
+from zoo.use.profile import Layer, layer_table, profile
+from zoo.use.receptive import Axis
 
 
 def layers(model: nn.Module, *size: int) -> dict[str, Layer]:

@@ -81,8 +81,8 @@ def test_links_lead_somewhere():
 
 
 def test_table_is_the_cards():
-    from zoo.card import read_shipped
-    from zoo.results import readme_with_table, results_table
+    from zoo.pretrained.card import read_shipped
+    from zoo.pretrained.results import readme_with_table, results_table
 
     cards, errors = read_shipped()
     assert not errors

@@ -13,11 +13,11 @@ from tests.conftest import toy
 from tests.data_helpers import assert_fails, image_data
 from tests.test_batches import trainer
 from tests.test_resume import STOP, StopAt, assert_same, last
-from zoo.callbacks.averaging import Lookahead
 from zoo.data.augment import Augment, cutmix, cutout, jitter_colour, mixup, shift_and_flip
 from zoo.models.speednet import SpeedNet
 from zoo.paths import CONFIGS
-from zoo.runs import fast_precision
+from zoo.run.averaging import Lookahead
+from zoo.run.runs import fast_precision
 from zoo.tasks.classify import Classify, views
 from zoo.tasks.losses import MAPLoss
 from zoo.tasks.schedules import triangle

@@ -11,13 +11,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import zoo
+from zoo.config.registry import model_config
 from zoo.errors import ZooError
-from zoo.features import features
 from zoo.models.residual import BasicBlock, Block, Bottleneck, PreActBlock, PreActBottleneck
 from zoo.models.resnet import CifarResNet, ResNet
 from zoo.paths import CONFIGS
-from zoo.registry import model_config
-from zoo.transfer import copy_weights
+from zoo.pretrained.features import features
+from zoo.pretrained.transfer import copy_weights
 
 CIFAR = {
     "resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018, "resnet110": 1_727_962,

@@ -14,13 +14,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from tests.conftest import REPO
 from tests.plants import LEAN, train_here
-from zoo.callbacks.control import StopAndResume
-from zoo.callbacks.states import safe_states
 from zoo.cli import app
+from zoo.config.overrides import config_dirs, hydra_value
 from zoo.errors import ZooError
-from zoo.overrides import config_dirs, hydra_value
-from zoo.pretrained import read_checkpoint
-from zoo.runs import Interrupted
+from zoo.pretrained.loading import read_checkpoint
+from zoo.run.control import StopAndResume
+from zoo.run.runs import Interrupted
+from zoo.run.states import safe_states
 
 MINE = '''
 import os

@@ -17,17 +17,17 @@ from PIL import Image
 import zoo
 from tests.data_helpers import assert_fails
 from tests.plants import LEAN, TARGETS, Watched, dotted, leaves, make_runs, mappings, plant, put, train_here
-from zoo.callbacks.averaging import EMA
-from zoo.callbacks.saving import Checkpoint
-from zoo.callbacks.states import safe_states
+from zoo.config.foreign import is_file
+from zoo.config.overrides import hydra_value
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate
-from zoo.foreign import is_file
-from zoo.overrides import hydra_value
 from zoo.paths import CONFIGS
-from zoo.predict import predict_files
-from zoo.pretrained import load
-from zoo.stored import CHECKED, REBUILT, Known, may_be_said, refusals, taken
+from zoo.pretrained.evaluate import evaluate
+from zoo.pretrained.loading import load
+from zoo.run.averaging import EMA
+from zoo.run.saving import Checkpoint
+from zoo.run.states import safe_states
+from zoo.run.stored import CHECKED, REBUILT, Known, may_be_said, refusals, taken
+from zoo.use.predict import predict_files
 
 # The texts of a checkpoint's config that are taken whatever they say: they are shown, or compared with what is known.
 WORDS = re.compile(
@@ -132,12 +132,12 @@ def test_no_class_but_those_of_the_configs(watched, known, kind):
         {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "x", "filename": "../made"},
         {"_target_": "lightning.pytorch.callbacks.SpikeDetection", "exclude_batches_path": "../made"},
         {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "filename": "/made"},
-        {"_target_": "zoo.callbacks.saving.Checkpoint", "filename": "/made"},
-        {"_target_": "zoo.callbacks.saving.Checkpoint", "filename": "{a}/../../made"},
-        {"_target_": "zoo.callbacks.saving.Checkpoint", "exclude_batches_path": "made"},
+        {"_target_": "zoo.run.saving.Checkpoint", "filename": "/made"},
+        {"_target_": "zoo.run.saving.Checkpoint", "filename": "{a}/../../made"},
+        {"_target_": "zoo.run.saving.Checkpoint", "exclude_batches_path": "made"},
         {"_target_": "zoo.data.images.ImageData", "name": "mnist"},
         {"_target_": "zoo.models.mlp.MLP"},
-        {"_target_": "zoo.callbacks.checkpoint.Describe"},
+        {"_target_": "zoo.run.checkpoint.Describe"},
     ],
 )
 def test_a_callback_more(watched, known, callback):
@@ -397,7 +397,7 @@ def test_which_values_are_files(key, value, answer):
 @pytest.mark.parametrize("name", ["../x", "a/b", "/x", "a\\b", "$HOME", "~", "..", ".", "", "a\x00", "a\n", "a\x1b[2J"])
 def test_names_that_become_part_of_a_path(watched, capfd, name):
     """From the command line too: a run's name, and that of a weight."""
-    from zoo.publish import publish
+    from zoo.pretrained.publish import publish
 
     place = watched("averaged")
     quoted = "name='" + name.replace("\\", "\\\\") + "'"

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zoo import cli, sweep, terminal
-from zoo.card import Card
+from zoo import cli, terminal
 from zoo.cli import base
 from zoo.console import Console
 from zoo.data import fetch
-from zoo.predict import predict_files
-from zoo.report import weight_table
+from zoo.pretrained.card import Card
+from zoo.pretrained.transfer import Row
+from zoo.run import sweep
+from zoo.run.report import weight_table
 from zoo.terminal import as_json, clean
-from zoo.transfer import Row
+from zoo.use.predict import predict_files
 
 from .test_pretrained import LENET, make_card, ship, write_checkpoint
 

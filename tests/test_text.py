@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.data_helpers import assert_fails
-from zoo.build import build
+from zoo.config.build import build
 from zoo.data import corpora, tokens
 from zoo.data.loader import Evaluation, StreamLoader
 from zoo.data.names import MadeUpNames

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from tests.conftest import REPO
 from zoo.cli import app
-from zoo.config import choices
+from zoo.config.checks import choices
 from zoo.data import sources
-from zoo.pretrained import read_checkpoint
+from zoo.pretrained.loading import read_checkpoint
 
 QUIET = ("callbacks.progress=null", "logger=none")
 LEAN = (*QUIET, "test=false", "model=linear", "data.batch_size=100")

@@ -9,19 +9,19 @@ __version__ = "0.1.0"
 __all__ = ["Card", "ZooError", "create", "list_models", "list_weights", "load"]
 
 if TYPE_CHECKING:
-    from zoo.card import Card, list_weights
+    from zoo.config.registry import list_models
     from zoo.errors import ZooError
-    from zoo.pretrained import create, load
-    from zoo.registry import list_models
+    from zoo.pretrained.card import Card, list_weights
+    from zoo.pretrained.loading import create, load
 
 # No name of a module here, as in zoo.evaluate.evaluate: once imported, the module would take the function's place.
 _HOMES = {
-    "Card": "zoo.card",
+    "Card": "zoo.pretrained.card",
     "ZooError": "zoo.errors",
-    "create": "zoo.pretrained",
-    "list_models": "zoo.registry",
-    "list_weights": "zoo.card",
-    "load": "zoo.pretrained",
+    "create": "zoo.pretrained.loading",
+    "list_models": "zoo.config.registry",
+    "list_weights": "zoo.pretrained.card",
+    "load": "zoo.pretrained.loading",
 }
 
 

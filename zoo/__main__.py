@@ -1,4 +1,4 @@
-from zoo.own import leave_current_folder
+from zoo.config.own import leave_current_folder
 
 leave_current_folder()  # before anything else is imported
 

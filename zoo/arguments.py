@@ -1,6 +1,6 @@
 """What a signature says of its arguments beside their types: ranges, and that the rest are those of the base class.
 
-``zoo/config.py`` reads it where a config is checked. Imports no torch.
+``zoo/config/checks.py`` reads it where a config is checked. Imports no torch.
 """
 
 from math import inf

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    from zoo.own import leave_current_folder
+    from zoo.config.own import leave_current_folder
 
     leave_current_folder()  # before anything else is imported
 
@@ -25,16 +25,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import terminal
-from zoo.config import check_config
+from zoo.config.checks import check_config
+from zoo.config.foreign import nodes
+from zoo.config.overrides import config_dirs
+from zoo.config.own import allow, allow_said
 from zoo.errors import ZooError
-from zoo.explain import say
-from zoo.foreign import nodes
-from zoo.links import check_links, places_of
-from zoo.overrides import config_dirs
-from zoo.own import allow, allow_said
 from zoo.paths import CONFIGS
-from zoo.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
-from zoo.runs import (
+from zoo.run.explain import say
+from zoo.run.links import check_links, places_of
+from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
+from zoo.run.runs import (
     Interrupted,
     alone_in,
     failures,
@@ -80,16 +80,16 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from lightning import seed_everything
     from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-    from zoo import report
-    from zoo.callbacks.checkpoint import AtomicCheckpointIO, Describe, check_written
-    from zoo.callbacks.control import StopAndResume
-    from zoo.callbacks.curves import open_logger
     from zoo.callbacks.picture import leave_out_unfit
-    from zoo.callbacks.saving import check_length
-    from zoo.parallel import check_batch_norm
-    from zoo.pretrained import read_weights
+    from zoo.pretrained.loading import read_weights
+    from zoo.pretrained.transfer import copy_weights, freeze
+    from zoo.run import report
+    from zoo.run.checkpoint import AtomicCheckpointIO, Describe, check_written
+    from zoo.run.control import StopAndResume
+    from zoo.run.curves import open_logger
+    from zoo.run.parallel import check_batch_norm
+    from zoo.run.saving import check_length
     from zoo.tasks.task import check_kind
-    from zoo.transfer import copy_weights, freeze
 
     quiet()
     build = partial(instantiate, _convert_="all")  # plain lists, which torch and checkpoints take
@@ -195,8 +195,8 @@ def finish(
     config: dict[str, Any], trainer: "Trainer", task: "LightningModule", data: Any, describe: Any, run_dir: Path
 ) -> dict[str, float]:
     """Test the chosen weights once, write the metrics into the run's folder and checkpoint, and report."""
-    from zoo import report
-    from zoo.callbacks.checkpoint import load_chosen, written
+    from zoo.run import report
+    from zoo.run.checkpoint import load_chosen, written
 
     found = written(trainer, config["select"]) or written(trainer, "last")
     describe.chosen = trainer.strategy.broadcast(found)  # the main process alone knows what was rescued to where

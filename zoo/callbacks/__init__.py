@@ -1,1 +1,1 @@
-"""Callbacks: keeping checkpoints safe, stopping well, and what TensorBoard shows."""
+"""What TensorBoard shows of a run."""

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
 from zoo.callbacks.picture import Picture, drawing, writer_of
-from zoo.loop import batch_step, logs_now
+from zoo.run.loop import batch_step, logs_now
 
 
 class SharedCharts(Picture):
@@ -98,7 +98,7 @@ class HParams(Picture):
         self.show(trainer, "test/")
 
     def config(self, trainer: Trainer) -> dict[str, Any]:
-        from zoo.callbacks.checkpoint import Describe
+        from zoo.run.checkpoint import Describe
 
         return next(c.config for c in trainer.callbacks if isinstance(c, Describe))  # type: ignore[attr-defined]
 

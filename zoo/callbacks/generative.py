@@ -11,8 +11,8 @@ from torchvision.utils import make_grid
 from zoo.arguments import Positive
 from zoo.callbacks.picture import OnValidation
 from zoo.contracts import Generator, OfImages, PixelByPixel, Reconstructs, Variational
-from zoo.loop import logged_step
-from zoo.pictures import pixels
+from zoo.run.loop import logged_step
+from zoo.use.pictures import pixels
 
 
 class OfMadeImages(OnValidation):

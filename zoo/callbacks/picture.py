@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from zoo.parallel import FullyShard
+from zoo.run.parallel import FullyShard
 
 
 class Picture(Callback):

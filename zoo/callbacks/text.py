@@ -12,11 +12,11 @@ from torch import Tensor
 from zoo.callbacks.picture import OnValidation
 from zoo.contracts import OfText
 from zoo.data.tokens import Characters
-from zoo.loop import logged_step
 from zoo.models.backends import gates
 from zoo.models.recurrent import Recurrent
-from zoo.sample import encoded_prompt, sample, text_of
+from zoo.run.loop import logged_step
 from zoo.tasks.language import Language
+from zoo.use.sample import encoded_prompt, sample, text_of
 
 
 class OfLanguage(OnValidation):
@@ -33,7 +33,7 @@ class Samples(OfLanguage):
     Args:
         prompts: texts that it goes on with.
         length: tokens of each.
-        temperature: see ``zoo.sample.sample``.
+        temperature: see ``zoo.use.sample.sample``.
     """
 
     def __init__(self, prompts: Sequence[str], length: int = 300, temperature: float = 0.8):

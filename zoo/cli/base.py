@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from zoo.card import Card, read_shipped, shipped, show
+from zoo.config.registry import list_models
 from zoo.console import Console
-from zoo.registry import list_models
+from zoo.pretrained.card import Card, read_shipped, shipped, show
 from zoo.terminal import as_json, clean, say
 
 app = typer.Typer(
@@ -72,8 +72,8 @@ def list_() -> None:
 def info(name: AnyName, trust: Trust = None) -> None:
     """What a weight is: its card; of a model, its config; and the layers of both: the shapes of their outputs,
     parameters, multiply-adds, and receptive fields with the pixels from one to the next (jump)."""
-    from zoo.pretrained import example, load, model_config
-    from zoo.profile import layer_table
+    from zoo.pretrained.loading import example, load, model_config
+    from zoo.use.profile import layer_table
 
     if name in list_models() and name not in shipped() and not Path(name).exists():
         table = Table("", "", show_header=False)
@@ -132,7 +132,7 @@ def predict(
     trust: Trust = None,
 ) -> None:
     """Classify images: the most probable classes of each. Files that are no images are named, and the rest go on."""
-    from zoo.predict import predict_files
+    from zoo.use.predict import predict_files
 
     results, errors = predict_files(name, images, top, invert, trust or ())
     if json:
@@ -156,7 +156,7 @@ def one_line(error: Exception) -> str:
     """What went wrong; for an error that nobody foresaw also how to see where it came from."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    from zoo.explain import message
+    from zoo.run.explain import message
 
     line, foreseen = message(error)
     return line if foreseen else f"{line} (the traceback: ZOO_TRACEBACK=1 zoo …)"

@@ -38,9 +38,9 @@ def sample(
 ) -> None:
     """Write a text with a language model, as it comes; or draw images with a model of images, as one picture."""
     from zoo.data.tokens import Tokenizer, Words
-    from zoo.pretrained import load
-    from zoo.sample import encoded_prompt, text_of
-    from zoo.sample import sample as draw
+    from zoo.pretrained.loading import load
+    from zoo.use.sample import encoded_prompt, text_of
+    from zoo.use.sample import sample as draw
 
     model: Any = load(name, trust or ())
     tokenizer = model.preprocess
@@ -67,7 +67,7 @@ def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: 
     """The images of ``zoo sample``."""
     from rich.progress import Progress
 
-    from zoo.pictures import draw, save_grid
+    from zoo.use.pictures import draw, save_grid
 
     number = None
     if label is not None:
@@ -95,9 +95,9 @@ def reconstruct(
     """Give back images from their codes, with an autoencoder. Files that are no images are named, the rest go on."""
     import torch
 
-    from zoo.pictures import reconstruct as give_back
-    from zoo.pictures import save_grid
-    from zoo.pretrained import load
+    from zoo.pretrained.loading import load
+    from zoo.use.pictures import reconstruct as give_back
+    from zoo.use.pictures import save_grid
 
     files, x, output, errors = give_back(load(name, trust or ()), images, invert)
     save_grid(torch.cat([x, output]), out, columns=len(x), scale=4)
@@ -120,10 +120,10 @@ def interpolate(
     """Walk from one image to another through a model's codes."""
     import torch
 
-    from zoo.pictures import interpolate as walk
-    from zoo.pictures import save_grid
-    from zoo.predict import read_files
-    from zoo.pretrained import load
+    from zoo.pretrained.loading import load
+    from zoo.use.pictures import interpolate as walk
+    from zoo.use.pictures import save_grid
+    from zoo.use.predict import read_files
 
     model: Any = load(name, trust or ())
     if images:

@@ -7,10 +7,10 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from zoo.card import read_shipped, shipped, show
 from zoo.cli.base import Name, Trust, app, complain, complete_name, console, one_line
 from zoo.console import Console
 from zoo.errors import ZooError
+from zoo.pretrained.card import read_shipped, shipped, show
 from zoo.terminal import clean, say
 
 
@@ -28,8 +28,8 @@ def evaluate(
     trust: Trust = None,
 ) -> None:
     """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
-    from zoo.evaluate import evaluate as measure_again
-    from zoo.evaluate import measure_text
+    from zoo.pretrained.evaluate import evaluate as measure_again
+    from zoo.pretrained.evaluate import measure_text
 
     if everything == (name is not None):
         raise ZooError("give a name, or --all")
@@ -38,7 +38,7 @@ def evaluate(
             raise ZooError("--text is for one model; give its name")
         if quick:
             raise ZooError("--text measures the whole file; leave --quick out")
-        from zoo.pretrained import load
+        from zoo.pretrained.loading import load
 
         model: Any = load(str(name), trust or ())
         table = Table("metric", str(text))
@@ -88,7 +88,7 @@ def export(
     trust: Trust = None,
 ) -> None:
     """Write a model for other programs, for any batch size and length, and check its outputs against the original's."""
-    from zoo.export import export as write
+    from zoo.use.export import export as write
 
     path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
@@ -106,7 +106,7 @@ def publish(
     ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
-    from zoo import publish as publishing
+    from zoo.pretrained import publish as publishing
 
     if quick == bool(runs):
         raise ZooError("give the folders of finished runs, or --quick to measure what is shipped already")
@@ -128,7 +128,7 @@ def results(
 ) -> None:
     """The table of all results, made from the cards: RESULTS.md. A card that cannot be read is named, and the others
     are shown; a file is only written of all."""
-    from zoo.results import readme_with_table, results_table
+    from zoo.pretrained.results import readme_with_table, results_table
 
     cards, errors = read_shipped()
     if errors and (readme or write):

@@ -91,7 +91,7 @@ class Preprocess:
         )
 
     def config(self) -> dict[str, Any]:
-        """Plain values for a card, from which ``zoo.build.build`` makes it again."""
+        """Plain values for a card, from which ``zoo.config.build.build`` makes it again."""
         return {"_target_": "zoo.data.preprocess.Preprocess", **asdict(self)}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from zoo.arguments import Positive, Seed
-from zoo.build import build
+from zoo.config.build import build
 from zoo.data import corpora, names, tokens
 from zoo.data.base import MemoryData
 from zoo.data.integrity import digest
@@ -249,7 +249,7 @@ def known_tokenizer(
 
 def tokenizer_of(weight: str | Tokenizer) -> Tokenizer:
     """The tokenizer of a shipped weight or a checkpoint."""
-    from zoo.pretrained import read
+    from zoo.pretrained.loading import read
 
     if not isinstance(weight, str):
         return weight

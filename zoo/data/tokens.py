@@ -41,7 +41,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Plain values for a card, from which ``zoo.build.build`` makes it again."""
+        """Plain values for a card, from which ``zoo.config.build.build`` makes it again."""
 
     def random_input(self, n: int) -> Tensor:
         """A batch that a model can be tried with: int64 (n, 32), the same for the same n."""

@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from zoo.arguments import Inherited
 from zoo.contracts import Pair, require
 from zoo.errors import ZooError
-from zoo.loop import batch_step
-from zoo.measures import Comparison, judge_named
+from zoo.pretrained.measures import Comparison, judge_named
+from zoo.run.loop import batch_step
 from zoo.tasks.task import Task, made_by
 
 PLAYERS = ("generator", "discriminator")
@@ -25,8 +25,8 @@ class Adversarial(Task):
     section 3); "wgan_gp" the Wasserstein distance with a gradient penalty (Gulrajani et al. 2017, algorithm 1).
 
     Measures ``fid``, the Fréchet distance between as many samples as there are images in the part that is measured,
-    in the features of a named, trained classifier; and what else ``zoo.measures`` says. Samples are drawn from seeds.
-    ``trainer.max_steps`` counts the updates of both players.
+    in the features of a named, trained classifier; and what else ``zoo.pretrained.measures`` says. Samples are drawn
+    from seeds. ``trainer.max_steps`` counts the updates of both players.
 
     Args:
         model: with ``generate``, ``judge``, ``sample`` and ``latent``, as ``zoo.models.gan``.

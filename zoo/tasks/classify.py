@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from zoo.arguments import Inherited
 from zoo.contracts import WithAux
 from zoo.errors import ZooError
-from zoo.loop import logs_now
+from zoo.run.loop import logs_now
 from zoo.tasks.task import Task
 
 

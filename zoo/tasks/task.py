@@ -17,9 +17,9 @@ from torchmetrics import Metric
 from zoo.arguments import NonNegative
 from zoo.contracts import Unlabelled, Validated
 from zoo.errors import ZooError
-from zoo.loop import logs_now
-from zoo.parallel import FullyShard
-from zoo.transfer import head_names, matches
+from zoo.pretrained.transfer import head_names, matches
+from zoo.run.loop import logs_now
+from zoo.run.parallel import FullyShard
 
 
 class Task(LightningModule):
@@ -80,7 +80,7 @@ class Task(LightningModule):
         self.lr_scale = dict(lr_scale or {})
         self.monitor, self.mode = monitor or self.monitor, mode or self.mode
         self.measures = nn.ModuleDict()
-        self.carried: Any = None  # what a process hands on from batch to batch; see ``zoo.parallel.own_states``
+        self.carried: Any = None  # what a process hands on from batch to batch; see ``zoo.run.parallel.own_states``
         self.totals_before: dict[str, Any] | None = None  # of a resumed run
 
     def forward(self, x: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Configs: their registry, checking them against signatures, and building what they name."""

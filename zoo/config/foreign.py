@@ -1,0 +1,178 @@
+"""What may come from a file that a stranger may have made: numbers and choices; no path, and no code but the zoo's.
+
+``docs/security.md`` says it for people. Hydra's own block list is no boundary.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from zoo.config.own import may_be_proposed
+from zoo.errors import ZooError
+from zoo.terminal import CONTROLS as CONTROL
+
+# Where the classes are defined that a file may name, by the part of a config in which it may name them. A name that a
+# module of the zoo has merely imported is defined elsewhere.
+HOMES = {
+    "model": ("zoo.models", "torch.nn.modules"),
+    "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for its loss
+    "data": ("zoo.data",),
+    "preprocess": ("zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic"),
+}
+FUNCTIONS = ("zoo.models",)  # where functions may be named too: builders of variants
+DEEPEST = 20  # of mappings and lists in each other; the zoo's own configs have 4
+
+# An argument of such a name is a file or a folder, however harmless its value looks.
+FILE_KEY = re.compile(
+    r"(^|_)(path|file|filename|root|dir|dirpath|directory|folder|weights|checkpoint|ckpt|source|tokenizer|judge|url)s?$"
+)
+METRIC = re.compile(r"[\w-]+(/[\w-]+)?")  # val/loss
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise a ``ZooError`` where a name that becomes a part of a path could lead to another place."""
+    if not name or name == "." or ".." in name or re.search(r"[/\\$~]", name) or CONTROL.search(name):
+        raise ZooError(
+            f"{where}={ascii(name)[1:-1]} is not valid: a name has no / \\ .. $ ~ and no control characters in it"
+        )
+
+
+def is_file(key: str, value: Any, hint: Any = Any) -> bool:
+    """Whether a value could be read as the place of a file, and is no choice among names that the zoo knows.
+
+    Args:
+        key: the argument's name; dots may stand before it.
+        hint: its type, where that is known.
+    """
+    if not isinstance(value, str):
+        return False
+    name = next((part for part in reversed(key.split(".")) if not part.isdigit()), "")
+    if name in ("monitor", "metric"):
+        return METRIC.fullmatch(value) is None
+    if name in ("weights", "source", "tokenizer", "judge") and is_shipped(value):
+        return False
+    by_type = Path in (hint, *get_args(hint))
+    looks_so = value in (".", "..") or re.search(r"[/\\$~]", value) or CONTROL.search(value)
+    return by_type or bool(FILE_KEY.search(name) or looks_so)
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a weight's name is one that the zoo fetches or ships itself, whatever files there are."""
+    from zoo.pretrained.card import shipped
+
+    return name in shipped() or name == "inception" or re.fullmatch(r"torchvision:\w+", name) is not None
+
+
+# --- cards ------------------------------------------------------------------------------------------------------------
+
+
+def check_foreign(config: Any, trust: Sequence[str] = (), where: str = "model") -> None:
+    """Raise a ``ZooError`` unless all that a config from a file names, at any depth, may come from a file.
+
+    Args:
+        trust: what the user knows: modules that may be named besides the zoo's, and values as "data.file=my.txt".
+        where: the part of a card that it is: "model", "task", "data" or "preprocess".
+    """
+    modules, known = trusted(trust)
+    for place, node in nodes(config, where):
+        target = str(node.get("_target_", ""))
+        if "_target_" in node:
+            check_trusted(target, modules, HOMES[where])
+        hints = hints_of(target)
+        for key, value in values(node, place):
+            name = key.rpartition(".")[2]
+            if isinstance(value, str) and "${" in value:  # it can make a node with a _target_ of its own
+                raise ZooError(
+                    f"the file's config has an interpolation, {value}, which is not run; cards hold plain values"
+                )
+            special = name.startswith("_") and name.endswith("_") and name not in ("_target_", "_convert_")
+            if special and not within(target, modules):
+                raise ZooError(f"the file's config has {key}, which is not run; cards hold plain arguments")
+            if key not in known and name != "_target_" and is_file(key, value, hints.get(name)):
+                shown = ascii(value)[1:-1]
+                raise ZooError(
+                    f"the file's config has a path, {key}={shown}, and none is taken from a file; if you know it, say "
+                    f"so: --trust '{key}={shown}'"
+                )
+
+
+def trusted(trust: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The modules and the values, by their dotted keys, that a user has said to know."""
+    pairs = [entry.partition("=") for entry in trust]
+    return [entry for entry, equals, _ in pairs if not equals], {key: value for key, equals, value in pairs if equals}
+
+
+def with_known(config: Mapping[str, Any], where: str, known: Mapping[str, str]) -> dict[str, Any]:
+    """A config with the user's own values in the place of the file's, where it has such keys."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        dotted = f"{where}.{key}"
+        found[key] = with_known(value, dotted, known) if isinstance(value, Mapping) else known.get(dotted, value)
+    return found
+
+
+def nodes(config: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All mappings at any depth of a config, by their dotted keys.
+
+    Raises:
+        ZooError: it is nested deeper than any config is, or in itself.
+    """
+    if depth > DEEPEST:
+        raise ZooError(f"the file's config is nested too deeply, at {place[:60]}…; no config of the zoo is")
+    if isinstance(config, Mapping):
+        yield place, config
+    if isinstance(config, (Mapping, list, tuple)):
+        for key, value in config.items() if isinstance(config, Mapping) else enumerate(config):
+            yield from nodes(value, f"{place}.{key}" if place else str(key), depth + 1)
+
+
+def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The values of a mapping itself, also those in lists, but not those of mappings in it; by their dotted keys."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        dotted = f"{place}.{key}" if place else str(key)
+        if isinstance(value, (list, tuple)) and key != "_target_":
+            yield from values(value, dotted)
+        elif not isinstance(value, Mapping) or key == "_target_":
+            yield dotted, value
+
+
+def hints_of(target: str) -> dict[str, Any]:
+    """The types of a class's arguments, as far as they can be known; nothing of what is not importable."""
+    from zoo.config.checks import locate
+
+    try:
+        found = locate(target, "the file")
+        return get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except Exception:  # types that are there for type checkers alone
+        return {}
+
+
+def check_trusted(target: str, trust: Sequence[str] = (), homes: Sequence[str] = HOMES["model"]) -> None:
+    """Raise a ``ZooError`` unless the target is defined in a trusted module; no other module is even imported.
+
+    A trusted module's name is not enough: my_module.os.system begins with it too, and is none of its own.
+    """
+    from zoo.config.checks import locate
+
+    module = target.rpartition(".")[0]
+    if within(module, (*homes, *trust)) or (module == "torch.nn" and "torch.nn.modules" in homes):
+        try:
+            found = locate(target, "the file")
+        except ZooError as error:
+            if within(module, trust):
+                raise ZooError(f"{error} (looked for here and among installed packages)") from None
+            found = None
+        home = getattr(found, "__module__", None) or ""
+        if within(home, trust) or (within(home, homes) and (inspect.isclass(found) or within(home, FUNCTIONS))):
+            return
+    advice = f"; if you know the module, say so: --trust {module} (in Python: trust=[...])"
+    raise ZooError(
+        f"the file asks for {ascii(target)[1:-1]}, which is no part of this zoo that may stand there, so it is not run"
+        f"{advice if may_be_proposed(target) else ''}"
+    )
+
+
+def within(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)

@@ -1,0 +1,196 @@
+"""Versions of the formats of cards and checkpoints, and the names that have changed since older files were written.
+
+A card or a checkpoint names classes, their arguments and tensors, and lives longer than those names. Whoever renames
+one of them writes the old and the new name into a table here; every file is then read as if it had been written today.
+A name that changes once more changes in all entries, so that one look gives today's name. Imports no torch.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.config.plain import shortened
+from zoo.errors import ZooError
+
+CARD = 1  # 0: a card without a field ``format``
+CHECKPOINT = 1  # 0: a checkpoint without a key ``format``
+
+# Classes and functions: what ``_target_`` said, and what it says today.
+TARGETS: dict[str, str] = {
+    # configs named Lightning's own before the zoo's took their place, with the same arguments
+    "lightning.pytorch.callbacks.ModelCheckpoint": "zoo.run.saving.Checkpoint",
+    "lightning.pytorch.callbacks.EMAWeightAveraging": "zoo.run.averaging.EMA",
+    "lightning.pytorch.loggers.TensorBoardLogger": "zoo.run.curves.Curves",
+    "zoo.callbacks.saving.Checkpoint": "zoo.run.saving.Checkpoint",
+    "zoo.callbacks.averaging.EMA": "zoo.run.averaging.EMA",
+    "zoo.callbacks.averaging.Lookahead": "zoo.run.averaging.Lookahead",
+    "zoo.callbacks.curves.Curves": "zoo.run.curves.Curves",
+    "zoo.callbacks.control.StopAndResume": "zoo.run.control.StopAndResume",
+    "zoo.callbacks.control.StopOnNonFinite": "zoo.run.control.StopOnNonFinite",
+    "zoo.callbacks.progress.Progress": "zoo.run.progress.Progress",
+    "zoo.parallel.FullyShard": "zoo.run.parallel.FullyShard",
+    "zoo.callbacks.tensorboard.SharedCharts": "zoo.callbacks.charts.SharedCharts",
+    "zoo.callbacks.tensorboard.Norms": "zoo.callbacks.charts.Norms",
+    "zoo.callbacks.tensorboard.Graph": "zoo.callbacks.charts.Graph",
+    "zoo.callbacks.tensorboard.HParams": "zoo.callbacks.charts.HParams",
+    "zoo.callbacks.tensorboard.Kernels": "zoo.callbacks.classes.Kernels",
+    "zoo.callbacks.tensorboard.ConfusionMatrix": "zoo.callbacks.classes.ConfusionMatrix",
+    "zoo.callbacks.tensorboard.Mistakes": "zoo.callbacks.classes.Mistakes",
+    "zoo.callbacks.tensorboard.Projector": "zoo.callbacks.classes.Projector",
+}
+# By today's target: what an argument was called, and what it is called today; None: it is gone, and is left out.
+ARGUMENTS: dict[str, dict[str, str | None]] = {}
+# By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
+TENSORS: dict[str, dict[str, str]] = {
+    "zoo.models.gan.DCGAN": {  # which stood outside of the two networks
+        "head": "discriminator.head",
+        "class_codes": "generator.class_codes",
+        "class_matches": "discriminator.class_matches",
+    },
+}
+
+CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
+DEEPEST = 64  # levels of a config
+
+
+def check_version(content: Mapping[str, Any], known: int, where: str) -> None:
+    """Raise a ``ZooError`` where a newer zoo wrote a card or a checkpoint, or its version is none."""
+    version = content.get("format", 0)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise ZooError(f"{where} is damaged: its format is {shortened(version)}, not a version's number")
+    if version > known:
+        raise ZooError(
+            f"{where} has format {shortened(version)}, and this zoo knows formats up to {known}: a newer zoo "
+            f"wrote it; update reference-zoo"
+        )
+
+
+def current_card(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a card in today's format and by today's names.
+
+    Raises:
+        ZooError: a newer zoo wrote it; a config in it is nested too deep.
+    """
+    check_version(content, CARD, where)
+    configs = {key: current_config(content[key], where) for key in CONFIGS if key in content}
+    return {**content, **configs, "format": CARD}
+
+
+def current_config(config: Any, where: str) -> Any:
+    """A config of plain values, with today's targets and arguments at every depth.
+
+    Raises:
+        ZooError: it is nested deeper than ``DEEPEST`` levels, as one that holds itself is.
+    """
+    done: dict[int, Any] = {}  # by id: a part that stands in several places is walked through once
+
+    def current(node: Any, depth: int) -> Any:
+        if not isinstance(node, (Mapping, list, tuple)):
+            return node
+        if depth > DEEPEST:
+            raise ZooError(f"{where} is damaged: a config in it is nested more than {DEEPEST} levels deep")
+        if id(node) not in done:
+            if isinstance(node, Mapping):
+                done[id(node)] = current_call({key: current(value, depth + 1) for key, value in node.items()})
+            else:
+                done[id(node)] = [current(value, depth + 1) for value in node]
+        return done[id(node)]
+
+    return current(config, 1)
+
+
+def current_call(node: dict[str, Any]) -> dict[str, Any]:
+    """One node of a config, by today's names; one without a target is returned as it is."""
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        return node
+    target = TARGETS.get(target, target)
+    arguments = ARGUMENTS.get(target, {})
+    named = {arguments.get(key, key): value for key, value in node.items()}
+    named.pop(None, None)
+    return {**named, "_target_": target}  # type: ignore[dict-item]
+
+
+def current_tensors(tensors: dict[str, Any], config: Any, prefix: str = "") -> dict[str, Any]:
+    """Tensors, or whatever goes by their names, with today's names.
+
+    Args:
+        config: of the model or the task that they are of, by today's names; only its target is looked at.
+        prefix: before their names, as "model." in a checkpoint; names without it are left as they are.
+    """
+    target = config.get("_target_") if isinstance(config, Mapping) else None
+    layers = TENSORS.get(target, {}) if isinstance(target, str) else {}
+    if not layers:
+        return tensors
+    return {current_name(name, layers, prefix): value for name, value in tensors.items()}
+
+
+def current_name(name: str, layers: Mapping[str, str], prefix: str = "") -> str:
+    own = str(name).removeprefix(prefix)
+    fitting = [old for old in layers if own == old or own.startswith(f"{old}.")]
+    if not fitting or not str(name).startswith(prefix):
+        return name
+    old = max(fitting, key=len)
+    return prefix + layers[old] + own[len(old) :]
+
+
+def current_checkpoint(content: Any, where: str) -> Any:
+    """The content of a file of ``torch.save`` in today's format and by today's names, if training wrote it.
+
+    Raises:
+        ZooError: a newer zoo wrote it; a config in it is nested too deep.
+    """
+    if not isinstance(content, dict) or not content.keys() & {"config", "card"}:
+        return content  # somebody else's weights
+    check_version(content, CHECKPOINT, where)
+    content = {**content, "format": CHECKPOINT}
+    if "config" in content:
+        content["config"] = current_config(content["config"], where)
+    if isinstance(content.get("card"), Mapping):
+        content["card"] = current_card(content["card"], where)
+    configs = next((c for c in (content.get("config"), content.get("card")) if isinstance(c, Mapping)), {})
+    for key in ("state_dict", "current_model_state"):  # the second are the trained weights beside averaged ones
+        if isinstance(content.get(key), dict):
+            of_model = current_tensors(content[key], configs.get("model"), "model.")
+            content[key] = current_tensors(of_model, configs.get("task"))
+    if isinstance(content.get("random"), list):
+        content["random"] = [of_process(state, configs.get("task")) for state in content["random"]]
+    if isinstance(content.get("callbacks"), Mapping):
+        content["callbacks"] = by_file(by_class(content["callbacks"]), content.get("config"))
+    return by_class(content)
+
+
+def of_process(state: Any, task: Any) -> Any:
+    """What a process keeps of its own (``zoo.run.parallel.own_states``), its metrics by today's names."""
+    if not (isinstance(state, Mapping) and isinstance(state.get("metrics"), dict)):
+        return state
+    return {**state, "metrics": current_tensors(state["metrics"], task)}
+
+
+def by_file(states: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """The states of callbacks, those of ``zoo.run.saving.Checkpoint`` by the file that each writes.
+
+    Lightning's own, which stood in configs before, has its state by its settings. Lightning compares the names with the
+    run's callbacks before any callback may look at them, so they are brought up to date where the file is read.
+    """
+    states = dict(states)
+    callbacks = config.get("callbacks") if isinstance(config, Mapping) else None
+    for settings in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        if not (isinstance(settings, Mapping) and settings.get("_target_") == "zoo.run.saving.Checkpoint"):
+            continue
+        for key in [key for key in states if str(key).startswith("Checkpoint{'monitor': ")]:
+            state = states[key]
+            if isinstance(state, Mapping) and state.get("monitor") == settings.get("monitor"):
+                states["Checkpoint" + repr({"filename": settings.get("filename")})] = states.pop(key)
+                break
+    return states
+
+
+def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
+    """The states of data and callbacks, which Lightning keeps by the names of their classes, by today's names."""
+    classes = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in TARGETS.items()}
+
+    def current(key: Any) -> Any:
+        name, brace, arguments = str(key).partition("{")  # as in ModelCheckpoint{'monitor': …}
+        return classes[name] + brace + arguments if name in classes else key
+
+    return {current(key): state for key, state in states.items()}

@@ -1,0 +1,1 @@
+"""Trained models: cards, loading, transfer, measuring them again, and shipping them."""

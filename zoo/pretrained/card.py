@@ -1,0 +1,166 @@
+"""Cards: what a shipped weight is, in a file beside it that anyone can read without torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import nan
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, get_origin, get_type_hints
+
+from zoo.config import formats
+from zoo.config.foreign import check_name
+from zoo.config.plain import check_plain, shortened
+from zoo.data.integrity import MB, read_file
+from zoo.errors import ZooError
+from zoo.paths import WEIGHTS
+
+CARD_BYTES = 50 * MB  # at most; one with a vocabulary of 100,000 words has 1 MB
+
+RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
+
+
+def show(name: str, value: float) -> str:
+    """A metric for people: rates in per cent, others with four digits. A prefix as of ``test/loss`` is no matter."""
+    return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
+
+
+@dataclass
+class Card:
+    """What a weight is, how it was made and what it reaches.
+
+    Attributes:
+        name: of the experiment and of the file.
+        title: one line for people.
+        model, task, data: the configs of the model, of its objective and of the data it was trained and measured on:
+            ``_target_`` and its arguments, without interpolations.
+        preprocess: from a raw input to the model's, as a config: see ``zoo.data.preprocess``.
+        classes: class names in the order of the outputs; none where the outputs are no classes.
+        metrics: of this weight on the official test split.
+        metric: the one of them that a reader looks at first.
+        runs: the same metrics of every seed's run, with its ``seed``; the weight shipped is the first.
+        published: figure and source that it is held against.
+        command, minutes, hardware, versions: what made it; minutes are of training, for the weight's own seed.
+        note: what else a reader of those should know, as how busy the machine was.
+        parameters: number of them, frozen ones too.
+        sha256: of the safetensors file.
+        format: the version of the card's own format; see ``zoo.config.formats``.
+        quick_examples: how many of the test split's first examples ``quick_metrics`` are of: images, and of a model
+            that draws them as many samples; of a text characters. 0: it was not measured.
+        quick_metrics: what the task's own test gives on those alone. They say whether a weight, its preprocessing and
+            its data are what they were, and not how good the weight is: a Fréchet distance of so few images is large
+            whatever they look like.
+    """
+
+    name: str
+    title: str
+    model: dict[str, Any]
+    task: dict[str, Any]
+    data: dict[str, Any]
+    preprocess: dict[str, Any]
+    classes: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    metric: str = "accuracy"
+    runs: list[dict[str, float]] = field(default_factory=list)
+    published: str = ""
+    command: str = ""
+    minutes: float = 0.0
+    hardware: str = ""
+    note: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    parameters: int = 0
+    licence: str = "MIT"
+    sha256: str = ""
+    format: int = formats.CARD
+    quick_examples: int = 0
+    quick_metrics: dict[str, float] = field(default_factory=dict)
+
+    def headline(self, short: bool = False) -> str:
+        """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured.
+
+        Args:
+            short: leave out what the model gives without test-time augmentation.
+        """
+        if self.metric not in self.metrics:
+            return ""
+        shown = show(self.metric, self.metrics[self.metric])
+        if (plain := f"{self.metric}_plain") in self.metrics and not short:  # what a single call of the model gives
+            shown += f" ({show(plain, self.metrics[plain])} without TTA)"
+        return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
+
+    def mean_and_spread(self, metric: str) -> tuple[float, float]:
+        """Mean and standard deviation of a metric over the seeds; of one run, that and 0."""
+        values = [run[metric] for run in self.runs if metric in run] or [self.metrics.get(metric, nan)]
+        return fmean(values), stdev(values) if len(values) > 1 else 0.0
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        try:
+            content = json.loads(read_file(path, CARD_BYTES).decode())
+        except (OSError, ValueError, RecursionError) as error:
+            raise ZooError(f"{path} is not a card: {error}") from None
+        return cls.of(content, str(path))
+
+    @classmethod
+    def of(cls, content: Any, where: str) -> "Card":
+        """A card from the plain values of a file, ``where``, in today's format and by today's names.
+
+        Raises:
+            ZooError: a field is missing, of another kind, or not known to this version; a newer zoo wrote the card.
+        """
+        if not isinstance(content, Mapping):
+            raise ZooError(f"{where} is not a card: it holds no fields")
+        check_plain(content, f"{where} is not a card: it")
+        content = formats.current_card(content, where)
+        known = get_type_hints(cls)
+        if newer := [str(key) for key in content if key not in known]:
+            raise ZooError(f"{where}: its card has {', '.join(newer)}, so a newer zoo wrote it; update reference-zoo")
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [key for key in needed if key not in content]:
+            raise ZooError(f"{where} is not a card: it lacks {', '.join(missing)}")
+        for key, value in content.items():
+            kind = get_origin(known[key]) or known[key]
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise ZooError(f"{where} is not a card: {key} is {shortened(value)}, not of type {kind.__name__}")
+        check_name(content["name"], f"{where}: name")
+        check_values(content, where)
+        return cls(**content)
+
+
+def check_values(content: Mapping[str, Any], where: str) -> None:
+    """Raise a ``ZooError`` where a card's metrics are no numbers, or its class names no names."""
+    for run in [content.get("metrics", {}), *content.get("runs", [])]:
+        numbers = run.values() if isinstance(run, Mapping) else [run]
+        if odd := [n for n in numbers if not isinstance(n, (int, float)) or isinstance(n, bool)]:
+            raise ZooError(f"{where} is not a card: a metric is {shortened(odd[0])}, not a number")
+    for key in ("classes", "versions"):
+        names = content.get(key, [])
+        if odd := [
+            n for n in (names.values() if isinstance(names, Mapping) else names) if not isinstance(n, (str, int))
+        ]:
+            raise ZooError(f"{where} is not a card: {key} has {shortened(odd[0])} in it, not a name")
+
+
+def read_shipped() -> tuple[list["Card"], list[str]]:
+    """The cards of all shipped weights, and a message for each that cannot be read."""
+    cards: list[Card] = []
+    errors: list[str] = []
+    for path in shipped().values():
+        try:
+            cards.append(Card.read(path))
+        except ZooError as error:
+            errors.append(str(error))
+    return cards, errors
+
+
+def shipped() -> dict[str, Path]:
+    """The cards of all shipped weights, by name."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.json"))}
+
+
+def list_weights() -> list[str]:
+    """The names ``load`` knows."""
+    return list(shipped())

@@ -1,0 +1,83 @@
+"""What is looked at in a file of weights before it is read, and in its tensors before they are used."""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.data.decoded import total_memory
+from zoo.data.integrity import MB, UNREADABLE
+from zoo.errors import ZooError
+from zoo.pretrained.transfer import kind_of
+
+
+def first_byte(path: Path) -> bytes:
+    """The first byte of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ZooError: a pipe or a device, which would be waited for.
+    """
+    if path.exists() and not path.is_file():
+        raise ZooError(f"{path} is not a regular file; give a file, not a folder, a pipe or a device")
+    with path.open("rb") as file:
+        return file.read(1)
+
+
+def check_file(path: Path, zipped: bool) -> None:
+    """Raise a ``ZooError`` where a file of ``torch.save`` takes more memory than there is, or than it has bytes.
+
+    A zip that Python cannot read is refused too: torch, with a reader of its own, might.
+    """
+    size, memory = path.stat().st_size, total_memory()
+    if memory and size > memory:
+        raise ZooError(f"{path} has {size / 1e9:,.1f} GB, more than this machine's memory ({memory / 1e9:,.1f} GB)")
+    if zipped and packed(path, size):
+        raise ZooError(f"{path} is packed, or claims to hold more than it has; torch.save writes records as they are")
+
+
+def packed(path: Path, size: int) -> bool:
+    """Whether a zip's records are compressed, or claim more bytes than the file has: 5 MB can unpack to 5 GB."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except UNREADABLE:
+        raise ZooError(f"{path} is not a checkpoint, or it is damaged") from None
+    return any(r.compress_type != zipfile.ZIP_STORED for r in records) or sum(r.file_size for r in records) > size
+
+
+def check_dense(weights: dict[str, Tensor], path: Path) -> None:
+    """Raise a ``ZooError`` where a tensor is of a kind that no model of the zoo has."""
+    for name, tensor in weights.items():
+        if (kind := kind_of(tensor)) != "dense":
+            raise ZooError(f"{path}: {name} is a tensor of the kind {kind}; give weights in dense tensors")
+
+
+def check_sizes(content: Any, path: Path) -> None:
+    """Raise a ``ZooError`` where the tensors in a file's content have many more values than the file.
+
+    One number can stand for 10^11 (a stride of 0), which take no memory until somebody copies them. Tensors that share
+    their values, as tied weights and averages do, are a few times a file's size at most.
+
+    Args:
+        content: plain containers that ``zoo.config.plain.check_bounded`` has seen.
+    """
+    size = path.stat().st_size
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(content)) > 10 * size + 100 * MB:
+        raise ZooError(f"{path} claims to hold more than it has: its tensors are many times as large as the file")
+
+
+def tensors_in(content: Any) -> Iterator[Tensor]:
+    """The dense tensors in plain containers."""
+    rest = [content]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, Mapping):
+            rest.extend(node.values())
+        elif isinstance(node, (list, tuple, set, frozenset)):
+            rest.extend(node)
+        elif isinstance(node, Tensor) and node.layout == torch.strided and not node.is_nested:
+            yield node

@@ -1,0 +1,260 @@
+"""Checkpoints that are never half-written and that say what they are."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import lightning
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from zoo.config import formats
+from zoo.data.base import MemoryData
+from zoo.errors import ZooError
+from zoo.pretrained.card import Card
+from zoo.pretrained.loading import read_checkpoint
+from zoo.run.curves import Curves
+from zoo.run.loop import set_batch_step
+from zoo.run.parallel import load_whole
+from zoo.run.resume import METRICS, first_step
+from zoo.run.states import safe_states
+
+
+def save_atomically(content: dict[str, Any], path: Path) -> None:
+    """``torch.save``, whole or not at all."""
+    write_atomically(partial(torch.save, content), path)
+
+
+def write_atomically(content: bytes | Callable[[BinaryIO], None], path: Path) -> None:
+    """Write beside the target and move into place: whoever looks sees the old file or the new, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.unlink(missing_ok=True)  # of a killed run; a link there is not followed
+        with part.open("xb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what ``write_atomically`` left in a run's folder when it was killed; the run must be alone in there."""
+    for part in [*folder.glob(".*"), *folder.glob("checkpoints/.*")]:
+        if re.fullmatch(rf"\.({re.escape(METRICS)}|.+\.ckpt)\.\d+", part.name):
+            with suppress(OSError):
+                part.unlink()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, written atomically. On a full or read-only disk training goes on: checkpoints go to one
+    folder among the system's temporary ones, with the others of the run, so that ``resume=`` that folder goes on.
+
+    Attributes:
+        rescued: where checkpoints went that could not be written to their place, by that place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rescued: dict[str, Path] = {}
+        self.refuge: Path | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        try:
+            save_atomically(checkpoint, path)
+            self.rescued.pop(str(path), None)
+        except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+            try:
+                refuge = self.make_refuge(path.parent) / path.name
+                save_atomically(checkpoint, refuge)
+            except (OSError, RuntimeError):
+                raise ZooError(
+                    f"no checkpoint could be written to {path} ({error}) nor to {tempfile.gettempdir()}; the last good "
+                    f"one is kept; free some space and go on with resume={path.parent / 'last.ckpt'}"
+                ) from None
+            self.rescued[str(path)] = refuge
+            rank_zero_warn(f"{path} could not be written ({error}); training goes on, the checkpoint is in {refuge}")
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint to go on from, as every other reader has it: on the CPU, and by today's names."""
+        return read_checkpoint(Path(path))
+
+    def make_refuge(self, folder: Path) -> Path:
+        """The folder for what cannot be written to its place; at first the run's other checkpoints are copied there."""
+        if self.refuge is None:
+            self.refuge = Path(tempfile.mkdtemp(prefix="zoo-rescue-")) / folder.name
+            self.refuge.mkdir()
+            for other in folder.glob("[!.]*.ckpt"):
+                with suppress(OSError):
+                    shutil.copy(other, self.refuge)
+        return self.refuge
+
+
+class Describe(Callback):
+    """Makes checkpoints self-contained: the resolved config and a card go into each.
+
+    Args:
+        config: the whole resolved config, plain values.
+        data: the data module; its ``card()`` says what goes in and comes out.
+        model: the model, for its number of parameters.
+        run_dir: the run's folder.
+        ended: the run is resumed where nothing is left to train; only its test is missing.
+
+    Attributes:
+        chosen: the checkpoint that is tested, and gets the test's metrics.
+        metrics: what the test measured.
+    """
+
+    def __init__(self, config: dict[str, Any], data: Any, model: nn.Module, run_dir: Path, ended: bool = False):
+        self.config, self.run_dir, self.ended = config, run_dir, ended
+        self.step: int | None = None  # of a resumed run's first batch
+        self.chosen: Path | None = None
+        self.metrics: dict[str, float] = {}
+        self.card = Card(
+            name=config["name"],
+            title=config["card"]["title"] or f"{config['name']}, trained by its user",
+            model=config["model"],
+            task=config["task"],
+            data={**config["data"], "root": None},  # a folder of this machine
+            **data.card(),
+            metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
+            published=config["card"]["published"] or "",
+            command=config["card"]["command"],
+            hardware=f"{os.cpu_count()} cores of {processor()}",
+            versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
+            parameters=sum(p.numel() for p in model.parameters()),
+        )
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop |= self.ended  # a checkpoint does not say that early stopping or the timer ended its run
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.step is not None:  # Lightning counts a batch too many where a run goes on after a validation
+            set_batch_step(trainer, self.step)
+            self.step = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)  # type: ignore[attr-defined]
+        self.card.minutes = round(timer.time_elapsed("train") / 60, 2) if timer else 0.0
+        if pl_module.device.type == "cuda":
+            self.card.hardware = f"{trainer.world_size} × {torch.cuda.get_device_name()}"
+        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        self.card.metrics = measured or self.card.metrics  # a resumed run that has not validated yet keeps its own
+        checkpoint["format"] = formats.CHECKPOINT
+        checkpoint["config"] = self.config
+        checkpoint["card"] = asdict(self.card)
+        checkpoint["contents"] = self.contents
+        # an epoch that max_steps, max_time or a callback cut short is not done: a longer run goes on in its middle
+        loops = checkpoint["loops"]["fit_loop"]
+        done = loops["epoch_loop.batch_progress"]["current"]["completed"]
+        progress = loops["epoch_progress"]
+        cut_short = done < trainer.num_training_batches < float("inf")
+        if cut_short and progress["current"]["processed"] == progress["current"]["started"]:
+            progress["current"]["processed"] -= 1
+            progress["total"]["processed"] -= 1
+        for logger in trainer.loggers:  # kill -9 takes nothing that a resumed run would not log again
+            if isinstance(logger, Curves):
+                logger.flush()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Of what callbacks have stored, a file gives numbers; where checkpoints lie, this run says."""
+        checkpoint["callbacks"] = safe_states(checkpoint["callbacks"], trainer.callbacks)  # type: ignore[attr-defined]
+        self.card.metrics, self.step = dict(checkpoint["card"]["metrics"]), first_step(checkpoint)
+        for callback in trainer.early_stopping_callbacks:  # Lightning takes the patience of before
+            checkpoint["callbacks"].get(callback.state_key, {})["patience"] = callback.patience
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the test metrics in the chosen checkpoint and in the run's folder, before any picture is drawn."""
+        if trainer.is_global_zero:
+            found = trainer.callback_metrics.items()
+            self.metrics = {name: float(value) for name, value in found if name.startswith("test/")}
+            self.note_metrics()
+
+    def note_metrics(self) -> None:
+        """Write ``metrics.json``, which says that the run is done, and before it the card in the chosen checkpoint."""
+        self.card.metrics = {name.removeprefix("test/"): value for name, value in self.metrics.items()}
+        try:
+            if self.chosen and self.metrics:
+                save_atomically({**read_checkpoint(self.chosen), "card": asdict(self.card)}, self.chosen)
+            write_atomically((json.dumps(self.metrics, indent=2) + "\n").encode(), self.run_dir / METRICS)
+        except (OSError, RuntimeError) as error:
+            rank_zero_warn(f"the test metrics could not be noted in {self.run_dir} ({error})")
+
+
+def processor() -> str:
+    """The CPU's name as people know it, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def config_of(trainer: Trainer) -> dict[str, Any]:
+    """The resolved config of the run that a trainer makes; empty for one that the zoo has not made."""
+    return next((c.config for c in trainer.callbacks if isinstance(c, Describe)), {})  # type: ignore[attr-defined]
+
+
+def rescued(trainer: Trainer, path: Path) -> Path:
+    """Where a checkpoint was written to, if not to its place."""
+    io = trainer.strategy.checkpoint_io
+    return io.rescued.get(str(path), path) if isinstance(io, AtomicCheckpointIO) else path
+
+
+def written(trainer: Trainer, name: str) -> Path | None:
+    """The file that the checkpoint callback "best" or "last" wrote, wherever that was; None if none is there."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
+            path = rescued(trainer, Path(callback.best_model_path))
+            return path if path.exists() else None
+    return None
+
+
+def whole_last(trainer: Trainer) -> Path | None:
+    """The file of "last" if it holds the last update; the same answer in all processes, of which one has written."""
+    last = written(trainer, "last") if trainer.is_global_zero else None
+    if last is not None and read_checkpoint(last)["global_step"] != trainer.global_step:
+        last = None
+    return trainer.strategy.broadcast(last)
+
+
+def check_written(trainer: Trainer) -> None:
+    """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    if not trainer.global_step:
+        raise ZooError("nothing was trained: no batch was taken; look at trainer.max_time and the size of the data")
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.filename == "last"]
+    if callbacks and whole_last(trainer) is None:
+        raise ZooError(f"the weights after the last update are not in {callbacks[0].dirpath}/last.ckpt")
+
+
+def load_chosen(trainer: Trainer, task: LightningModule, chosen: Path | None) -> None:
+    """Put the chosen checkpoint's weights (with weight averaging: the average) into the task of every process; the
+    main one reads the file, which may lie where no other looks.
+    """
+    if chosen is not None:
+        weights: Any = read_checkpoint(chosen)["state_dict"] if trainer.is_global_zero else None
+        load_whole(task, trainer.strategy.broadcast(weights))

@@ -1,0 +1,127 @@
+"""What went wrong on the command line, in one line for people: what it is, what is valid, what to do."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from zoo import terminal
+from zoo.config.checks import choices, unknown
+from zoo.errors import ZooError
+from zoo.paths import CONFIGS
+from zoo.run.runs import command, is_main_process
+
+ONE_NUMBER = "Expected more than 1 value per channel when training"  # torch, of batch norm
+
+
+def say(error: Exception) -> None:
+    """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
+    if getattr(error, "first", is_main_process(of="machine")):  # what is wrong may be wrong on one machine alone
+        line, foreseen = message(error)
+        terminal.say(f"error: {line}")
+        if not foreseen:
+            terminal.say(f"(the traceback: ZOO_TRACEBACK=1 {command('train')} …)")
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(1)  # torchrun ends all with the first that ends: first let the one speak
+
+
+def message(error: Exception) -> tuple[str, bool]:
+    """The line, and whether this kind of error is the user's to mend."""
+    cause: BaseException | None = error
+    while cause is not None:  # one of ours may be inside Hydra's wrapping
+        if isinstance(cause, ZooError):
+            return str(cause), True
+        cause = cause.__cause__ or cause.__context__
+    if type(error).__name__ == "InstantiationException" and error.__cause__ is not None:
+        where = re.search(r"full_key: (\S+)", str(error))
+        reason = error.__cause__
+        plain = isinstance(reason, (ValueError, ImportError)) or type(reason).__name__ == "MisconfigurationException"
+        line = one_line(str(reason)) if plain else f"{type(reason).__name__}: {one_line(str(reason))}"
+        return f"{where[1]}: {line}" if where else line, plain
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, of the Trainer's arguments
+        return f"trainer: {one_line(str(error))}", True
+    if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")) or "Config group override" in str(error):
+        overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
+        return explain(error, overrides, base_config(overrides)), True
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True
+    if re.search(r"[Gg]loo|NCCL|ProcessGroup|Connection (closed|reset) by peer", str(error)):
+        return f"another process of this run was ended; to go on: {command('train')} resume=last", True
+    if ONE_NUMBER in str(error):
+        return "batch normalisation got a batch of one example in training: set data.batch_size to 2 or more", True
+    if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
+        return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
+    return f"{type(error).__name__}: {one_line(str(error))}", False
+
+
+def one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def base_config(overrides: Sequence[str]) -> dict[str, Any] | None:
+    """The config composed with the choices of groups alone, whose keys the message names; None if that fails too."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    groups = [o for o in overrides if o[:1].isalpha() and (CONFIGS / o.partition("=")[0]).is_dir()]
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return OmegaConf.to_container(compose("train", groups), resolve=False)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return None
+
+
+def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] | None) -> str:
+    """Hydra's message for a bad command line, in one line, with what is valid.
+
+    Args:
+        overrides: the command line's.
+        keys: the config as it composes without overrides of single values, for the names of its keys.
+    """
+    text = str(error)
+    if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        group, _, option = found[1].rpartition("/")
+        listed = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
+        if group == "hydra/launcher" and option.startswith("submitit") and "submitit_local" not in listed:
+            return f"{group}={option}: it needs an extra: pip install 'reference-zoo[submitit]'"
+        reason = f"no {group.replace('callbacks', 'callback')} is named '{option}'"
+        return str(unknown(f"{group}={option}", option, listed or choices(group), reason))
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return wrong_key(found[1], keys or {})
+    bare = next((o for o in overrides if ("=" not in o and not o.startswith("~")) or o.startswith("=")), None)
+    if bare is not None:
+        return f"{bare}: not understood; write key=value"
+    if "Config group override must be" in text:
+        bad = next((o for o in overrides if o.endswith("=null")), " ".join(overrides))
+        valid = choices(bad.partition("=")[0])
+        nothing = f"; for nothing, {bad.partition('=')[0]}=none" if "none" in valid else ""
+        return f"{bad}: it takes the name of a choice; valid: {', '.join(valid)}{nothing}"
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, value = found[1].partition("=")
+        return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run one after the other, add -m"
+    if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
+        return f"{found[2]}: this model needs {found[1]}, which this data has not; choose another model or other data"
+    if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
+        bad = getattr(error, "override", None) or next((o for o in overrides if o in text), " ".join(overrides))
+        return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"
+    return one_line(text)
+
+
+def wrong_key(key: str, node: Any) -> str:
+    """Where a dotted key leaves the config, and which keys there are at that place."""
+    path = key.replace("@", ".").split(".")
+    for depth, part in enumerate(path):
+        if not isinstance(node, Mapping) or part not in node:
+            prefix = ".".join(path[:depth])
+            reason = f"nothing is named {part} in {prefix}" if prefix else "no such key"
+            valid = [*map(str, node)] if isinstance(node, Mapping) else []
+            return str(unknown(key, part, valid if prefix else [*valid, "experiment", "debug"], reason, prefix))
+        node = node[part]
+    return f"{key}: it has no entries to change; add one, '+{key}.NAME=VALUE', as in '+task.lr_scale.conv1=0.1'"

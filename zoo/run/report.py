@@ -1,0 +1,138 @@
+"""What a run tells its user: before it starts, about copied weights, and at the end."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from zoo.console import Console
+from zoo.contracts import Data, Encoder, Generator, Labelled, OfText, WithExample, require
+from zoo.errors import ZooError
+from zoo.pretrained.card import show
+from zoo.pretrained.transfer import Mismatch, Row
+from zoo.run.runs import command, is_main_process
+
+console = Console(soft_wrap=True, quiet=not is_main_process())
+
+
+def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
+    """Run two training examples through a task's model, and say which setting is wrong if they do not go through.
+
+    Raises:
+        ZooError: the model does not take the data's inputs, or does not give what the task needs.
+    """
+    require(data, Data, "a run", "give these data such methods")
+    x, y = data.sample(2)
+    model: nn.Module = task.model
+    mode = model.training
+    shape = "×".join(map(str, x.shape[1:]))
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            output = model.eval()(x)
+    except (RuntimeError, ValueError) as error:
+        known = dir(data)
+        settings = " ".join(f"model.{k}={getattr(data, k)}" for k in config["model"] if k in known)
+        advice = f"this data needs {settings}, which is the default" if settings else "choose another model or data"
+        reason = str(error).splitlines()[0]
+        raise ZooError(f"the model does not fit data={data.name}, inputs of {shape}: {reason}; {advice}") from None
+    finally:
+        model.train(mode)
+    task.check_output(output, x, y)
+
+
+def compile_or_warn(task: Any) -> None:
+    """Compile in place what a task calls of its model, or warn and go on without where that cannot be done."""
+    model: nn.Module = task.model
+    if not task.calls:
+        warnings.warn(
+            f"compile=true, but {type(task).__name__} with these settings calls nothing of its model that can be "
+            "compiled; training goes on without it",
+            stacklevel=2,
+        )
+        return
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(2))
+    except Exception as error:  # torch's inductor has an exception class a compiler and version
+        warnings.warn(
+            f"compile=true, but torch.compile does not work here ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}); training goes on without it",
+            stacklevel=2,
+        )
+        return
+    model.compile()
+    for name in task.calls:
+        if name != "forward":  # as a method, which a copy of the model calls with its own weights
+            setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
+
+
+def copied(copy: Callable[[], list[Row]]) -> list[Row]:
+    """Copy weights; where they do not fit, show the table before the error."""
+    try:
+        return copy()
+    except Mismatch as mismatch:
+        console.print(weight_table(mismatch.rows, set()))
+        raise
+
+
+def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
+    """Show what became of each tensor."""
+    if not rows:
+        rows = [Row(name, "initial") for name in model.state_dict()]
+    console.print(weight_table(rows, set(frozen)))
+
+
+def weight_table(rows: list[Row], frozen: set[str]) -> Table:
+    table = Table("tensor", "weights", "", "frozen", title="transfer", title_justify="left")
+    for row in rows:
+        color = "red" if row.status in ("missing", "unexpected", "wrong shape") else None
+        table.add_row(row.name, row.status, row.detail, "frozen" if row.name in frozen else "", style=color)
+    return table
+
+
+def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) -> None:
+    """One line: what is trained on what, and where it is written."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    console.print(
+        f"{config['name']}: {trained:,} trained parameters; {data.summary()}; seed {config['seed']}; "
+        f"writing to {relative(run_dir)}"
+    )
+
+
+def finished(
+    metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, model: Any, run_dir: Path
+) -> None:
+    """The test metrics, where the checkpoint is, and what to do with it."""
+    if metrics:
+        table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
+        for name, value in metrics.items():
+            table.add_row(name.removeprefix("test/"), show(name, value))
+        if "test/accuracy" in metrics and isinstance(data, Labelled):
+            table.add_row("error", show("error", 1 - metrics["test/accuracy"]))
+        console.print(table)
+    console.print(f"trained for {describe.card.minutes * 60:.0f} s")
+    if chosen is None:
+        return
+    if not chosen.is_relative_to(run_dir):
+        raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
+    chosen, run_dir = relative(chosen), relative(run_dir)
+    console.print(f"checkpoint   {chosen}")
+    if describe.config["logger"]:
+        console.print(f"watch        {command('tensorboard')} --logdir logs")
+    module = describe.card.model["_target_"].rpartition(".")[0]
+    trust = "" if module.startswith("zoo.") else f" --trust {module}"
+    encodes, draws = isinstance(model, Encoder), isinstance(model, Generator)
+    if isinstance(data, WithExample) and (encodes or not draws):
+        verb = "reconstruct" if encodes else "predict"
+        console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
+    if isinstance(data, OfText) or draws:
+        console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
+
+
+def relative(path: Path) -> Path:
+    """The path as seen from here, where that is shorter."""
+    return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path

@@ -1,0 +1,199 @@
+"""Going on with a run: its checkpoint, its config, and what may not have changed since."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from zoo.config.checks import differing
+from zoo.errors import ZooError
+
+MOST_COUNTED = 10**12  # batches or updates: at a thousand a second 30 years
+METRICS = "metrics.json"  # in a run's folder, when the run is done
+
+
+def find_resume(resume: str | None) -> Path | None:
+    """The checkpoint of ``resume=PATH`` (a file, or a run's folder) or ``resume=last``, the newest under logs/."""
+    if resume is None:
+        return None
+    if not resume:
+        raise ZooError("resume= is empty; give a checkpoint, a run's folder, or last")
+    if resume == "last":
+        found = sorted(Path("logs").glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise ZooError("resume=last: there is no checkpoint under logs/ yet; start a run first")
+        return found[-1]
+    path = Path(resume)
+    for candidate in (path, path / "last.ckpt", path / "checkpoints" / "last.ckpt"):
+        if candidate.is_file():
+            return candidate
+    raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
+
+
+def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
+    """The config that the checkpoint was trained with, and this command's overrides of single values on top.
+
+    Of the file it takes numbers and choices; see ``zoo.run.stored``.
+    """
+    from zoo.pretrained.loading import read_checkpoint
+    from zoo.run.stored import Known, config_folders, taken
+
+    content = read_checkpoint(resume)
+    if not isinstance(content, dict) or "config" not in content:
+        raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
+    said = [override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task]
+    config = taken(content["config"], Known(config_folders()), said, str(resume))
+    stored: Any = OmegaConf.create(config)
+    OmegaConf.set_struct(stored, True)
+    for override in HydraConfig.get().overrides.task:
+        key, _, _ = override.lstrip("+").partition("=")
+        if key == "resume":
+            continue
+        if key.partition(".")[0] in ("optimizer", "scheduler") and not says_again(override, config):
+            raise ZooError(
+                f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
+                f"with other ones, start anew from its weights: init.weights={resume}"
+            )
+        if key in ("experiment", "debug") or OmegaConf.is_config(OmegaConf.select(cfg, key)):
+            raise ZooError(
+                f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
+            )
+        with open_dict(stored):
+            OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
+    return stored
+
+
+def says_again(override: str, stored: Mapping[str, Any]) -> bool:
+    """Whether an override names the class that a stored config has at its place."""
+    key, _, value = override.lstrip("+").partition("=")
+    return key.endswith("._target_") and OmegaConf.select(OmegaConf.create(dict(stored)), key) == value
+
+
+def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint's run has nothing left to train, with the override that goes on; None where it has.
+
+    Args:
+        content: of the checkpoint.
+        config: of the resumed run, plain values.
+    """
+    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+
+    trainer = config["trainer"]
+    epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps = content["global_step"]
+    if 0 < (trainer["max_epochs"] or -1) <= epochs:
+        return f"after {epochs} epochs; to go on, set trainer.max_epochs higher"
+    if 0 < (trainer["max_steps"] or -1) <= steps:
+        return f"after {steps} updates; to go on, set trainer.max_steps higher"
+    patience = {name: c["patience"] for name, c in config["callbacks"].items() if c and "patience" in c}
+    for state in content["callbacks"].values():
+        reason = EarlyStoppingReason(state.get("stopping_reason", 0))
+        if reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+            name, most = next(iter(patience.items()), ("early_stopping", state["patience"]))
+            if state["wait_count"] >= most:
+                return f"stopped early; to go on, set callbacks.{name}.patience higher than {state['wait_count']}"
+        elif reason is not EarlyStoppingReason.NOT_STOPPED:
+            return f"stopped early ({reason.name.lower()}); to go on, set callbacks.early_stopping=null"
+    if trainer["max_time"]:
+        limit = Timer(trainer["max_time"])._duration
+        done = content["callbacks"].get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
+        if limit is not None and done >= limit:
+            return f"after {done:.0f} s; to go on, set trainer.max_time longer"
+    return None
+
+
+class Place(NamedTuple):
+    """Where a run goes on: the first step that it logs, and whether nothing is left of it but its test."""
+
+    step: int
+    ended: bool
+
+
+START = Place(0, False)
+
+
+def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
+    """Where the run of a checkpoint goes on.
+
+    Raises:
+        ZooError: it is finished, test included; the message names the override that goes on.
+    """
+    from zoo.pretrained.loading import read_checkpoint
+
+    content = read_checkpoint(resume)
+    check_counts(content.get("loops"), str(resume))
+    try:
+        reason = ended(content, config)
+    except (AttributeError, LookupError, TypeError, ValueError):  # states that are not what callbacks write
+        raise ZooError(f"{resume} is damaged: what it says of how far its run is makes no sense") from None
+    if reason and (run_dir / METRICS).is_file():
+        raise ZooError(f"{resume}: this run is finished, {reason}")
+    return Place(first_step(content), reason is not None)
+
+
+def check_counts(loops: Any, where: str) -> None:
+    """Raise a ``ZooError`` where what Lightning's loops have counted is no count: from -10^9 a run would not end."""
+    level = [loops]
+    while level:
+        node = level.pop()
+        if isinstance(node, Mapping):
+            level.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            level.extend(node)
+        elif isinstance(node, (int, float)) and not 0 <= node <= MOST_COUNTED:
+            raise ZooError(f"{where} is damaged: its loops have counted {node}")
+
+
+def first_step(checkpoint: Mapping[str, Any]) -> int:
+    """The step at which a run that is resumed from a checkpoint logs its first batch."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
+    requeued = "SLURM_JOB_ID" in os.environ and any(run_dir.glob("hpc_ckpt_*"))  # Lightning goes on from that
+    if (run_dir / "checkpoints" / "last.ckpt").exists() and not requeued:
+        raise ZooError(
+            f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
+        )
+
+
+def check_same(data: Any, model: Any, resume: Path) -> None:
+    """Raise a ``ZooError`` where the data are not those that the run began with, as after a text or an image changed,
+    or where a model's tensors are not those of the checkpoint, as after an override of its width.
+    """
+    from zoo.data.base import MemoryData
+    from zoo.pretrained.loading import read_checkpoint
+
+    anew = f"start anew from its weights: init.weights={resume}"
+    content = read_checkpoint(resume)
+    if data.card()["preprocess"] != content["card"]["preprocess"]:
+        raise ZooError(
+            f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
+            f"them back, or {anew}"
+        )
+    known = content.get("contents")  # older checkpoints do not say
+    if isinstance(data, MemoryData) and isinstance(known, Mapping) and (said := changes(known, data.contents())):
+        raise ZooError(f"resume={resume}: the data are not what they were: {said}; bring them back, or {anew}")
+    before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
+    now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
+    if other := differing(before, now):
+        was, is_ = (shapes.get(other[0], "missing") for shapes in (before, now))
+        raise ZooError(
+            f"resume={resume}: a resumed run keeps its model's layers, and {other[0]} was {was} and would be {is_}; "
+            f"leave out what changes them, or {anew}, with init.skip for what does not fit"
+        )
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str], most: int = 3) -> str:
+    """Which files are gone, new or others than they were, by what their contents are known by; the first ones named."""
+    gone = [f"{name} is gone" for name in before if name not in now]
+    other = [f"{name} has changed" for name in before if name in now and now[name] != before[name]]
+    new = [f"{name} is new" for name in now if name not in before]
+    said = [*other, *gone, *new]
+    more = f" (and {len(said) - most:,} more)" if len(said) > most else ""
+    return ", ".join(said[:most]) + more

@@ -1,0 +1,261 @@
+"""The config in a checkpoint: what a resumed run takes from it, and what its user must say again.
+
+From the file come numbers and choices. Callbacks, logger and trainer are built from this machine's configs, which say
+where they write; of the model, the objective and the data the file may not name a path. See ``docs/security.md``.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.config.foreign import CONTROL, HOMES, check_name, check_trusted, hints_of, is_file, nodes, values
+from zoo.config.overrides import override, plain
+from zoo.config.own import may_be_proposed
+from zoo.config.plain import check_plain
+from zoo.errors import ZooError
+from zoo.paths import CONFIGS
+
+REBUILT = ("callbacks", "logger", "trainer")
+CHECKED = ("model", "task", "data", "optimizer", "scheduler")
+PLACES = ("dirpath", "save_dir", "root_dir", "default_root_dir")  # this machine's, whatever the file says
+NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # of files and folders: this machine's, or said again
+
+# Texts that a callback, a logger or the trainer takes from a file, by their keys.
+WORD = re.compile(r"[\w:,+-]{0,64}")
+TEXTS = {
+    **dict.fromkeys(("monitor", "metrics"), re.compile(r"[\w-]{1,64}(/[\w-]{1,64})?")),
+    **dict.fromkeys(
+        (
+            "mode", "logging_interval", "interval", "duration", "annealing_strategy", "accelerator", "devices",
+            "strategy", "precision", "max_time", "gradient_clip_algorithm", "deterministic", "profiler",
+        ),
+        WORD,
+    ),
+    "prompts": re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f]*"),
+}  # fmt: skip
+
+
+class Refusal(NamedTuple):
+    """A value that is not taken from the file, by its dotted key; the reason; and whether it may be said again."""
+
+    key: str
+    value: Any
+    reason: str
+    may_say: bool = True
+
+
+class Known:
+    """The mappings in the configs of this machine, by their places: the zoo's and the user's own.
+
+    Args:
+        folders: of configs, the zoo's first.
+    """
+
+    def __init__(self, folders: Sequence[Path]):
+        self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # by their places without names
+        for folder in folders:
+            for path in sorted(folder.glob("**/*.yaml")):
+                for place, node in nodes(read_yaml(path), package(path, folder)):
+                    self.nodes.setdefault(general(place), []).append((place, node))
+
+    def templates(self, place: str, target: Any = None) -> list[Mapping[str, Any]]:
+        """Those at a place; of callbacks those of any name, the same name's first. With a target, those of it."""
+        alike = self.nodes.get(general(place), [])
+        found = [node for at, node in alike if at == place] + [node for at, node in alike if at != place]
+        return [node for node in found if target is None or node.get("_target_") == target]
+
+
+def read_yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, OSError, UnicodeDecodeError, ValueError):  # Hydra says what is wrong with one that is chosen
+        return {}
+
+
+def package(path: Path, folder: Path) -> str:
+    """The dotted place of a config file's content: its folder, or what its header says."""
+    group = ".".join(path.relative_to(folder).parts[:-1])
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = re.match(r"#\s*@package\s+(\S+)", file.readline())
+    return header[1].replace("_group_", group).replace("_global_", "").strip(".") if header else group
+
+
+def general(place: str) -> str:
+    """A place without the names that a user gives: of callbacks, and the numbers in lists."""
+    parts = ["*" if part.isdigit() else part for part in place.split(".")]
+    return ".".join([parts[0], *(["*"] if parts[0] == "callbacks" and len(parts) > 1 else parts[1:2]), *parts[2:]])
+
+
+# --- what a file may say ----------------------------------------------------------------------------------------------
+
+
+def refusals(config: Mapping[str, Any], known: Known, said: Sequence[str] = ()) -> Iterator[Refusal]:
+    """What of a stored config a resumed run does not take from the file.
+
+    Args:
+        said: the dotted keys that the command line says again.
+    """
+    for place, node in nodes(config):
+        group = place.partition(".")[0]
+        for key, value in values(node, place):
+            if isinstance(value, str) and "${" in value:
+                yield Refusal(key, value, "an interpolation", may_say=False)
+            elif group in REBUILT + CHECKED and key not in said:
+                yield from refusal(group, key, value, node, known)
+            elif is_special(key):  # nothing is made of the other groups, but a name there is not to be heard of either
+                yield Refusal(key, value, "which is no plain argument", may_say=False)
+            elif value is not None and not isinstance(value, (str, int, float, bool)):
+                yield Refusal(key, value, "no plain value", may_say=False)
+
+
+def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
+    """Why a value at a key of a node is not taken, if it is not."""
+    place, name = argument(key)
+    target = node.get("_target_")
+    templates = known.templates(place, target)
+    if name == "_target_":
+        if not is_named(value, group, templates):
+            yield Refusal(key, value, "which no config here names")
+    elif is_special(key):
+        always = name == "_partial_" and value is True and group in ("optimizer", "scheduler")
+        if not always and not any(name in t and t[name] == value for t in templates):
+            yield Refusal(key, value, "which is no plain argument", may_say=False)
+    elif key == "trainer.devices" and too_many(value):
+        yield Refusal(key, value, "more processes than this machine has processors")
+    elif value is None or isinstance(value, (bool, int, float)):
+        if group == "trainer" and place == group and not any(name in t for t in known.templates(place)):
+            yield Refusal(key, value, "an argument that no trainer's config here has")
+    elif not isinstance(value, str):
+        yield Refusal(key, value, "no plain value", may_say=False)
+    elif group in CHECKED:
+        hints = hints_of(str(target)) if is_named(target, group, templates) else {}  # no other module is even imported
+        if is_file(key, value, hints.get(name, Any)):
+            yield Refusal(key, value, "a path")
+    elif name not in PLACES and not is_known_text(name, value, templates):
+        yield Refusal(key, value, "a name of files" if name in NAMES else "a text")
+
+
+def too_many(devices: Any) -> bool:
+    """Whether as many processes as a file asks for would bring this machine down."""
+    asked = str(devices)
+    return asked.isdecimal() and (len(asked) > 6 or int(asked) > max(os.cpu_count() or 1, 16))
+
+
+def is_special(key: str) -> bool:
+    """Whether Hydra or OmegaConf would take an argument as a word of its own, as ``_target_``."""
+    name = argument(key)[1]
+    return name.startswith("_") and name.endswith("_")
+
+
+def argument(key: str) -> tuple[str, str]:
+    """The place of the mapping that a dotted key is in, and the name of the argument: numbers of lists are left out."""
+    parts = key.split(".")
+    while parts[-1].isdigit() and len(parts) > 1:
+        parts.pop()
+    return ".".join(parts[:-1]), parts[-1]
+
+
+def is_known_text(name: str, value: str, templates: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a text is one that the configs here have at that place, or harmless by its key."""
+    texts: list[Any] = [t.get(name) for t in templates]
+    if any(value in text if isinstance(text, list) else value == text for text in texts):
+        return True
+    return name not in NAMES and name in TEXTS and TEXTS[name].fullmatch(value) is not None
+
+
+def is_named(target: Any, group: str, templates: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a file may name a class in this group: one that the configs here name at the place, or one of the zoo."""
+    return isinstance(target, str) and (bool(templates) or is_at_home(target, group))
+
+
+def is_at_home(target: str, group: str) -> bool:
+    """Whether a class is one of the zoo's, or of torch's layers, that may stand in this group."""
+    try:
+        check_trusted(target, homes=HOMES.get(group, ()))
+    except ZooError:
+        return False
+    return True
+
+
+# --- what becomes of it -----------------------------------------------------------------------------------------------
+
+
+def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: str) -> dict[str, Any]:
+    """What a resumed run takes of a stored config, with this machine's own places in it.
+
+    Args:
+        said: the dotted keys that the command line says again.
+        where: the file, for messages.
+
+    Raises:
+        ZooError: the file names what is not taken from a file; the message says how to say it again.
+    """
+    if not isinstance(config, Mapping):
+        raise ZooError(f"{where} was not written by a training of this zoo, so it cannot be resumed")
+    check_plain(config, f"{where}: its config")
+    config = {key: value for key, value in config.items() if key not in ("resume", "hydra", "defaults")}
+    if isinstance(config.get("name"), str) and "name" not in said:
+        check_name(config["name"], f"{where}: name")
+    complain(list(refusals(config, known, said)), where)
+    found = deepcopy(config)
+    for group in REBUILT:
+        if isinstance(config.get(group), Mapping):
+            found[group] = rebuilt(group, config[group], known)
+    return found
+
+
+def rebuilt(place: str, stored: Mapping[str, Any], known: Known) -> dict[str, Any]:
+    """A node of this machine's configs with a file's numbers and choices in it."""
+    templates = known.templates(place, stored["_target_"]) if "_target_" in stored else []
+    own = templates[0] if templates else {}
+    found = {key: deepcopy(value) for key, value in own.items() if key in stored or key in PLACES}
+    for key, value in stored.items():
+        if key in PLACES or (key in NAMES and value is None):
+            continue
+        found[key] = rebuilt(f"{place}.{key}", value, known) if isinstance(value, Mapping) else deepcopy(value)
+    return found
+
+
+def complain(found: Sequence[Refusal], where: str) -> None:
+    """Raise a ``ZooError`` for what is refused, in one line."""
+    if not found:
+        return
+    worst = next((r for r in found if not may_be_said(r)), None)
+    if worst is not None:
+        raise ZooError(
+            f"{where} asks for {worst.key}={plain(worst.value)}, {worst.reason}, so it is not run; docs/security.md "
+            "says what a checkpoint may name"
+        )
+    again = " ".join(override(r.key, r.value) for r in found)
+    shown = ", ".join(f"{r.key}={plain(r.value)} ({r.reason})" for r in found[:3]) + (", …" if len(found) > 3 else "")
+    raise ZooError(f"{where} asks for {shown}, which is not taken from a file; if you know it, say it again: {again}")
+
+
+def may_be_said(refused: Refusal) -> bool:
+    """Whether a message may propose to say it again: never what would run a library's code, or is no line of text."""
+    if not refused.may_say or not isinstance(refused.value, (str, int, float, bool, type(None))):
+        return False
+    if CONTROL.search(f"{refused.key}{refused.value}") or not re.fullmatch(r"[\w.]+", refused.key):
+        return False
+    return not refused.key.endswith("_target_") or may_be_proposed(str(refused.value))
+
+
+def said_again(config: Mapping[str, Any], known: Known) -> list[str]:
+    """What the command that resumes a run of this config must say besides ``resume=``, as words of a shell."""
+    return [override(refused.key, refused.value) for refused in refusals(config, known)]
+
+
+def config_folders() -> list[Path]:
+    """The folders of configs that this command reads: the zoo's, and the user's own."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return [CONFIGS, Path("configs")]
+    sources = [Path(s.path.removeprefix("file://")) for s in HydraConfig.get().runtime.config_sources if s.path]
+    return list(dict.fromkeys([CONFIGS, *(path for path in sources if path.is_dir())]))

@@ -1,0 +1,1 @@
+"""What is done with a trained model: predict, sample, draw, export, and look inside."""

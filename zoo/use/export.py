@@ -1,0 +1,140 @@
+"""Export of a trained model to ONNX or torch.export, checked against the original."""
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.pretrained.loading import load
+from zoo.use.signature import Signature, signature
+
+LARGEST_DIFFERENCE = 1e-4
+Run = Callable[..., tuple[Tensor, ...]]
+SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
+
+
+def export(
+    source: str | Path,
+    format: str = "onnx",
+    output: Path | None = None,
+    trust: Sequence[str] = (),
+    part: str | None = None,
+) -> tuple[Path, float]:
+    """Write a model that takes prepared inputs, for images normalised and of shape (B, C, H, W), for any B.
+
+    Its inputs and outputs have the names that ``zoo.use.signature`` gives them; sequences may have any length. What the
+    inputs are to be prepared with, the classes and the like are in the file: as metadata of ONNX, and in "zoo.json" of
+    torch.export, text each. A file that is there already is replaced when the new one has been checked, and not before.
+
+    Args:
+        part: of the model; see ``zoo.use.signature.signature``.
+
+    Returns:
+        The file, and the largest difference of its outputs from the original's, at batch sizes it was not made with.
+
+    Raises:
+        ZooError: an unknown format or part, a missing extra, outputs that differ, a place that cannot be written to.
+    """
+    if format not in SUFFIXES:
+        raise ZooError(f"--format {format} is unknown; valid: {', '.join(SUFFIXES)}")
+    if format == "onnx":
+        check_extra()
+    model: Any = load(source, trust)
+    exported, original = signature(model, part), signature(model, part)
+    path = output or Path(f"{Path(model.card.name).name}{SUFFIXES[format]}")  # a stranger's card names no folder
+    written = path.with_name(f".{path.name}-{os.getpid()}{SUFFIXES[format]}")
+    try:
+        written.touch()
+        run = (write_onnx if format == "onnx" else write_torch_export)(exported, metadata(model), written)
+        difference = max(compare(run, original.module, original.example(n)) for n in (1, 5))
+        if not difference <= LARGEST_DIFFERENCE:
+            raise ZooError(f"the exported {format} gives outputs that differ by {difference:.1e}; it was not kept")
+        os.replace(written, path)
+    except OSError as error:
+        raise ZooError(f"{path} cannot be written: {error.strerror or error}; choose another --output") from None
+    except ZooError:
+        raise
+    except Exception as error:  # the exporters raise nearly anything on what they cannot express
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ZooError(f"{format} cannot express this model: {type(error).__name__}: {reason}") from error
+    finally:
+        with suppress(OSError):
+            written.unlink()
+    return path, difference
+
+
+@torch.no_grad()
+def compare(run: Run, model: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+    """The largest difference of an output."""
+    given = model(*inputs)
+    given = given if isinstance(given, tuple) else (given,)
+    return max(float((a - b).abs().max()) for a, b in zip(run(*inputs), given, strict=True))
+
+
+def metadata(model: Any) -> dict[str, str]:
+    """What prepares a model's inputs, as mean, std and image_size, and its classes: JSON each, but for the name."""
+    prepared = {key: value for key, value in model.preprocess.config().items() if not key.startswith("_")}
+    found = {**prepared, "classes": model.classes}
+    return {"name": model.card.name, **{key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}}
+
+
+def dynamic_shapes(inputs: dict[str, dict[int, str]]) -> tuple[dict[int, Any], ...]:
+    """For the exporters: a dimension that has the same name in two inputs is the same."""
+    names = dict.fromkeys(name for free in inputs.values() for name in free.values())
+    dims = {name: torch.export.Dim(name) for name in names}
+    return tuple({place: dims[name] for place, name in free.items()} for free in inputs.values())
+
+
+def check_extra() -> None:
+    """Raise a ``ZooError`` where what ONNX needs is not installed; the exporter's own message is a page."""
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise ZooError("export to ONNX needs an extra: pip install 'reference-zoo[onnx]'") from None
+
+
+def write_onnx(exported: Signature, about: dict[str, str], path: Path) -> Run:
+    """Write the file; returns a function that runs it."""
+    import onnxruntime
+
+    program: Any = torch.onnx.export(
+        as_program(exported),
+        dynamo=True,
+        verbose=False,
+        input_names=list(exported.inputs),
+        output_names=exported.outputs,
+    )
+    program.model.metadata_props.update(about)
+    program.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        given = {name: x.numpy() for name, x in zip(exported.inputs, inputs, strict=True)}
+        return tuple(torch.from_numpy(output) for output in session.run(None, given))
+
+    return run
+
+
+def write_torch_export(exported: Signature, about: dict[str, str], path: Path) -> Run:
+    """Write the file; returns a function that runs it."""
+    torch.export.save(as_program(exported), path, extra_files={"zoo.json": json.dumps(about, ensure_ascii=False)})
+    module = torch.export.load(path).module()
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        output = module(*inputs)
+        return output if isinstance(output, tuple) else (output,)
+
+    return run
+
+
+def as_program(exported: Signature) -> torch.export.ExportedProgram:
+    torch.compiler.reset()  # else an earlier export's lengths and batch sizes are taken for this one's
+    return torch.export.export(exported.module, exported.example(2), dynamic_shapes=dynamic_shapes(exported.inputs))
