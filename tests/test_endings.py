@@ -11,7 +11,7 @@ from filelock import FileLock
 from lightning import Callback
 
 from tests.test_train import LEAN, QUIET
-from zoo.callbacks import tensorboard
+from zoo.callbacks import classes
 from zoo.pretrained.loading import read_checkpoint
 
 S = (*QUIET, "model=linear", "data.batch_size=100", "hydra.run.dir=run")  # 5 updates an epoch
@@ -97,7 +97,7 @@ def test_without_an_average_the_trained_weights_are_saved(run_train):
 # --- what breaks ------------------------------------------------------------------------------------------------------
 
 
-class Spoilt(tensorboard.ConfusionMatrix):
+class Spoilt(classes.ConfusionMatrix):
     def show(self, *_):
         assert Path("run/metrics.json").exists(), "metrics are written before any picture is drawn"
         raise ValueError("no ink")

@@ -62,7 +62,6 @@ QUICK = ("debug=fast", "data.val_size=100", "trainer.accelerator=cpu", "hydra.ru
         pytest.param(
             ["-m", "zoo", "train", "model=mine", *QUICK, "trainer=ddp", "trainer.devices=2"], marks=pytest.mark.slow
         ),
-        pytest.param(["-c", "from zoo.cli import main; main()", "list"], marks=pytest.mark.slow),
     ],
     ids=lambda arguments: " ".join(arguments[:3]),
 )

@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import toy
 from tests.test_resume import assert_same
-from zoo.callbacks import checkpoint as checkpoints
 from zoo.pretrained.loading import read_checkpoint
+from zoo.run import checkpoint as checkpoints
 
 BREAK = "++callbacks.break._target_=tests.test_resume_table.Break"  # said again to resume: it is no part of the zoo
 QUIET = ("callbacks.progress=null", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "seed=3")

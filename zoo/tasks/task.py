@@ -98,10 +98,14 @@ class Task(LightningModule):
             raise ZooError(f"trainer=fsdp is for models that are called whole, and {kind} calls parts: use ddp")
         if not self.takes_unlabelled and isinstance(data, Unlabelled) and data.unlabelled:
             raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
-        validated = not isinstance(data, Validated) or data.val_size != 0
-        watching = made_by(self.make_scheduler) is ReduceLROnPlateau
-        if not validated and (watching or trainer.early_stopping_callbacks):
+        watching = made_by(self.make_scheduler) is ReduceLROnPlateau or trainer.early_stopping_callbacks
+        if watching and isinstance(data, Validated) and data.val_size == 0:
             raise ZooError("callbacks=early_stopping and scheduler=plateau watch the validation: set data.val_size")
+        if watching and trainer.limit_val_batches == 0:
+            raise ZooError(
+                "callbacks=early_stopping and scheduler=plateau watch the validation, and there is none: leave out "
+                "trainer.limit_val_batches"
+            )
 
     # --- the rhythm of a run --------------------------------------------------------------------------------------
 
@@ -292,8 +296,6 @@ class Task(LightningModule):
         """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
         schedules: Any = self.lr_schedulers()
         schedules = schedules if isinstance(schedules, list) else [schedules]
-        if not sum(self.trainer.num_val_batches) and any(isinstance(s, ReduceLROnPlateau) for s in schedules):
-            raise ZooError("scheduler=plateau watches the validation, and there is none: trainer.limit_val_batches")
         if self.totals_before in (None, self.totals()):
             return
         for schedule, scheduler in zip(schedules, self.fresh_schedulers(), strict=False):  # none, where there is none
