@@ -63,7 +63,7 @@ def run(overrides: Sequence[str], before_epoch: Callable[[Trainer, LightningModu
     from omegaconf import open_dict
 
     from zoo.paths import CONFIGS
-    from zoo.run.runs import register_resolvers
+    from zoo.run.resolvers import register_resolvers
     from zoo.train import train
 
     register_resolvers()

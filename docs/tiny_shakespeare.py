@@ -16,7 +16,7 @@ from torch import Tensor
 
 import zoo
 from zoo.data import corpora
-from zoo.data.names import HEADING
+from zoo.data.speakers import HEADING
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.pretrained.loading import read_checkpoint
@@ -49,7 +49,7 @@ give the LSTM another {more:.2f}.
 
 The headings of speeches are {share:.1f} % of the test text's characters and the hardest to predict, as the plays there
 have speakers whom the training text never names. `data.rename=0.7` gives most of the speakers made-up names in each
-epoch of training ([how](../zoo/data/names.py)), so that a model learns to copy a name it has read instead of knowing
+epoch of training ([how](../zoo/data/speakers.py)), so that a model learns to copy a name it has read instead of knowing
 them by heart. In the headings the RNN is ahead of both others, and in the rest behind them.
 """
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from zoo.config.checks import check_config, check_node, locate
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
-from zoo.run.runs import register_resolvers
+from zoo.run.resolvers import register_resolvers
 
 MISTAKES = {
     # keys

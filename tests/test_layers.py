@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import zoo
 from zoo.errors import ZooError
-from zoo.layers import POOLS, pool
+from zoo.layers import POOLS, make_pool
 
 SLIDE = torch.tensor([[2.0, 3, 2, 0], [5, -2, 2, 8], [-1, -6, 7, 3], [-4, -5, 4, 2]])[None, None]
 
@@ -28,7 +28,7 @@ REDUCE = {
     ],
 )  # fmt: skip
 def test_the_slides_map(name, expected):
-    torch.testing.assert_close(pool(name, 2)(SLIDE)[0, 0], torch.tensor(expected, dtype=torch.float32))
+    torch.testing.assert_close(make_pool(name, 2)(SLIDE)[0, 0], torch.tensor(expected, dtype=torch.float32))
 
 
 def test_every_pool_is_tested():
@@ -44,7 +44,7 @@ def test_against_squares_one_by_one(name, kernel_size, stride, padding):
     padded = F.pad(x, [padding] * 4, value=edge)
     step = stride or kernel_size
     squares = padded.unfold(2, kernel_size, step).unfold(3, kernel_size, step)  # (B, C, H', W', k, k)
-    found = pool(name, kernel_size, stride, padding)(x)
+    found = make_pool(name, kernel_size, stride, padding)(x)
     torch.testing.assert_close(found, REDUCE[name](squares.flatten(4).permute(0, 1, 4, 2, 3)))
 
 
@@ -52,9 +52,9 @@ def test_against_squares_one_by_one(name, kernel_size, stride, padding):
 def test_gradients(name):
     """Against differences; and finite where all of a square is 0, which the L2 norm's formula is not."""
     x = torch.randn(1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(pool(name, 3, 2), x)
+    assert torch.autograd.gradcheck(make_pool(name, 3, 2), x)
     zeros = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    y = pool(name, 2)(zeros)
+    y = make_pool(name, 2)(zeros)
     y.sum().backward()
     torch.testing.assert_close(y, torch.zeros_like(y))
     assert zeros.grad is not None
@@ -73,4 +73,4 @@ def test_lenet5_with_any_pool(name):
 
 def test_an_unknown_pool():
     with pytest.raises(ZooError, match="pool=median is unknown; valid: max, avg, min, l2"):
-        pool("median", 2)
+        make_pool("median", 2)

@@ -10,7 +10,7 @@ import torch
 
 from tests.plants import LEAN, Watched, make_runs, plant, train_here
 from zoo.pretrained.loading import read_checkpoint
-from zoo.run import runs as zoo_runs
+from zoo.run import resolvers
 from zoo.run.checkpoint import write_atomically
 
 PART = ".last.ckpt.PID"  # what this process writes before it is moved into place
@@ -71,7 +71,7 @@ OUT, DEEP = "../outside/victim", "../../outside/victim"
 )
 def test_a_link_that_leads_outside(place, monkeypatch, capfd, name, target):
     """A line, before anything is written; not even Hydra's note of the config."""
-    monkeypatch.setattr(zoo_runs, "subdir", lambda resume: ".hydra-now")  # a stranger plants one for each second
+    monkeypatch.setattr(resolvers, "subdir", lambda resume: ".hydra-now")  # a stranger plants one for each second
     if name.endswith(PART):  # else what killed runs have left is removed first
         (place.run / ".lock").unlink(missing_ok=True)
         (place.run / ".lock").mkdir()

@@ -9,7 +9,7 @@ from torch import nn
 
 import zoo
 from zoo.errors import ZooError
-from zoo.layers import ACTIVATIONS, activation, initialise
+from zoo.layers import ACTIVATIONS, initialise, make_activation
 from zoo.models.lenet import C3_SOURCES, RBF, LeNet5, LeNet5_1998, PartialConv2d, Subsample, digit_codes
 from zoo.models.mlp import MLP
 from zoo.pretrained.features import features
@@ -208,7 +208,7 @@ def test_activations_are_the_slides(name):
     """Value and derivative against the formulas; monotone, g' >= 0."""
     value, derivative = FORMULAS[name]
     x = torch.linspace(-5, 5, 200, dtype=torch.float64, requires_grad=True)
-    y = activation(name)(x)
+    y = make_activation(name)(x)
     y.sum().backward()
     torch.testing.assert_close(y, torch.tensor([value(v) for v in x.tolist()], dtype=torch.float64))
     torch.testing.assert_close(x.grad, torch.tensor([derivative(v) for v in x.tolist()], dtype=torch.float64))
@@ -219,7 +219,7 @@ def test_activations_are_the_slides(name):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_acts_element_by_element(name):
     x = torch.randn(3, 4)
-    torch.testing.assert_close(activation(name)(x)[1:2, 2:3], activation(name)(x[1:2, 2:3]))
+    torch.testing.assert_close(make_activation(name)(x)[1:2, 2:3], make_activation(name)(x[1:2, 2:3]))
 
 
 def test_back_propagation_by_hand():
@@ -288,7 +288,7 @@ def test_he_initialisation_keeps_the_mean_square(slope):
         (nn.ConvTranspose2d(64, 100, 4, stride=2), torch.randn(4, 64, 16, 16)),
     ):
         initialise([layer], "he", slope)
-        y = activation(slope)(layer(x))
+        y = make_activation(slope)(layer(x))
         inside = y if y.ndim == 2 else y[..., 4:-4, 4:-4]
         assert inside.square().mean().item() == pytest.approx(1, rel=0.05)
     before = layer.weight.clone()

@@ -17,7 +17,7 @@ from zoo.data.augment import Augment, cutmix, cutout, jitter_colour, mixup, shif
 from zoo.models.speednet import SpeedNet
 from zoo.paths import CONFIGS
 from zoo.run.averaging import Lookahead
-from zoo.run.runs import fast_precision
+from zoo.run.guard import fast_precision
 from zoo.tasks.classify import Classify, views
 from zoo.tasks.losses import MAPLoss
 from zoo.tasks.schedules import triangle

@@ -233,7 +233,7 @@ def comparable(content: dict[str, Any], run: Path) -> dict[str, Any]:
             continue
         key = key.replace("'every_n_train_steps': 2", "'every_n_train_steps': 0")
         # a run that was broken in its first epoch has written a file then that the unbroken one had not yet
-        paths = {k for k, v in state.items() if k.endswith("_path") or isinstance(v, str) and str(run.resolve()) in v}
+        paths = {k for k, v in state.items() if k.endswith("_path") or (isinstance(v, str) and str(run.resolve()) in v)}
         states[key] = {k: v for k, v in state.items() if k not in paths | {"best_k_models"}}
     kept["callbacks"] = states
     return kept

@@ -19,7 +19,7 @@ from zoo.config.overrides import config_dirs, hydra_value
 from zoo.errors import ZooError
 from zoo.pretrained.loading import read_checkpoint
 from zoo.run.control import StopAndResume
-from zoo.run.runs import Interrupted
+from zoo.run.guard import Interrupted
 from zoo.run.states import safe_states
 
 MINE = '''

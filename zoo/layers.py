@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def activation(name: str) -> nn.Module:
+def make_activation(name: str) -> nn.Module:
     """The activation of that name (lecture 16.1 and its successors); every one acts element by element.
 
     Raises:
@@ -135,7 +135,7 @@ POOLS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 0) -> nn.Module:
+def make_pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 0) -> nn.Module:
     """The pooling of that name (lecture 16.3) over squares of a side, (B, C, H, W) -> (B, C, H', W').
 
     Args:
@@ -158,6 +158,6 @@ class VariationalDropout(nn.Dropout):
         return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.p)
 
 
-def head(in_features: int, num_classes: int) -> nn.Module:
+def make_head(in_features: int, num_classes: int) -> nn.Module:
     """The last layer, named ``head`` in every model: logits, or the features themselves for num_classes=0."""
     return nn.Linear(in_features, num_classes) if num_classes else nn.Identity()

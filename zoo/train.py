@@ -31,21 +31,13 @@ from zoo.config.overrides import config_dirs
 from zoo.config.own import allow, allow_said
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.run.commands import resume_command
 from zoo.run.explain import say
+from zoo.run.guard import Interrupted, alone_in, explain_disk_errors, failures, fast_precision, quiet
 from zoo.run.links import check_links, places_of
+from zoo.run.processes import is_main_process, several_processes
+from zoo.run.resolvers import register_resolvers
 from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
-from zoo.run.runs import (
-    Interrupted,
-    alone_in,
-    failures,
-    fast_precision,
-    is_main_process,
-    keeping,
-    quiet,
-    register_resolvers,
-    resume_command,
-    several_processes,
-)
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -146,7 +138,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
-    with several_processes(run_dir), keeping(trainer):
+    with several_processes(run_dir), explain_disk_errors(trainer):
         if is_main_process() and not place.ended:
             (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -196,9 +188,9 @@ def finish(
 ) -> dict[str, float]:
     """Test the chosen weights once, write the metrics into the run's folder and checkpoint, and report."""
     from zoo.run import report
-    from zoo.run.checkpoint import load_chosen, written
+    from zoo.run.checkpoint import checkpoint_path, load_chosen
 
-    found = written(trainer, config["select"]) or written(trainer, "last")
+    found = checkpoint_path(trainer, config["select"]) or checkpoint_path(trainer, "last")
     describe.chosen = trainer.strategy.broadcast(found)  # the main process alone knows what was rescued to where
     if describe.chosen and describe.chosen.stem != config["select"]:
         report.console.print(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.arguments import Positive, Seed
 from zoo.config.build import build
-from zoo.data import corpora, names, tokens
+from zoo.data import corpora, speakers, tokens
 from zoo.data.base import MemoryData
 from zoo.data.integrity import digest
 from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
@@ -36,7 +36,7 @@ class TextData(MemoryData):
         seq_len: tokens of a stretch or window, through which gradients go.
         windows: "streams" read on from batch to batch, with the state carried; "shuffled" ones begin anew.
         rename: the probability that a speaker's name in a stretch of a play is replaced by a made-up one, anew each
-            epoch, 0 to 1; see ``zoo.data.names.MadeUpNames``. Training's streams of characters alone.
+            epoch, 0 to 1; see ``zoo.data.speakers.MadeUpNames``. Training's streams of characters alone.
         eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
             ``zoo.data.loader.Evaluation``.
         val_size: characters of the end of the training text for validation, where the corpus has no part for it, as
@@ -89,8 +89,8 @@ class TextData(MemoryData):
             tokenizer_of(tokenizer) if tokenizer else known_tokenizer(*self.source, level, most, val_size, self.stamp)
         )
         if rename:
-            names.check(rename, self.tokenizer)
-        self.made_up: names.MadeUpNames | None = None
+            speakers.check(rename, self.tokenizer)
+        self.made_up: speakers.MadeUpNames | None = None
         self.texts: dict[str, str] = {}
         self.digest: str | None = None  # of a file of one's own
         self.splits: dict[str, Tensor] = {}
@@ -113,9 +113,9 @@ class TextData(MemoryData):
         """What a text of one's own is known by, wherever it lies."""
         return {"data.file": self.digest} if self.digest else {}
 
-    def made_up_names(self) -> names.MadeUpNames:
+    def made_up_names(self) -> speakers.MadeUpNames:
         if self.made_up is None:
-            self.made_up = names.MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size)
+            self.made_up = speakers.MadeUpNames(self.texts["train"], self.tokenizer, self.rename, self.batch_size)
         return self.made_up
 
     def put(self, texts: dict[str, str]) -> None:

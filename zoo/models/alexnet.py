@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
-from zoo.layers import ResponseNorm, head
+from zoo.layers import ResponseNorm, make_head
 
 
 def last_side(image_size: int) -> int:
@@ -128,7 +128,7 @@ class AlexNet(nn.Module):
         self.fc6 = nn.Linear(256 * 6 * 6, 4096)
         self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(4096, 4096)
-        self.head = head(4096, num_classes)
+        self.head = make_head(4096, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px: (B, 3, 224, 224)
         x = self.pool(F.relu(self.conv1(x)))  # (B, 64, 27, 27)
@@ -171,7 +171,7 @@ class AlexNet2012(nn.Module):
         self.pixel_scale = pixel_scale
         self.tower1 = Tower(in_channels, side, dropout)
         self.tower2 = Tower(in_channels, side, dropout)
-        self.head = head(2 * 2048, num_classes)
+        self.head = make_head(2 * 2048, num_classes)
         for name, module in self.named_modules():  # section 5
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(module.weight, std=0.01)
@@ -240,7 +240,7 @@ class CifarAlexNet(nn.Module):
         self.fc6 = nn.Linear(c5 * side**2, hidden[0])
         self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(hidden[0], hidden[1])
-        self.head = head(hidden[1], num_classes)
+        self.head = make_head(hidden[1], num_classes)
         for module in self.modules():  # He et al. 2015, equation 10; the head starts near zero, and with it the logits
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

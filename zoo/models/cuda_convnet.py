@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Probability
 from zoo.errors import ZooError
-from zoo.layers import ResponseNorm, head
+from zoo.layers import ResponseNorm, make_head
 
 
 def gaussian(layer: nn.Module, std: float) -> nn.Module:
@@ -112,7 +112,7 @@ class CudaConvNet(nn.Module):
         self.conv3 = conv(32, 64, std=0.01)
         self.pool3 = nn.AvgPool2d(3, stride=2, ceil_mode=True)
         self.dropout = nn.Dropout(dropout)
-        self.head = gaussian(head(64 * (image_size // 8) ** 2, num_classes), std=0.01)
+        self.head = gaussian(make_head(64 * (image_size // 8) ** 2, num_classes), std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for 32 px: (B, 3, 32, 32)
         x = F.relu(self.pool1(self.conv1(self.pixel_scale * x)))  # (B, 32, 16, 16)
@@ -160,7 +160,7 @@ class CudaConvNetLocal(nn.Module):
         self.local3 = LocallyConnected2d(64, 64, side)
         self.local4 = LocallyConnected2d(64, 32, side)
         self.dropout = nn.Dropout(dropout)
-        self.head = gaussian(head(32 * side**2, num_classes), std=0.01)
+        self.head = gaussian(make_head(32 * side**2, num_classes), std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for 24 of 32 px: (B, 3, 32, 32)
         middle = slice(self.border, self.border + self.crop)

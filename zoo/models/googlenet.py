@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
-from zoo.layers import ResponseNorm, head
+from zoo.layers import ResponseNorm, make_head
 
 
 class Conv(nn.Module):
@@ -73,7 +73,7 @@ class Auxiliary(nn.Module):
         self.conv = Conv(inputs, channels, 1, batch_norm)
         self.fc1 = nn.Linear(16 * channels, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.head = head(hidden, num_classes)
+        self.head = make_head(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for 224 px and aux1: (B, 512, 14, 14)
         if min(x.shape[2:]) >= 14:
@@ -164,7 +164,7 @@ class GoogLeNet(nn.Module):
         self.aux1 = Auxiliary(self.inception4a.outputs, *sizes)
         self.aux2 = Auxiliary(self.inception4d.outputs, *sizes)
         self.dropout = nn.Dropout(dropout)
-        self.head = head(self.inception5b.outputs, num_classes)
+        self.head = make_head(self.inception5b.outputs, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

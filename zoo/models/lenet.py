@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.arguments import Positive, Probability
-from zoo.layers import Init, ScaledTanh, head, initialise
-from zoo.layers import activation as make_activation
-from zoo.layers import pool as make_pool
+from zoo.layers import Init, ScaledTanh, initialise, make_activation, make_head, make_pool
 
 
 class Subsample(nn.Module):
@@ -156,7 +154,7 @@ class LeNet5(nn.Module):
             self.fc.add_module(f"act{i}", make_activation(activation))
             width = units
         initialise([self.conv1, self.conv2, *self.fc], init, activation)
-        self.head = head(width, num_classes)
+        self.head = make_head(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for the default 28 px: (B, 1, 28, 28)
         x = self.pool1(self.act1(self.norm1(self.conv1(x))))  # (B, 6, 14, 14)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.arguments import Positive, Seed
-from zoo.layers import activation as make_activation
+from zoo.layers import make_activation
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo.arguments import Positive, Probability
-from zoo.layers import Init, head, initialise
-from zoo.layers import activation as make_activation
+from zoo.layers import Init, initialise, make_activation, make_head
 
 
 class MLP(nn.Module):
@@ -53,7 +52,7 @@ class MLP(nn.Module):
             self.layers.add_module(f"drop{i}", nn.Dropout(dropout))
             width = units
         initialise(self.layers, init, activation)
-        self.head = head(width, num_classes)
+        self.head = make_head(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input_dropout(self.flatten(x))  # (B, C, H, W) -> (B, C·H·W)

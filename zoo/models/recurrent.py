@@ -159,7 +159,7 @@ class Recurrent(nn.Module):
         self.dropout = make_dropout(dropout)
         self.head: nn.Module
         if not tied:
-            self.head = layers.head(directions * hidden, num_classes)
+            self.head = layers.make_head(directions * hidden, num_classes)
         elif self.embedding is None or vocab_size != num_classes or width != directions * hidden:
             raise ZooError(
                 f"tied=true needs as many classes as tokens, and an embedding as wide as the last layer: got "

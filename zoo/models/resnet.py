@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
-from zoo.layers import head
+from zoo.layers import make_head
 from zoo.models.residual import BasicBlock, Block, Bottleneck, PreActBlock, PreActBottleneck, conv, stage
 
 
@@ -76,7 +76,7 @@ class CifarResNet(nn.Module):
         if preact:
             self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
-        self.head = head(4 * width, num_classes)
+        self.head = make_head(4 * width, num_classes)
         initialise(self, zero_init_residual)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, 32, 32)
@@ -141,7 +141,7 @@ class ResNet(nn.Module):
         if preact:
             self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
-        self.head = head(8 * width, num_classes)
+        self.head = make_head(8 * width, num_classes)
         initialise(self, zero_init_residual)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for depth 18 and 34: (B, 3, 224, 224)

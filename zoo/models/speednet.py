@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.layers import head
+from zoo.layers import make_head
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -83,7 +83,7 @@ class SpeedNet(nn.Module):
         self.block1 = Block(2 * patch, widths[0], convs)
         self.block2 = Block(widths[0], widths[1], convs)
         self.block3 = Block(widths[1], widths[2], convs)
-        self.head = head(widths[2], num_classes)
+        self.head = make_head(widths[2], num_classes)
         if num_classes:
             self.head.bias = None  # type: ignore[assignment]
         self.scale = scale if num_classes else 1.0

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Positive
 from zoo.errors import ZooError
-from zoo.layers import Init, initialise
-from zoo.layers import activation as make_activation
+from zoo.layers import Init, initialise, make_activation
 
 
 class VAE(nn.Module):

@@ -51,7 +51,7 @@ def create(
     model = build(config | arguments, trust=None)
     if weights is not None:
         state = read_weights(weights)
-        fill(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
+        load_exactly(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
     if features_only:
         return FeatureExtractor(model, None if features_only is True else list(features_only))
     return model
@@ -119,9 +119,9 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     card, weights = read(source)
     complaint = f"{source} is damaged: its weights are not of the model that its card names"
     if (empty := skeleton(card.model, len(weights), trust)) is not None:
-        fill(empty, weights, complaint)  # says what does not fit before the model takes any memory
+        load_exactly(empty, weights, complaint)  # says what does not fit before the model takes any memory
     model: Any = built(card.model, trust)
-    fill(model, weights, complaint)
+    load_exactly(model, weights, complaint)
     model.preprocess = build(card.preprocess, "preprocess", trust)
     if not isinstance(model.preprocess, Preprocess):
         raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
@@ -155,7 +155,7 @@ def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
     return Card.of(content["card"], str(source)), tensors(content, Path(source))
 
 
-def fill(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:
+def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:
     """Copy weights that must fit; a ``ZooError`` begins with the complaint and names what does not."""
     try:
         copy_weights(model, weights, skip)

@@ -223,7 +223,7 @@ def rescued(trainer: Trainer, path: Path) -> Path:
     return io.rescued.get(str(path), path) if isinstance(io, AtomicCheckpointIO) else path
 
 
-def written(trainer: Trainer, name: str) -> Path | None:
+def checkpoint_path(trainer: Trainer, name: str) -> Path | None:
     """The file that the checkpoint callback "best" or "last" wrote, wherever that was; None if none is there."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
@@ -234,7 +234,7 @@ def written(trainer: Trainer, name: str) -> Path | None:
 
 def whole_last(trainer: Trainer) -> Path | None:
     """The file of "last" if it holds the last update; the same answer in all processes, of which one has written."""
-    last = written(trainer, "last") if trainer.is_global_zero else None
+    last = checkpoint_path(trainer, "last") if trainer.is_global_zero else None
     if last is not None and read_checkpoint(last)["global_step"] != trainer.global_step:
         last = None
     return trainer.strategy.broadcast(last)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from zoo.data.loader import Loader
 from zoo.errors import ZooError
 from zoo.run import saving
-from zoo.run.checkpoint import config_of, rescued, whole_last, written
+from zoo.run.checkpoint import checkpoint_path, config_of, rescued, whole_last
+from zoo.run.commands import resume_command
+from zoo.run.guard import Interrupted
 from zoo.run.parallel import own_states, set_own_state
-from zoo.run.runs import Interrupted, resume_command
 
 
 class StopAndResume(Checkpoint):
@@ -148,7 +149,7 @@ class StopOnNonFinite(Callback):
                 self.stop(trainer, f"the weights of {name} are not finite after step {trainer.global_step - 1}")
 
     def stop(self, trainer: Trainer, reason: str) -> None:
-        kept = written(trainer, "last")
+        kept = checkpoint_path(trainer, "last")
         kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint had been written"
         raise ZooError(f"{reason}; {kept}. Try a lower optimizer.lr, or trainer.gradient_clip_val=1")
 

@@ -13,7 +13,8 @@ from zoo import terminal
 from zoo.config.checks import choices, unknown
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
-from zoo.run.runs import command, is_main_process
+from zoo.run.commands import command
+from zoo.run.processes import is_main_process
 
 ONE_NUMBER = "Expected more than 1 value per channel when training"  # torch, of batch norm
 

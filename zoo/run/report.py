@@ -15,7 +15,8 @@ from zoo.contracts import Data, Encoder, Generator, Labelled, OfText, WithExampl
 from zoo.errors import ZooError
 from zoo.pretrained.card import show
 from zoo.pretrained.transfer import Mismatch, Row
-from zoo.run.runs import command, is_main_process
+from zoo.run.commands import command
+from zoo.run.processes import is_main_process
 
 console = Console(soft_wrap=True, quiet=not is_main_process())
 

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from zoo.errors import ZooError
-from zoo.run.runs import failures
+from zoo.run.guard import failures
 
 
 class SweepTable(Callback):

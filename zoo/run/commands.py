@@ -1,0 +1,42 @@
+"""The commands that messages propose."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def command(tool: str) -> str:
+    """How to call "train", "zoo", "tensorboard" or "python" from here: with the venv's path if it is not active."""
+    if tool == "train" and Path(sys.argv[0]).name == "train.py":
+        return f"{command('python')} {shlex.quote(sys.argv[0])}"
+    if tool == "train":
+        return f"{command('zoo')} train"
+    beside = Path(sys.executable).parent / tool
+    found = shutil.which(tool)
+    if found and Path(found).parent == beside.parent:
+        return tool
+    return shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
+
+
+def own_configs() -> str:
+    """The user's own configs in the current folder, which no command need name."""
+    return str(Path("configs").resolve())
+
+
+def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
+    """The command that goes on with a run: also with what a resumed run does not take from a file, as a folder of data.
+
+    Args:
+        checkpoint: a file, or "last".
+        config: the run's, resolved.
+    """
+    from zoo.config.overrides import config_dirs, override
+    from zoo.run.stored import Known, config_folders, said_again
+
+    folders = [shlex.quote(f"--config-dir={folder}") for folder in config_dirs(sys.argv) if folder != own_configs()]
+    again = said_again(config, Known(config_folders()))
+    return " ".join([command("train"), *folders, override("resume", str(checkpoint)), *again])

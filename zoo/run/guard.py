@@ -1,0 +1,105 @@
+"""What surrounds a run: its folder is its own, disk errors are explained, and libraries are quiet."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import ZooError
+from zoo.run.commands import resume_command
+from zoo.run.processes import is_main_process
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+
+class Interrupted(BaseException):
+    """The user stopped the run; the message says how to go on. No ``Exception``: it ends a sweep too."""
+
+
+failures: list[Exception] = []  # of the runs of this command
+
+
+@contextmanager
+def explain_disk_errors(trainer: "Trainer") -> Iterator[None]:
+    """Where something of a run cannot be written any more, say what is left to go on with."""
+    from zoo.run.checkpoint import checkpoint_path, config_of
+
+    try:
+        yield
+    except OSError as error:
+        kept = checkpoint_path(trainer, "last")
+        kept = f"to go on: {resume_command(kept, config_of(trainer))}" if kept else "no checkpoint is left"
+        reason = error.strerror or str(error)
+        raise ZooError(
+            f"{os.fsdecode(error.filename)}: {reason}; {kept}" if error.filename else f"{reason}; {kept}"
+        ) from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder against other runs; what a killed one left half written is removed.
+
+    Raises:
+        ZooError: another run is writing there.
+    """
+    from filelock import FileLock, Timeout
+
+    from zoo.run.checkpoint import remove_parts
+
+    if not is_main_process():
+        yield
+        return
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ZooError(
+            f"another run is writing to {folder}; wait for it to end, or give this one a folder of its own: "
+            f"hydra.run.dir=…"
+        ) from None
+    except (OSError, NotImplementedError):  # a folder that is read-only, or on a disk without locks
+        pass
+    if lock.is_locked:
+        remove_parts(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def quiet() -> None:
+    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings(
+        "ignore", message=".*in eval mode at the start of training.*"
+    )  # frozen layers are, on purpose
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # data.val_size=0
+    warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # the metrics are synced already
+    # a run that was resumed just before an epoch's end has made no update of its own yet
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`")
+    # with one input channel both memory layouts of a kernel are the same, by other strides
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
+
+
+def fast_precision(accelerator: str) -> str:
+    """What trainer.precision=auto is: bf16-mixed where the device computes in bfloat16 itself, else 32-true.
+
+    A CPU without such instructions emulates them, many times slower than in 32 bits.
+    """
+    import torch
+
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        tell = getattr(torch.cpu, "get_capabilities", dict)  # older torches do not
+        able = tell()
+        fast = accelerator in ("cpu", "auto") and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bf16-mixed" if fast else "32-true"

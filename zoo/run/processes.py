@@ -1,0 +1,91 @@
+"""The processes of one run: starting them, which of them speaks, and what they agree on."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import read_write
+
+from zoo.paths import PACKAGE
+
+
+def agreed(stamp: str) -> str:
+    """What the main process takes for ``stamp``, where torchrun or srun started the processes of one run."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from torch.distributed import rendezvous
+
+        store, rank, _ = next(rendezvous("env://"))
+        key = f"zoo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+        if rank == 0:
+            store.set(key, stamp)
+        return store.get(key).decode()
+    if "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    return stamp
+
+
+DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH")
+
+
+@contextmanager
+def several_processes(run_dir: Path) -> Iterator[None]:
+    """What Lightning needs to start the further processes of ``trainer=ddp``: the command of this run, in this folder.
+
+    It repeats the command line, which for a sweep would be the sweep, and for ``zoo train`` is no file. Afterwards
+    all is as it was, so that the next run of a sweep starts its own.
+    """
+    from torch import distributed
+
+    arguments, main = sys.argv, sys.modules["__main__"]
+    spec: Any = getattr(main, "__spec__", None)
+    config: Any = HydraConfig.get()
+    environment = {key: os.environ.get(key) for key in DISTRIBUTED}
+    folders = [a for a in arguments if a.startswith("--config-dir=")]
+    sys.argv = [arguments[0], *folders, *config.overrides.task]
+    main.__spec__ = find_spec("zoo.train")
+    if Path.cwd() != PACKAGE.parent:
+        os.environ["PYTHONSAFEPATH"] = "1"  # or python -m would put the current folder first on their sys.path
+    with read_write(config):
+        config.run.dir = str(run_dir)
+    try:
+        yield
+    except Exception as error:
+        vars(error)["first"] = first_to_speak()
+        raise
+    finally:
+        sys.argv, main.__spec__ = arguments, spec
+        for key, value in environment.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def first_to_speak() -> bool:
+    """Whether no other process of this run has failed before this one: theirs are consequences, or the same again."""
+    from torch.distributed import distributed_c10d, is_available, is_initialized
+
+    if not (is_available() and is_initialized()):
+        return is_main_process(of="machine")
+    try:
+        return distributed_c10d._get_default_store().add("zoo/failed", 1) == 1
+    except RuntimeError:  # the main process, which keeps the store, is gone
+        return False
+
+
+# as torchrun, Lightning's own launcher and srun call them
+RANKS = {
+    "run": ("RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"),
+    "machine": ("LOCAL_RANK", "SLURM_LOCALID"),
+}
+
+
+def is_main_process(of: str = "run") -> bool:
+    """Whether this is the one process of several that speaks, of the "run" or of this "machine"."""
+    return all(os.environ.get(key, "0") == "0" for key in RANKS[of])

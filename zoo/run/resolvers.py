@@ -1,0 +1,51 @@
+"""What ``configs/`` may interpolate."""
+
+from datetime import datetime
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from zoo.config.checks import check_run_name
+from zoo.run.links import resumed_folder
+from zoo.run.processes import agreed, is_main_process
+
+
+def run_dir(resume: str | None, name: str) -> str:
+    """Where a run writes: a folder of its own, or for a resumed run the one it had."""
+    check_run_name(name)
+    if resume is not None:
+        return str(resumed_folder(resume))
+    # microseconds, so that two runs that start together do not share a folder
+    return f"logs/{name}/{agreed(f'{datetime.now():%Y-%m-%d_%H-%M-%S-%f}')}"
+
+
+def register_resolvers() -> None:
+    """What ``configs/`` may interpolate: a run's folder, where Hydra notes the config in it, a folder's classes."""
+    OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(
+        "zoo.subdir",
+        lambda resume: subdir(resume) if is_main_process() else None,
+        use_cache=True,
+        replace=True,
+    )
+    OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
+    OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
+
+
+def count_classes(root: str | None) -> int:
+    """How many classes a folder of images has, by which models are sized before it is read."""
+    from zoo.data.layout import class_names
+
+    return len(class_names(root))
+
+
+def vocab_size(*, _parent_: Any) -> int:
+    """How many tokens a text has, by which models are sized before it is tokenised."""
+    from zoo.data.text import vocab_size
+
+    return vocab_size(_parent_=_parent_)
+
+
+def subdir(resume: str | None) -> str:
+    """Where in the run's folder Hydra notes the config: a place of its own for each time that the run was resumed."""
+    return f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra"
