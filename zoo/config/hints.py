@@ -21,8 +21,10 @@ def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
     Where a constructor's ``**arguments`` are ``Inherited``, those of the base class are among them.
     """
     found: dict[str, Any] = {}
-    functions = [vars(kind)["__init__"] for kind in target.__mro__ if "__init__" in vars(kind)]
-    for function in functions if inspect.isclass(target) else [target]:
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [vars(kind)["__init__"] for kind in target.__mro__ if "__init__" in vars(kind)]
+    for function in functions:
         parameters = inspect.signature(function).parameters
         try:  # torch imports the names of some of its hints for checkers alone
             hints = get_type_hints(function, localns={**vars(collections.abc)}, include_extras=True)
