@@ -19,7 +19,7 @@ HOMES = {
     "model": ("zoo.models", "torch.nn.modules"),
     "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for its loss
     "data": ("zoo.data",),
-    "preprocess": ("zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic"),
+    "preprocess": ("zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic", "zoo.data.tensors"),
 }
 FUNCTIONS = ("zoo.models",)  # where functions may be named too: builders of variants
 DEEPEST = 20  # of mappings and lists in each other; the zoo's own configs have 4

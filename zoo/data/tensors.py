@@ -1,0 +1,147 @@
+"""Examples of one's own: tensors, or any torch ``Dataset``, as data that a run takes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from zoo.arguments import NonNegative, Positive, Seed
+from zoo.data.base import MemoryData
+from zoo.data.loader import BatchLoader, Loader
+from zoo.errors import ZooError
+
+LARGEST = 10_000_000  # numbers of one example
+
+
+class AsIs:
+    """A model's ``preprocess``: its inputs are the examples, and nothing is done to them.
+
+    Args:
+        shape: of one example.
+        tokens: how many there are, where an example is of tokens; None: it is of numbers.
+    """
+
+    def __init__(self, shape: Sequence[int], tokens: int | None = None):
+        if not all(isinstance(n, int) and n > 0 for n in shape) or math.prod(shape) > LARGEST or (tokens or 1) < 1:
+            raise ZooError(f"shape={list(shape)} and tokens={tokens} are not valid: whole numbers of 1 or more")
+        self.shape, self.tokens = list(shape), tokens
+
+    def random_input(self, n: int) -> Tensor:
+        """A batch of n that a model can be tried with, the same for the same n."""
+        generator = torch.Generator().manual_seed(n)
+        if self.tokens:
+            return torch.randint(self.tokens, (n, *self.shape), generator=generator)
+        return torch.randn(n, *self.shape, generator=generator)
+
+
+class TensorData(MemoryData):
+    """Examples and targets that fit in memory; a subclass has ``examples``, and says ``num_classes``.
+
+    A batch is what a task takes: inputs as they are, and labels int64 (B,), or numbers for ``task=regress``.
+
+    Args:
+        num_classes: classes, or numbers to give; models are sized by it.
+        val_size: examples of "train" that validation gets, a share below 1 or a number; 0: none.
+        batch_size, eval_batch_size: examples a batch.
+        seed: of the order of the batches.
+        split_seed: of which examples validation gets.
+        root: for a subclass that reads files.
+
+    Attributes:
+        classes: their names, if a subclass gives some.
+    """
+
+    classes: Sequence[str] = ()
+
+    def __init__(
+        self,
+        num_classes: Positive,
+        val_size: NonNegative = 0.1,
+        batch_size: Positive = 128,
+        eval_batch_size: Positive = 1024,
+        seed: Seed = 0,
+        split_seed: Seed = 0,
+        root: str | None = None,
+    ):
+        super().__init__()
+        self.name: str = type(self).__name__.lower()  # type: ignore[assignment]  Lightning's own is str | None
+        self.num_classes, self.val_size = num_classes, val_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.seed, self.split_seed, self.root = seed, split_seed, root
+
+    def examples(self, part: str) -> tuple[Tensor, Tensor] | Dataset:
+        """The examples (N, …) and targets (N,) or (N, K) of "train" or "test", or a ``Dataset`` of such pairs."""
+        raise NotImplementedError(f"{type(self).__name__} has no examples(part); see zoo.data.tensors.TensorData")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Get the examples once, and carve the validation split from those of training."""
+        if self.splits:
+            return
+        x, y = pairs(self.examples("train"))
+        held = int(self.val_size if self.val_size >= 1 else self.val_size * len(x))
+        if held >= len(x):
+            raise ZooError(f"data.val_size={self.val_size} leaves none of {len(x)} examples to train on; give fewer")
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.split_seed))
+        train, val = order[held:], order[:held]
+        self.splits = {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": pairs(self.examples("test"))}
+
+    def train_dataloader(self) -> Loader:
+        """The training examples in a new order each epoch; a resumed run goes on where it stopped."""
+        self.check_batch_size(self.batch_size)
+        return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
+
+    def smallest_batch(self, world_size: int) -> int:
+        """How many examples a process gets in the smallest batch of training."""
+        return min(self.batch_size, len(self.splits["train"][0])) // world_size
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The validation examples; nothing when ``val_size`` is 0."""
+        return self.evaluation("val") if len(self.splits["val"][0]) else []
+
+    def test_dataloader(self) -> Loader:
+        """The test examples."""
+        return self.evaluation("test")
+
+    def evaluation(self, part: str) -> Loader:
+        rank, world_size = self.processes()
+        return BatchLoader(self.splits[part], self.eval_batch_size, rank=rank, world_size=world_size)
+
+    def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
+        """The first n examples of a part, and their targets."""
+        x, y = self.splits[part]
+        return x[:n], y[:n]
+
+    def summary(self) -> str:
+        """One line: the sizes of the parts."""
+        n, v, t = (f"{len(self.splits[part][0]):,}" for part in ("train", "val", "test"))
+        return f"{self.name}: {n} training, {v} validation, {t} test examples"
+
+    def card(self) -> dict[str, Any]:
+        """What a card says of a model's inputs."""
+        x, y = self.splits["train"]
+        tokens = None if x.is_floating_point() else int(x.max()) + 1
+        preprocess = {"_target_": "zoo.data.tensors.AsIs", "shape": list(x.shape[1:]), "tokens": tokens}
+        return {"preprocess": preprocess, "classes": list(self.classes) or numbered(y, self.num_classes)}
+
+
+def numbered(y: Tensor, num_classes: int) -> list[str]:
+    """Names for classes that have none: their numbers; nothing for targets that are no classes."""
+    return [] if y.is_floating_point() else [str(i) for i in range(num_classes)]
+
+
+def pairs(examples: tuple[Tensor, Tensor] | Dataset) -> tuple[Tensor, Tensor]:
+    """Examples and targets as two tensors."""
+    if isinstance(examples, Dataset):
+        found: Any = examples
+        rows = [found[i] for i in range(len(found))]
+        examples = (
+            torch.stack([torch.as_tensor(x) for x, _ in rows]),
+            torch.stack([torch.as_tensor(y) for _, y in rows]),
+        )
+    x, y = examples
+    if not len(x) or len(x) != len(y):
+        raise ZooError(f"{len(x)} examples and {len(y)} targets are not valid: give as many of both, and at least one")
+    return x, y
