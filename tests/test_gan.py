@@ -168,7 +168,7 @@ def test_a_game_that_is_over_is_said(run_train, tmp_path, monkeypatch):
 
 def test_what_does_not_go_together(run_train):
     for overrides, message in (
-        (("model=lenet5",), "this one has no generate"),
+        (("model=lenet5",), "needs generate, judge, latent, noise, sample, which LeNet5 does not have"),
         (("model=dcgan", "task.loss=wgan_gp"), "set model.norm=none"),
         (("model=gan", "data.mean=[0.5]"), "set data.mean=[0.0] and data.std=[1.0]"),
         (("model=gan", "task.judge=resnet20_cifar10"), "looks at images of (3, 32, 32)"),

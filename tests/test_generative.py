@@ -502,7 +502,10 @@ def test_runs_resume_and_are_measured_again(run_train, tmp_path, name):
         (("model=autoencoder", "task=reconstruct", "data.mean=[0.5]"), "are for pixels in [0, 1]"),
         (("model=autoencoder", "task=reconstruct", "task.sparsity=1"), "set model.code_activation=sigmoid"),
         (("model=autoencoder", "task=reconstruct", "task.layerwise=true", "trainer.max_epochs=2"), "a multiple"),
-        (("model=conv_autoencoder", "task=reconstruct", "task.layerwise=true"), "of fully connected layers"),
+        (
+            ("model=conv_autoencoder", "task=reconstruct", "task.layerwise=true"),
+            "needs depth, layer, which ConvAutoencoder does not have",
+        ),
         (("model=ppca", "task=em", "model.code=784"), "give 1 to 783"),
         (("model=lenet5", "data.unlabelled=40"), "for task=semi"),
         (("model=lenet5", "task=density"), "needs log_prob, which LeNet5 does not have"),

@@ -5,14 +5,13 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from zoo.arguments import Inherited
 from zoo.contracts import WithAux
 from zoo.errors import ZooError
 from zoo.run.loop import logs_now
-from zoo.tasks.task import Task
+from zoo.tasks.task import Task, mean
 
 
 class Classify(Task):
@@ -51,7 +50,7 @@ class Classify(Task):
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
         self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
-        self.measures["loss"] = MeanMetric()
+        self.measures["loss"] = mean()
         self.measures["accuracy"] = MulticlassAccuracy(average="micro", **kwargs)
         if num_classes > 20:  # of ten classes, five are nearly always right
             self.measures["top5"] = MulticlassAccuracy(average="micro", top_k=5, **kwargs)

@@ -8,12 +8,11 @@ import torch.nn.functional as F
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from zoo.arguments import Inherited, NonNegative, Probability
 from zoo.contracts import OfText, SeesAhead, Stateful
 from zoo.errors import ZooError
-from zoo.tasks.task import Task
+from zoo.tasks.task import Task, mean
 
 
 class Language(Task):
@@ -49,7 +48,7 @@ class Language(Task):
         self.calls = ("forward", "forward_with_state") if self.stateful else ("forward",)
         self.begun: tuple[int, Any] = (-1, None)  # a training batch, and the state in which it began
         self.eval_state: Any = None  # after the batch before, of a text
-        self.measures.update({"loss": MeanMetric(), "accuracy": MeanMetric()})
+        self.measures.update({"loss": mean(), "accuracy": mean()})
 
     def check_output(self, logits: Tensor, x: Tensor, targets: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a token and step; called once."""

@@ -2,11 +2,10 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from zoo.arguments import Inherited
 from zoo.errors import ZooError
-from zoo.tasks.task import Task
+from zoo.tasks.task import Task, mean
 
 
 class Regress(Task):
@@ -26,7 +25,7 @@ class Regress(Task):
     ):
         super().__init__(model, **shared)
         self.num_classes = num_classes
-        self.measures["loss"] = MeanMetric()
+        self.measures["loss"] = mean()
 
     def check_output(self, output: Tensor, x: Tensor, target: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give what the data ask; called once, before training."""

@@ -8,7 +8,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 from zoo.arguments import Inherited
 from zoo.contracts import Unlabelled, Validated
@@ -129,6 +129,11 @@ class Task(Optimised):
             self.log(f"{part}/{name}", value, prog_bar=part == "val" and name in self.on_bar())
         for measure in self.measures.values():
             measure.reset()  # type: ignore[operator]
+
+
+def mean() -> MeanMetric:
+    """A mean over examples. A NaN stays one, and nothing waits for the device to look for any."""
+    return MeanMetric(nan_strategy="disable")
 
 
 def check_kind(task: Any) -> None:

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from zoo import contracts
 from zoo.arguments import Inherited
 from zoo.contracts import require
 from zoo.errors import ZooError
-from zoo.tasks.task import Task
+from zoo.tasks.task import Task, mean
 
 
 class Variational(Task):
@@ -47,7 +46,7 @@ class Variational(Task):
         if samples < 1 or (samples > 1 and beta != 1):
             raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
         self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
-        self.measures.update({name: MeanMetric() for name in ("loss", "reconstruction", "kl", "nll")})
+        self.measures.update({name: mean() for name in ("loss", "reconstruction", "kl", "nll")})
         self.generator, self.importance_generator = torch.Generator(), torch.Generator()
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
