@@ -215,7 +215,7 @@ def test_samples_need_a_tokenizer():
     """Data of tokens without a text, as the copy task, show none."""
     task = Language(Recurrent(8, vocab_size=10, hidden=4), 8)
     assert not Samples(["a"]).fits(task, Given(torch.zeros(1, 1), torch.zeros(1, 1)))
-    text = SimpleNamespace(tokenizer=None, windows="streams", units=None)
+    text = SimpleNamespace(tokenizer=None, windows="streams", units=len)
     assert Samples(["a"]).fits(task, text)
     assert writer_of(Given(torch.zeros(1), torch.zeros(1))) is None  # type: ignore[arg-type]
 
