@@ -98,11 +98,11 @@ class Task(Optimised):
         """Log values of a training batch by their names, at the steps whose curves get a point."""
         if logs_now(self.trainer):  # each self.log costs as much as a small layer
             for name, value in values.items():
-                self.log(f"train/{name}", value.detach(), prog_bar=name in self.on_bar())
+                self.log(f"train/{name}", value.detach(), prog_bar=name in ("loss", self.headline()))
 
-    def on_bar(self) -> tuple[str, ...]:
-        """The names of what the progress bar shows."""
-        return "loss", type(self).monitor.removeprefix("val/")
+    def headline(self) -> str:
+        """The metric that the class watches, which the progress bar shows of training and of validation."""
+        return type(self).monitor.removeprefix("val/")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.measure(batch, "val")
@@ -126,7 +126,7 @@ class Task(Optimised):
     def report(self, part: str) -> None:
         """Log the metrics of a part, and begin anew."""
         for name, value in self.metrics(part).items():
-            self.log(f"{part}/{name}", value, prog_bar=part == "val" and name in self.on_bar())
+            self.log(f"{part}/{name}", value, prog_bar=part == "val" and name == self.headline())
         for measure in self.measures.values():
             measure.reset()  # type: ignore[operator]
 
