@@ -43,6 +43,7 @@ class TensorData(MemoryData):
     A batch is what a task takes: inputs as they are, and labels int64 (B,), or numbers for ``task=regress``.
 
     Args:
+        name: what runs on these data are called by.
         num_classes: classes, or numbers to give; models are sized by it.
         val_size: examples of "train" that validation gets, a share below 1 or a number; 0: none.
         batch_size, eval_batch_size: examples a batch.
@@ -58,6 +59,7 @@ class TensorData(MemoryData):
 
     def __init__(
         self,
+        name: str,
         num_classes: Positive,
         val_size: NonNegative = 0.1,
         batch_size: Positive = 128,
@@ -67,7 +69,7 @@ class TensorData(MemoryData):
         root: str | None = None,
     ):
         super().__init__()
-        self.name: str = type(self).__name__.lower()  # type: ignore[assignment]  Lightning's own is str | None
+        self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
         self.num_classes, self.val_size = num_classes, val_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.split_seed, self.root = seed, split_seed, root
