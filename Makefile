@@ -32,6 +32,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/codespell
 
 clean: # the environment and caches; never data, logs or weights
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage
