@@ -52,10 +52,10 @@ class Classify(Task):
         self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
         self.measures["loss"] = mean()
         self.measures["accuracy"] = MulticlassAccuracy(average="micro", **kwargs)
+        self.measures["calibration_error"] = MulticlassCalibrationError(**kwargs)
+        self.measures["f1"] = MulticlassF1Score(average="macro", **kwargs)
         if num_classes > 20:  # of ten classes, five are nearly always right
             self.measures["top5"] = MulticlassAccuracy(average="micro", top_k=5, **kwargs)
-        self.measures["f1"] = MulticlassF1Score(average="macro", **kwargs)
-        self.measures["calibration_error"] = MulticlassCalibrationError(**kwargs)
         self.measures["accuracy_plain"] = MulticlassAccuracy(average="micro", **kwargs)
 
     def check_output(self, logits: Tensor, x: Tensor, labels: Tensor) -> None:
