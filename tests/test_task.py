@@ -13,6 +13,7 @@ import zoo
 from zoo.errors import ZooError
 from zoo.tasks.classify import Classify
 from zoo.tasks.schedules import warmup_cosine
+from zoo.tasks.task import Mean
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -172,3 +173,16 @@ def test_minibatch_gradients_average_to_the_full_batch():
 
     parts = [gradient(x[i : i + 8], y[i : i + 8]) for i in range(0, 32, 8)]
     torch.testing.assert_close(torch.stack(parts).mean(0), gradient(x, y), rtol=1e-4, atol=1e-6)
+
+
+def test_a_mean_goes_by_the_number_of_examples():
+    """Batches of several sizes, a loss that is no number, and a new beginning."""
+    mean = Mean()
+    mean.update(torch.tensor(1.0), 3)
+    mean.update(torch.tensor(5.0), torch.tensor(1))
+    assert float(mean.compute()) == 2.0
+    mean.update(torch.tensor(torch.nan), 1)
+    assert mean.compute().isnan()
+    mean.reset()
+    mean.update(torch.tensor(7.0), 2)
+    assert float(mean.compute()) == 7.0

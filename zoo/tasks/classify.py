@@ -11,7 +11,7 @@ from zoo.arguments import Inherited
 from zoo.contracts import WithAux
 from zoo.errors import ZooError
 from zoo.run.loop import logs_now
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 
 class Classify(Task):
@@ -50,7 +50,7 @@ class Classify(Task):
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
         self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
-        self.measures["loss"] = mean()
+        self.measures["loss"] = Mean()
         self.measures["accuracy"] = MulticlassAccuracy(average="micro", **kwargs)
         self.measures["calibration_error"] = MulticlassCalibrationError(**kwargs)
         self.measures["f1"] = MulticlassF1Score(average="macro", **kwargs)

@@ -11,7 +11,7 @@ from zoo import contracts
 from zoo.arguments import Inherited
 from zoo.contracts import ClosedForm, PixelByPixel, require
 from zoo.errors import ZooError
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 
 class Density(Task):
@@ -34,7 +34,7 @@ class Density(Task):
         **shared: Inherited,
     ):
         super().__init__(model, **shared)
-        self.measures["nll"], self.dims = mean(), 1
+        self.measures["nll"], self.dims = Mean(), 1
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` where the model has no likelihood; called once, before training."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.arguments import Inherited, NonNegative, Probability
 from zoo.contracts import OfText, SeesAhead, Stateful
 from zoo.errors import ZooError
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 
 class Language(Task):
@@ -48,7 +48,7 @@ class Language(Task):
         self.calls = ("forward", "forward_with_state") if self.stateful else ("forward",)
         self.begun: tuple[int, Any] = (-1, None)  # a training batch, and the state in which it began
         self.eval_state: Any = None  # after the batch before, of a text
-        self.measures.update({"loss": mean(), "accuracy": mean()})
+        self.measures.update({"loss": Mean(), "accuracy": Mean()})
 
     def check_output(self, logits: Tensor, x: Tensor, targets: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give a number a token and step; called once."""

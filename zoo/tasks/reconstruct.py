@@ -12,7 +12,7 @@ from zoo.arguments import Inherited, NonNegative
 from zoo.contracts import Autoencoder, Encoder, Layered, require
 from zoo.errors import ZooError
 from zoo.models.ppca import PPCA
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 MOST_PIXELS = 4096  # of an image, for the principal components beside an autoencoder
 
@@ -72,7 +72,7 @@ class Reconstruct(Task):
             self.calls = ()  # parts that are made anew in each update
         elif contraction:
             self.calls = ("forward", "decode")  # torch compiles nothing whose gradient has a gradient
-        self.measures.update({"loss": mean(), "pca_loss": mean()})
+        self.measures.update({"loss": Mean(), "pca_loss": Mean()})
         self.project: Callable[[Tensor], Tensor] | None = None  # to as many principal components
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from zoo.arguments import Inherited
 from zoo.errors import ZooError
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 
 class Regress(Task):
@@ -25,7 +25,7 @@ class Regress(Task):
     ):
         super().__init__(model, **shared)
         self.num_classes = num_classes
-        self.measures["loss"] = mean()
+        self.measures["loss"] = Mean()
 
     def check_output(self, output: Tensor, x: Tensor, target: Tensor) -> None:
         """Raise a ``ZooError`` where the model does not give what the data ask; called once, before training."""

@@ -8,7 +8,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 
 from zoo.arguments import Inherited
 from zoo.contracts import Unlabelled, Validated
@@ -131,9 +131,29 @@ class Task(Optimised):
             measure.reset()  # type: ignore[operator]
 
 
-def mean() -> MeanMetric:
-    """A mean over examples. A NaN stays one, and nothing waits for the device to look for any."""
-    return MeanMetric(nan_strategy="disable")
+class Mean(Metric):
+    """A mean over examples. A NaN stays one, and nothing waits for the device to look for any.
+
+    (torchmetrics' ``MeanMetric`` looks for NaNs and leaves them out, or with ``nan_strategy="disable"`` forgets the
+    weights.)
+    """
+
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, n: int | Tensor) -> None:
+        """Add the mean () of n examples."""
+        self.total += value * n
+        self.weight += n
+
+    def compute(self) -> Tensor:
+        return self.total / self.weight
 
 
 def check_kind(task: Any) -> None:

@@ -11,7 +11,7 @@ from zoo import contracts
 from zoo.arguments import Inherited
 from zoo.contracts import require
 from zoo.errors import ZooError
-from zoo.tasks.task import Task, mean
+from zoo.tasks.task import Mean, Task
 
 
 class Variational(Task):
@@ -46,7 +46,7 @@ class Variational(Task):
         if samples < 1 or (samples > 1 and beta != 1):
             raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
         self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
-        self.measures.update({name: mean() for name in ("loss", "reconstruction", "kl", "nll")})
+        self.measures.update({name: Mean() for name in ("loss", "reconstruction", "kl", "nll")})
         self.generator, self.importance_generator = torch.Generator(), torch.Generator()
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
