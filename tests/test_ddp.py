@@ -230,9 +230,10 @@ def test_a_full_disk(alone, tmp_path, trainer):
     """The main process alone has written, and to another place: all test the weights that are there."""
     full = "+callbacks.full._target_=halt.FullDisk"
     done = run(tmp_path, *SETTINGS, f"trainer={trainer}", full, "select=last", TMPDIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     (rescued,) = tmp_path.glob("zoo-rescue-*/checkpoints/last.ckpt")
-    assert "training goes on, the checkpoint is in" in done.stderr
+    assert done.stderr.count(f"it is in {rescued}: move it somewhere safe") == 1, done.stderr
+    assert done.stdout.count("test metric") == 1
     assert_close(alone, read_checkpoint(rescued))
 
 
