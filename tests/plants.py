@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import patch_toys
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 
 LEAN = (
     "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "optimizer.lr=0.01",
@@ -142,7 +142,7 @@ class Watched:
 
 TARGETS = (
     "os.system", "os.mkdir", "shutil.rmtree", "builtins.eval", "evil.Model", "this.s", "evil", "os", "",
-    "zoo.run.checkpoint.shutil.rmtree", "zoo.run.checkpoint.save_atomically", "zoo.publish.publish",
+    "zoo.run.checkpoint.shutil.rmtree", "zoo.run.atomic.save_atomically", "zoo.publish.publish",
     "zoo.models.lenet.torch.load", "torch.hub.load", "torch.nn.modules.module.torch.load", "hydra.utils.instantiate",
     "hydra.utils.call", "pathlib.Path", "lightning.pytorch.loggers.CSVLogger", "zoo.data.fetch.download",
     "lightning.pytorch.callbacks.OnExceptionCheckpoint", "../evil", "evil..Model", "os.system\x1b[2J",

@@ -15,7 +15,7 @@ from zoo.data.loader import Evaluation
 from zoo.data.synthetic import SyntheticData
 from zoo.models.pixelcnn import PixelCNN
 from zoo.paths import CONFIGS
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run.resume import MOST_COUNTED, check_counts, place_of
 from zoo.run.stored import Known, taken
 from zoo.train import as_command

@@ -265,7 +265,7 @@ def validation_images(model: Any) -> Tensor:
     """The 100 validation images of the toy data, as the run had them."""
     from hydra.utils import instantiate
 
-    from zoo.pretrained.loading import read_checkpoint
+    from zoo.pretrained.reading import read_checkpoint
 
     (path,) = Path.cwd().glob("logs/*/*/checkpoints/last.ckpt")
     data = instantiate(read_checkpoint(path)["config"]["data"], _convert_="all")

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.conftest import REPO
 from tests.test_resume import assert_same
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 
 # shuffled, with momentum, clipping, and two groups of parameters; no layer looks at more than one example
 SETTINGS = (

@@ -12,7 +12,7 @@ from lightning import Callback
 
 from tests.test_train import LEAN, QUIET
 from zoo.callbacks import classes
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 
 S = (*QUIET, "model=linear", "data.batch_size=100", "hydra.run.dir=run")  # 5 updates an epoch
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import zoo
 from tests.conftest import REPO
 from zoo.pretrained.evaluate import evaluate
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 
 PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
 # a block whose first line is the name of a file

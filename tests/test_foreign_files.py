@@ -22,7 +22,7 @@ from zoo.data.integrity import MB
 from zoo.data.preprocess import Preprocess
 from zoo.data.tokens import BPE, Characters
 from zoo.pretrained.card import Card
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.pretrained.transfer import Mismatch, copy_weights
 
 from .test_pretrained import LENET, make_card, make_model, ship, write_checkpoint

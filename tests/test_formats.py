@@ -15,7 +15,7 @@ import zoo
 from zoo.config import formats
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card
-from zoo.pretrained.loading import read_checkpoint, read_weights
+from zoo.pretrained.reading import read_checkpoint, read_weights
 from zoo.pretrained.transfer import copy_weights
 
 from .data_helpers import assert_fails

@@ -22,8 +22,8 @@ from zoo.models.gan import DCGAN, GAN
 from zoo.models.made import MADE
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE
-from zoo.pretrained.loading import read_checkpoint
 from zoo.pretrained.measures import Judge, frechet_distance, modes, precision_and_recall
+from zoo.pretrained.reading import read_checkpoint
 from zoo.tasks.adversarial import Adversarial, gradient_penalty
 from zoo.use.pictures import draw, interpolate
 

@@ -23,7 +23,7 @@ from zoo.data.text import TextData, known_tokenizer
 from zoo.data.tokens import Bytes, Characters
 from zoo.errors import ZooError
 from zoo.models.recurrent import Recurrent
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.tasks.language import Language
 from zoo.use.sample import choose, encoded_prompt, sample, text_of
 

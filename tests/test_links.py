@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.plants import LEAN, Watched, make_runs, plant, train_here
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run import resolvers
-from zoo.run.checkpoint import write_atomically
+from zoo.run.atomic import write_atomically
 
 PART = ".last.ckpt.PID"  # what this process writes before it is moved into place
 

@@ -315,7 +315,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, form):
 TRAPS = [
     "os.system", "builtins.eval", "subprocess.run", "torch.load", "torch.hub.load", "getattr", "",
     "zoo.models.lenet.torch.hub.load", "zoo.models.lenet.Sequence", "zoo.data.fetch.run",
-    "zoo.data.fetch.subprocess.run", "zoo.pretrained.loading.read_checkpoint",
+    "zoo.data.fetch.subprocess.run", "zoo.pretrained.reading.read_checkpoint",
     "zoo.models.lenet.LeNet5.load_state_dict",
     "zoo.models.lenet.LeNet5.__init__.__globals__.get", "torch.nn.modules.module.torch.load", "torch.nn.init.normal_",
     "zoo.modelsx.Evil",

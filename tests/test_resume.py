@@ -9,8 +9,8 @@ import torch
 from lightning import Callback
 
 from zoo.errors import ZooError
-from zoo.pretrained.loading import read_checkpoint
-from zoo.run.checkpoint import AtomicCheckpointIO, save_atomically
+from zoo.pretrained.reading import read_checkpoint
+from zoo.run.atomic import AtomicCheckpointIO, save_atomically
 
 SETTINGS = (
     "callbacks=[default,ema]", "callbacks.progress=null", "callbacks.graph=null", "callbacks.projector=null",
@@ -174,7 +174,7 @@ def test_kill_while_writing_leaves_a_whole_last(tmp_path, command):
     script = f"""
 import os, signal, torch
 from pathlib import Path
-from zoo.run.checkpoint import save_atomically
+from zoo.run.atomic import save_atomically
 path = Path({str(tmp_path / "last.ckpt")!r})
 save_atomically({{"step": 1}}, path)
 whole = torch.save

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import toy
 from tests.test_resume import assert_same
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run import checkpoint as checkpoints
 
 BREAK = "++callbacks.break._target_=tests.test_resume_table.Break"  # said again to resume: it is no part of the zoo

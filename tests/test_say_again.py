@@ -17,7 +17,7 @@ from tests.plants import LEAN, train_here
 from zoo.cli import app
 from zoo.config.overrides import config_dirs, hydra_value
 from zoo.errors import ZooError
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run.control import StopAndResume
 from zoo.run.guard import Interrupted
 from zoo.run.states import safe_states

@@ -20,7 +20,7 @@ from tests.conftest import REPO
 from zoo.cli import app
 from zoo.config.checks import choices
 from zoo.data import sources
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 
 QUIET = ("callbacks.progress=null", "logger=none")
 LEAN = (*QUIET, "test=false", "model=linear", "data.batch_size=100")

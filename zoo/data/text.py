@@ -249,7 +249,7 @@ def known_tokenizer(
 
 def tokenizer_of(weight: str | Tokenizer) -> Tokenizer:
     """The tokenizer of a shipped weight or a checkpoint."""
-    from zoo.pretrained.loading import read
+    from zoo.pretrained.reading import read
 
     if not isinstance(weight, str):
         return weight

@@ -14,7 +14,7 @@ from zoo.data.decoded import total_memory
 from zoo.data.fetch import unreachable
 from zoo.data.integrity import read_file
 from zoo.errors import ZooError
-from zoo.pretrained.loading import read_checkpoint, tensors
+from zoo.pretrained.reading import read_checkpoint, tensors
 
 
 def fetch_torchvision(name: str) -> dict[str, Tensor]:

@@ -1,9 +1,6 @@
 """Create a model by its config's name; load a trained one, from a shipped name or a file, and run nothing in it."""
 
-import hashlib
 import inspect
-import pickle
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.config import formats
 from zoo.config.build import build
 from zoo.config.checks import locate
-from zoo.config.plain import check_bounded
-from zoo.config.registry import list_models, model_config, suggest
+from zoo.config.registry import list_models, model_config
 from zoo.contracts import OfSize, Preprocess
-from zoo.data.decoded import total_memory
-from zoo.data.integrity import read_file
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
-from zoo.pretrained.card import Card, list_weights, shipped
+from zoo.pretrained.card import Card, list_weights
 from zoo.pretrained.features import FeatureExtractor
+from zoo.pretrained.reading import read, read_weights
 from zoo.pretrained.skeleton import built, skeleton
 from zoo.pretrained.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
-from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, first_byte
 
-__all__ = ["build", "create", "list_models", "list_weights", "load", "read_checkpoint", "read_weights"]
+__all__ = ["create", "list_models", "list_weights", "load"]
 
 
 def create(
@@ -140,21 +133,6 @@ def check_vocabulary(card: Card, preprocess: Any) -> None:
         )
 
 
-def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card of a shipped name or of a file, and its tensors; see ``load``."""
-    card_file = card_beside(source)
-    if card_file is not None:
-        card = Card.read(card_file)
-        return card, read_safetensors(card_file.with_suffix(".safetensors"), card)
-    content = read_checkpoint(checkpoint_file(source))
-    if not isinstance(content, dict) or "card" not in content:
-        raise ZooError(
-            f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
-            f"weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
-        )
-    return Card.of(content["card"], str(source)), tensors(content, Path(source))
-
-
 def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:
     """Copy weights that must fit; a ``ZooError`` begins with the complaint and names what does not."""
     try:
@@ -165,119 +143,3 @@ def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, s
 
 
 # --- reading files ----------------------------------------------------------------------------------------------------
-
-
-def card_beside(source: str | Path) -> Path | None:
-    """The card of a shipped name, or of a safetensors file that has one beside it."""
-    cards = shipped()
-    if str(source) in cards:
-        return cards[str(source)]
-    beside = Path(source).with_suffix(".json") if str(source).endswith(".safetensors") else None
-    return beside if beside and beside.is_file() else None
-
-
-def checkpoint_file(source: str | Path) -> Path:
-    """The path, or a ``ZooError`` where nothing is there."""
-    path = Path(source)
-    if path.is_dir():
-        inside = next((str(p) for name in ("best", "last") for p in sorted(path.glob(f"**/{name}.ckpt"))), None)
-        raise ZooError(f"{path} is a folder; give a checkpoint in it{f': {inside}' if inside else ''}")
-    if path.suffix == ".safetensors" and path.exists():
-        raise ZooError(
-            f"{path} has no card beside it ({path.with_suffix('.json').name}), so nothing says which model it is of; "
-            f"to use it as bare weights: init.weights={path}, or zoo.create(…, weights={str(path)!r})"
-        )
-    if path.exists():
-        return path
-    if path.suffix or "/" in str(source):
-        raise ZooError(f"{source}: no such file")
-    if source in list_models():
-        names = ", ".join(list_weights()) or "none"
-        raise ZooError(f"{source} is a model, not trained yet: zoo train model={source}; shipped weights: {names}")
-    raise suggest(str(source), list_weights(), "shipped weight", "the path of a checkpoint")
-
-
-def read_weights(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a shipped name, a checkpoint, a safetensors file or a saved state_dict, by parameter name.
-
-    ``torchvision:NAME`` is torchvision's own weights of that model of its, for ImageNet; ``copy_weights`` knows what
-    the zoo's models call them.
-
-    Raises:
-        ZooError: as ``load``; a shipped file that is not what its card says; weights that cannot be fetched.
-    """
-    if str(source).startswith("torchvision:"):
-        from zoo.pretrained.hub import fetch_torchvision  # which reads checkpoints as this module does
-
-        return fetch_torchvision(str(source).partition(":")[2])
-    path = Path(source)
-    if str(source) in shipped():
-        card_file = shipped()[str(source)]
-        return read_safetensors(card_file.with_suffix(".safetensors"), Card.read(card_file))
-    if not path.exists():
-        raise suggest(str(source), list_weights(), "shipped weight or file", "torchvision:MODEL")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    return tensors(read_checkpoint(checkpoint_file(path)), path)
-
-
-def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; where it has a card, only if it is the file that the card describes."""
-    from safetensors.torch import load as load_safetensors
-
-    try:
-        content = read_file(path, total_memory() or 10**15, "of this machine's memory")
-    except OSError as error:
-        hint = "; it belongs to the card beside it: install the zoo again" if card else ""
-        raise ZooError(f"{path} cannot be read: {error.strerror}{hint}") from None
-    if card and hashlib.sha256(content).hexdigest() != card.sha256:
-        raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
-    try:
-        weights = load_safetensors(content)
-    except Exception as error:  # safetensors has an exception class of its own in a private module
-        raise ZooError(f"{path} is not a safetensors file: {' '.join(str(error).split())}") from None
-    check_dense(weights, path)
-    return formats.current_tensors(weights, card.model) if card else weights
-
-
-def tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The model's tensors in the content of a checkpoint or of a saved state_dict."""
-    content = content if isinstance(content, dict) else {}
-    state = content.get("state_dict", content)
-    prefix = "model." if "card" in content else ""
-    found = state.items() if isinstance(state, dict) else ()
-    weights = {k.removeprefix(prefix): v for k, v in found if str(k).startswith(prefix) and torch.is_tensor(v)}
-    if not weights:
-        raise ZooError(f"{path} holds no weights")
-    check_dense(weights, path)
-    return weights
-
-
-def read_checkpoint(path: Path) -> Any:
-    """The content of a file of torch.save, read without running anything that is in it; that of a checkpoint in
-    today's format and by today's names (``zoo.config.formats``).
-    """
-    damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
-    objects = "holds Python objects that would run code when loaded"
-    try:
-        first = first_byte(path)
-    except OSError as error:
-        raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
-    if first not in (b"P", b"\x80"):  # torch's zip, or a pickle as it wrote before; a text is neither
-        raise damaged
-    check_file(path, zipped=first == b"P")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of files that are then refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "global" in str(error).lower() or "Unsupported class" in str(error):
-            raise ZooError(f"{path} {objects}, so it was not loaded") from None
-        if first == b"\x80":
-            raise ZooError(f"{path} {objects}, or it is damaged; it was not loaded") from None
-        raise damaged from None
-    except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
-        raise damaged from None
-    check_bounded(content, str(path))
-    check_sizes(content, path)
-    return formats.current_checkpoint(content, str(path))

@@ -22,7 +22,8 @@ from zoo.errors import ZooError
 from zoo.paths import CONFIGS, WEIGHTS
 from zoo.pretrained.card import Card, shipped, show
 from zoo.pretrained.evaluate import measure, measure_quick
-from zoo.pretrained.loading import load, read_checkpoint
+from zoo.pretrained.loading import load
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run.progress import Progress
 
 # What runs of one result may differ in: the seed, names and folders, and what is only shown.

@@ -48,7 +48,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    from zoo.run.checkpoint import remove_parts
+    from zoo.run.atomic import remove_parts
 
     if not is_main_process():
         yield

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 from zoo.data.base import MemoryData
 from zoo.errors import ZooError
-from zoo.pretrained.loading import read_checkpoint
+from zoo.pretrained.reading import read_checkpoint
 from zoo.run.explain import ONE_NUMBER
 
 

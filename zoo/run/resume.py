@@ -38,7 +38,7 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
 
     Of the file it takes numbers and choices; see ``zoo.run.stored``.
     """
-    from zoo.pretrained.loading import read_checkpoint
+    from zoo.pretrained.reading import read_checkpoint
     from zoo.run.stored import Known, config_folders, taken
 
     content = read_checkpoint(resume)
@@ -122,7 +122,7 @@ def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
     Raises:
         ZooError: it is finished, test included; the message names the override that goes on.
     """
-    from zoo.pretrained.loading import read_checkpoint
+    from zoo.pretrained.reading import read_checkpoint
 
     content = read_checkpoint(resume)
     check_counts(content.get("loops"), str(resume))
@@ -167,7 +167,7 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
     or where a model's tensors are not those of the checkpoint, as after an override of its width.
     """
     from zoo.data.base import MemoryData
-    from zoo.pretrained.loading import read_checkpoint
+    from zoo.pretrained.reading import read_checkpoint
 
     anew = f"start anew from its weights: init.weights={resume}"
     content = read_checkpoint(resume)
