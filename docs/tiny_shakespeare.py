@@ -19,8 +19,8 @@ from zoo.data import corpora
 from zoo.data.speakers import HEADING
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
-from zoo.pretrained.publish import tested_checkpoint
 from zoo.pretrained.reading import read_checkpoint
+from zoo.run.publish import tested_checkpoint
 
 HERE = Path(__file__).parent
 NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}

@@ -17,8 +17,8 @@ import zoo
 from zoo import cli
 from zoo.cli import base
 from zoo.pretrained import card as cards
-from zoo.pretrained import publish
 from zoo.pretrained.card import Card, show
+from zoo.run import publish
 from zoo.use import export
 
 from .conftest import REPO
@@ -257,8 +257,8 @@ def write_run(run: str, seed: int = 0, select: str = "last", **changes: dict) ->
 def measured(monkeypatch):
     """What publishing measures, without data: this dictionary, on all test examples and on the first ten."""
     found = {"accuracy": 0.5}
-    monkeypatch.setattr("zoo.pretrained.publish.measure", lambda *_: dict(found))
-    monkeypatch.setattr("zoo.pretrained.publish.measure_quick", lambda *_: (10, dict(found)))
+    monkeypatch.setattr("zoo.run.publish.measure", lambda *_: dict(found))
+    monkeypatch.setattr("zoo.run.publish.measure_quick", lambda *_: (10, dict(found)))
     return found
 
 

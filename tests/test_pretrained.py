@@ -61,7 +61,7 @@ def write_checkpoint(path: Path, model: torch.nn.Module | None = None, card: dic
 
 def ship(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the small LeNet the only shipped weight; returns its card's path."""
-    from zoo.pretrained import publish
+    from zoo.run import publish
 
     folder.mkdir()
     monkeypatch.setattr(cards, "WEIGHTS", folder)

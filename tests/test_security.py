@@ -397,7 +397,7 @@ def test_which_values_are_files(key, value, answer):
 @pytest.mark.parametrize("name", ["../x", "a/b", "/x", "a\\b", "$HOME", "~", "..", ".", "", "a\x00", "a\n", "a\x1b[2J"])
 def test_names_that_become_part_of_a_path(watched, capfd, name):
     """From the command line too: a run's name, and that of a weight."""
-    from zoo.pretrained.publish import publish
+    from zoo.run.publish import publish
 
     place = watched("averaged")
     quoted = "name='" + name.replace("\\", "\\\\") + "'"

@@ -81,7 +81,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.run.checkpoint import Describe, check_written
     from zoo.run.control import StopAndResume
     from zoo.run.curves import open_logger
-    from zoo.run.parallel import check_batch_norm
+    from zoo.run.parallel import check_batch_norm, check_calls
     from zoo.run.saving import check_length
     from zoo.tasks.task import check_kind
 
@@ -137,6 +137,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         raise ZooError(f"trainer: {error}") from None
     leave_out_unfit(trainer, task, data)
     check_length(trainer)
+    check_calls(trainer, task)
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
 from zoo.callbacks.picture import Picture, drawing, writer_of
-from zoo.run.loop import batch_step, logs_now
+from zoo.tasks.loop import batch_step, logs_now
 
 
 class SharedCharts(Picture):

@@ -13,8 +13,8 @@ from torchvision.utils import make_grid
 from zoo.arguments import Positive
 from zoo.callbacks.picture import OnTest, Picture, drawing, writer_of
 from zoo.contracts import Labelled, OfImages
-from zoo.run.loop import logged_step
 from zoo.tasks.classify import Classify
+from zoo.tasks.loop import logged_step
 from zoo.terminal import clean
 
 

@@ -11,7 +11,7 @@ from torchvision.utils import make_grid
 from zoo.arguments import Positive
 from zoo.callbacks.picture import OnValidation
 from zoo.contracts import Generator, OfImages, PixelByPixel, Reconstructs, Variational
-from zoo.run.loop import logged_step
+from zoo.tasks.loop import logged_step
 from zoo.use.pictures import pixels
 
 

@@ -14,8 +14,8 @@ from zoo.contracts import OfText
 from zoo.data.tokens import Characters
 from zoo.models.backends import gates
 from zoo.models.recurrent import Recurrent
-from zoo.run.loop import logged_step
 from zoo.tasks.language import Language
+from zoo.tasks.loop import logged_step
 from zoo.use.sample import encoded_prompt, sample, text_of
 
 

@@ -106,7 +106,7 @@ def publish(
     ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
-    from zoo.pretrained import publish as publishing
+    from zoo.run import publish as publishing
 
     if quick == bool(runs):
         raise ZooError("give the folders of finished runs, or --quick to measure what is shipped already")

@@ -21,10 +21,10 @@ from zoo.pretrained.card import Card
 from zoo.pretrained.reading import read_checkpoint
 from zoo.run.atomic import AtomicCheckpointIO, save_atomically, write_atomically
 from zoo.run.curves import Curves
-from zoo.run.loop import set_batch_step
 from zoo.run.parallel import load_whole
 from zoo.run.resume import METRICS, first_step
 from zoo.run.states import safe_states
+from zoo.tasks.loop import set_batch_step
 
 
 class Describe(Callback):

@@ -115,6 +115,14 @@ def load_whole(task: LightningModule, state: Mapping[str, Tensor]) -> None:
 # --- what each process has of its own ---------------------------------------------------------------------------------
 
 
+def check_calls(trainer: Trainer, task: Any) -> None:
+    """Raise a ``ZooError`` where weights are to be shared out and a task calls parts of its model."""
+    if isinstance(trainer.strategy, FullyShard) and not task.calls_forward:
+        raise ZooError(
+            f"trainer=fsdp is for models that are called whole, and {type(task).__name__} calls parts: use ddp"
+        )
+
+
 def check_batch_norm(trainer: Trainer, sync: bool, model: nn.Module, data: Any) -> None:
     """Raise a ``ZooError`` where batch-norm statistics cannot be those of the global batch, or are of a single number,
     which torch refuses in the middle of a run.

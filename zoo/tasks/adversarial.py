@@ -12,7 +12,7 @@ from zoo.arguments import Inherited
 from zoo.contracts import Pair, require
 from zoo.errors import ZooError
 from zoo.pretrained.measures import Comparison, judge_named
-from zoo.run.loop import batch_step
+from zoo.tasks.loop import batch_step
 from zoo.tasks.optimised import made_by
 from zoo.tasks.task import Task
 

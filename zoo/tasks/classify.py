@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from zoo.arguments import Inherited
 from zoo.contracts import WithAux
 from zoo.errors import ZooError
-from zoo.run.loop import logs_now
+from zoo.tasks.loop import logs_now
 from zoo.tasks.task import Mean, Task
 
 

@@ -13,8 +13,7 @@ from torchmetrics import Metric
 from zoo.arguments import Inherited
 from zoo.contracts import Unlabelled, Validated
 from zoo.errors import ZooError
-from zoo.run.loop import logs_now
-from zoo.run.parallel import FullyShard
+from zoo.tasks.loop import logs_now
 from zoo.tasks.optimised import Optimised, made_by
 
 
@@ -54,11 +53,8 @@ class Task(Optimised):
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
         """Raise a ``ZooError`` where trainer or data do not suit the task; called once, before anything is written."""
-        kind = type(self).__name__
         if self.single_process_only and not isinstance(trainer.strategy, SingleDeviceStrategy):
-            raise ZooError(f"{kind} trains in one process: leave trainer.strategy at auto")
-        if not self.calls_forward and isinstance(trainer.strategy, FullyShard):
-            raise ZooError(f"trainer=fsdp is for models that are called whole, and {kind} calls parts: use ddp")
+            raise ZooError(f"{type(self).__name__} trains in one process: leave trainer.strategy at auto")
         if not self.takes_unlabelled and isinstance(data, Unlabelled) and data.unlabelled:
             raise ZooError("data.unlabelled is for task=semi; for another task set it to 0")
         watching = made_by(self.make_scheduler) is ReduceLROnPlateau or trainer.early_stopping_callbacks
