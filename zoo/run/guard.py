@@ -72,8 +72,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    """Keep libraries' tips, and their use of what torch has deprecated, from the user's screen."""
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):  # the last tells that it has found its fonts
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings(
