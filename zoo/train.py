@@ -4,6 +4,7 @@
 the functions: ``--help``, completion and a mistyped key answer without torch.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """One run, from a composed config to its test metrics."""
-    quiet()  # before any library is imported
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # which tells a first run that it has found its fonts
     resume = find_resume(cfg.resume)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     with alone_in(run_dir):
@@ -86,6 +87,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.run.saving import check_length
     from zoo.tasks.task import check_kind
 
+    quiet()
     build = partial(instantiate, _convert_="all")  # plain lists, which torch and checkpoints take
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)

@@ -72,8 +72,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Keep libraries' tips, and their use of what torch has deprecated, from the user's screen."""
-    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):  # the last tells that it has found its fonts
+    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
+    for name in (
+        "lightning.pytorch",
+        "lightning.fabric",
+    ):  # which must have been imported: they set levels of their own
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings(
