@@ -73,10 +73,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def quiet() -> None:
     """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
-    for name in (
-        "lightning.pytorch",
-        "lightning.fabric",
-    ):  # which must have been imported: they set levels of their own
+    # which must have been imported, as they set levels of their own
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings(
