@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.run.choices import command_of, init_from_data, resolve_dependent
-
 if __name__ == "__main__":
     from zoo.config.own import leave_current_folder
 
@@ -33,6 +31,7 @@ from zoo.config.overrides import config_dirs
 from zoo.config.own import allow, allow_said
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
 from zoo.run.explain import say
 from zoo.run.guard import Interrupted, alone_in, explain_disk_errors, failures, fast_precision, quiet
