@@ -4,8 +4,9 @@ import copy
 from typing import Any
 
 from lightning import LightningDataModule
+from torch import Tensor
 
-from zoo.data.loader import Loader
+from zoo.data.loader import BatchLoader, Loader
 from zoo.errors import ZooError
 
 
@@ -66,3 +67,39 @@ class MemoryData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self._position = state_dict or None
+
+
+class Examples(MemoryData):
+    """Splits that are pairs of tensors, inputs and targets, which go to a model as they are; a subclass has ``splits``
+    after ``setup``, and the numbers here.
+    """
+
+    batch_size: int
+    eval_batch_size: int
+    seed: int
+
+    def train_dataloader(self) -> Loader:
+        """The training examples in a new order each epoch; a resumed run goes on where it stopped."""
+        self.check_batch_size(self.batch_size)
+        return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
+
+    def smallest_batch(self, world_size: int) -> int:
+        """How many examples a process gets in the smallest batch of training."""
+        return min(self.batch_size, len(self.splits["train"][0])) // world_size
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The validation examples; nothing when ``val_size`` is 0."""
+        return self.evaluation("val") if len(self.splits["val"][0]) else []
+
+    def test_dataloader(self) -> Loader:
+        """The test examples."""
+        return self.evaluation("test")
+
+    def evaluation(self, part: str) -> Loader:
+        rank, world_size = self.processes()
+        return BatchLoader(self.splits[part], self.eval_batch_size, rank=rank, world_size=world_size)
+
+    def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
+        """The first n examples of a part, and their targets."""
+        x, y = self.splits[part]
+        return x[:n], y[:n]

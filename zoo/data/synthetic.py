@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from zoo.arguments import Positive, Seed
-from zoo.data.base import MemoryData
+from zoo.data.base import Examples
 from zoo.data.decoded import total_memory
-from zoo.data.loader import BatchLoader, Loader
 from zoo.errors import ZooError
 
 SYMBOLS = 8  # of the copy problem; then the blank and the sign to begin
@@ -76,7 +75,7 @@ class Problem:
         return PROBLEMS[self.name][0](n, self.steps, torch.Generator().manual_seed(n))[0]
 
 
-class SyntheticData(MemoryData):
+class SyntheticData(Examples):
     """A synthetic problem's examples.
 
     Args:
@@ -135,32 +134,6 @@ class SyntheticData(MemoryData):
             draw = PROBLEMS[self.name][0]
             for seed, (split, n) in enumerate(self.sizes.items()):
                 self.splits[split] = draw(n, self.steps, torch.Generator().manual_seed(seed))
-
-    def train_dataloader(self) -> Loader:
-        """The training examples in a new order each epoch; a resumed run goes on where it stopped."""
-        self.check_batch_size(self.batch_size)
-        return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
-
-    def smallest_batch(self, world_size: int) -> int:
-        """How many examples a process gets in the smallest batch of training."""
-        return min(self.batch_size, self.sizes["train"]) // world_size
-
-    def val_dataloader(self) -> Loader | list[Loader]:
-        """The validation examples; nothing when ``val_size`` is 0."""
-        return self.evaluation("val") if self.sizes["val"] else []
-
-    def test_dataloader(self) -> Loader:
-        """The test examples."""
-        return self.evaluation("test")
-
-    def evaluation(self, split: str) -> Loader:
-        rank, world_size = self.processes()
-        return BatchLoader(self.splits[split], self.eval_batch_size, rank=rank, world_size=world_size)
-
-    def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a split: inputs and answers."""
-        x, y = self.splits[split]
-        return x[:n], y[:n]
 
     def summary(self) -> str:
         """One line: the problem and the sizes of the splits."""

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.arguments import NonNegative, Positive, Seed
-from zoo.data.base import MemoryData
-from zoo.data.loader import BatchLoader, Loader
+from zoo.data.base import Examples
 from zoo.errors import ZooError
 
 LARGEST = 10_000_000  # numbers of one example
@@ -37,7 +36,7 @@ class AsIs:
         return torch.randn(n, *self.shape, generator=generator)
 
 
-class TensorData(MemoryData):
+class TensorData(Examples):
     """Examples and targets that fit in memory; a subclass has ``examples``, and says ``num_classes``.
 
     A batch is what a task takes: inputs as they are, and labels int64 (B,), or numbers for ``task=regress``.
@@ -89,32 +88,6 @@ class TensorData(MemoryData):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.split_seed))
         train, val = order[held:], order[:held]
         self.splits = {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": pairs(self.examples("test"))}
-
-    def train_dataloader(self) -> Loader:
-        """The training examples in a new order each epoch; a resumed run goes on where it stopped."""
-        self.check_batch_size(self.batch_size)
-        return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
-
-    def smallest_batch(self, world_size: int) -> int:
-        """How many examples a process gets in the smallest batch of training."""
-        return min(self.batch_size, len(self.splits["train"][0])) // world_size
-
-    def val_dataloader(self) -> Loader | list[Loader]:
-        """The validation examples; nothing when ``val_size`` is 0."""
-        return self.evaluation("val") if len(self.splits["val"][0]) else []
-
-    def test_dataloader(self) -> Loader:
-        """The test examples."""
-        return self.evaluation("test")
-
-    def evaluation(self, part: str) -> Loader:
-        rank, world_size = self.processes()
-        return BatchLoader(self.splits[part], self.eval_batch_size, rank=rank, world_size=world_size)
-
-    def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a part, and their targets."""
-        x, y = self.splits[part]
-        return x[:n], y[:n]
 
     def summary(self) -> str:
         """One line: the sizes of the parts."""
