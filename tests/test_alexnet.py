@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from zoo.errors import ZooError
-from zoo.models.alexnet import AlexNet, AlexNet2012, CifarAlexNet
+from zoo.models.alexnet import AlexNet, AlexNet2012
+from zoo.models.alexnet_cifar import CifarAlexNet
 from zoo.models.cuda_convnet import CudaConvNet, CudaConvNetLocal, LocallyConnected2d, SameMapNorm
 from zoo.pretrained.features import features
 from zoo.pretrained.transfer import copy_weights, new_names

@@ -11,14 +11,15 @@ import torch
 from tests.data_helpers import assert_fails
 from tests.plants import Watched, make_runs, plant, train_here
 from zoo.config.own import own_modules
-from zoo.data.loader import Evaluation
+from zoo.data.streams import Evaluation
 from zoo.data.synthetic import SyntheticData
 from zoo.models.pixelcnn import PixelCNN
 from zoo.paths import CONFIGS
 from zoo.pretrained.reading import read_checkpoint
+from zoo.run.guard import as_command
+from zoo.run.known import Known
 from zoo.run.resume import MOST_COUNTED, check_counts, place_of
-from zoo.run.stored import Known, taken
-from zoo.train import as_command
+from zoo.run.stored import taken
 from zoo.use.pictures import draw
 
 

@@ -139,11 +139,11 @@ def test_a_frozen_ladder_adds_no_noise():
     model: Any = zoo.create("ladder", hidden=[20, 10], costs=[1.0] * 4)
     x, u = torch.rand(6, 1, 28, 28), torch.rand(6, 1, 28, 28)
     model.train().corrupted_and_cost(x, u)  # averages that are not 0 and 1
-    assert not torch.equal(model.passes(x, u)[1][1], model.passes(x, u)[1][1])
+    assert not torch.equal(model.noisy(u)[1][1], model.noisy(u)[1][1])
     freeze(model, ["layers"])
     model.train()
     before = {name: tensor.clone() for name, tensor in model.layers.state_dict().items()}
-    (logits, noisy, clean), (again, *_) = model.passes(x, u), model.passes(x, u)
+    (logits, noisy), (again, _), clean = model.noisy(u), model.noisy(u), model.clean(u)
     assert not torch.equal(logits, again)  # of the head, which is trained
     h = u.flatten(1)
     assert torch.equal(noisy[0], h)

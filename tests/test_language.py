@@ -263,7 +263,7 @@ def test_the_share_of_unknown_tokens_is_said(tmp_path):
 
 def test_validation_begins_at_its_beginning_each_time(run_train, monkeypatch):
     """Cut short, it is the same part of the text in every epoch."""
-    from zoo.data.loader import Evaluation
+    from zoo.data.streams import Evaluation
 
     taken, original = [], Evaluation.take
     monkeypatch.setattr(Evaluation, "take", lambda self, plan, i: taken.append(i) or original(self, plan, i))

@@ -17,30 +17,27 @@ from zoo.pretrained.features import features
 from zoo.pretrained.loading import example
 from zoo.tasks.losses import MAPLoss
 
+# The number of parameters; of a network for ImageNet also the side in pixels of the images that the tests give it.
 PARAMETERS = {
-    "alexnet": 61100840, "alexnet_2012": 60965224, "alexnet_cifar": 1983434, "cuda_convnet": 89578,
+    "alexnet": (61100840, 64), "alexnet_2012": (60965224, 224), "alexnet_cifar": 1983434, "cuda_convnet": 89578,
     "cuda_convnet_11pct": 2112970, "linear": 7850, "mlp": 669706, "lenet5": 61706, "lenet5_1998": 60000,
     "resnet20": 269722, "resnet32": 464154, "resnet44": 658586, "resnet56": 853018, "resnet110": 1727962,
-    "plain20": 269722, "plain56": 853018, "resnet18": 11689512, "resnet34": 21797672, "resnet50": 25557032,
-    "resnet101": 44549160, "resnet152": 60192808, "googlenet": 7005832 + 6379984, "googlenet_cifar": 1614886,
-    "speednet": 1971352, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
+    "plain20": 269722, "plain56": 853018, "resnet18": (11689512, 64), "resnet34": (21797672, 64),
+    "resnet50": (25557032, 64), "resnet101": (44549160, 64), "resnet152": (60192808, 64),
+    "googlenet": (7005832 + 6379984, 64), "googlenet_cifar": 1614886, "speednet": 1971352,
+    "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
     "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
     "pixelcnn": 303873, "gan": 2946577, "dcgan": 898370,
     "ladder": 2 * 1536500 + 2260 + 10 + 10 * 3044,
 }  # fmt: skip
-
-
-# for ImageNet: 1000 classes, and images of 64 px here, to be quick, but for a net that takes 224 px alone
-LARGE = {
-    **dict.fromkeys(["alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "googlenet"], 64),
-    "alexnet_2012": 224,
-}
+COUNTS = {name: row[0] if isinstance(row, tuple) else row for name, row in PARAMETERS.items()}
+IMAGENET = {name: row[1] for name, row in PARAMETERS.items() if isinstance(row, tuple)}  # networks of 1,000 classes
 
 
 def model_and_examples(name: str, n: int) -> tuple[nn.Module, torch.Tensor]:
     """An untrained model and noise, or tokens, that it takes."""
-    if name in LARGE:
-        return zoo.create(name), torch.randn(n, 3, LARGE[name], LARGE[name])
+    if name in IMAGENET:
+        return zoo.create(name), torch.randn(n, 3, IMAGENET[name], IMAGENET[name])
     if name == "googlenet_cifar":
         return zoo.create(name, num_classes=10), torch.randn(n, 3, 32, 32)
     model, x = example(name)
@@ -61,7 +58,7 @@ def test_model(name):
     model, x = model_and_examples(name, 8)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     of_images = isinstance(model, (Autoencoder, Generator))
-    assert sum(p.numel() for p in (model.parameters() if of_images else trained.values())) == PARAMETERS[name]
+    assert sum(p.numel() for p in (model.parameters() if of_images else trained.values())) == COUNTS[name]
     if isinstance(model, Pair):
         assert model(x).shape == (8,)
         return
@@ -84,7 +81,7 @@ def loss_of_classes(name, model, x):
     """With that of auxiliary heads and of a ladder's decoder, which are for training alone; it begins near
     log(classes).
     """
-    classes = 1000 if name in LARGE else 10 if x.is_floating_point() else 65
+    classes = 1000 if name in IMAGENET else 10 if x.is_floating_point() else 65
     logits = model.train()(x)
     assert logits.shape == ((8, classes) if x.is_floating_point() else (8, 32, classes))
     assert logits.isfinite().all()

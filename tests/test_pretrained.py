@@ -26,7 +26,8 @@ from zoo.pretrained import card as cards
 from zoo.pretrained import loading as pretrained
 from zoo.pretrained.card import Card
 from zoo.pretrained.evaluate import NOT_QUICK, evaluate, quick_tolerance
-from zoo.run.stored import Known, taken
+from zoo.run.known import Known
+from zoo.run.stored import taken
 
 from .conftest import REPO
 

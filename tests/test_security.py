@@ -24,9 +24,10 @@ from zoo.paths import CONFIGS
 from zoo.pretrained.evaluate import evaluate
 from zoo.pretrained.loading import load
 from zoo.run.averaging import EMA
+from zoo.run.known import Known
 from zoo.run.saving import Checkpoint
 from zoo.run.states import safe_states
-from zoo.run.stored import CHECKED, REBUILT, Known, may_be_said, refusals, taken
+from zoo.run.stored import CHECKED, REBUILT, may_be_said, refusals, taken
 from zoo.use.predict import predict_files
 
 # The texts of a checkpoint's config that are taken whatever they say: they are shown, or compared with what is known.

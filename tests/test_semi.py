@@ -114,10 +114,9 @@ def test_a_ladder_denoises_by_equations_1_and_2():
         expected = (noisy[row].item() - mu) * share + mu
         assert level(noisy, above)[row].item() == pytest.approx(expected, rel=1e-4)
     model, x = small_ladder(noise=0.0), torch.rand(6, 1, 4, 4)
-    logits, corrupted, clean = model.passes(x[:4], x)
-    torch.testing.assert_close(logits[4:], model(x))
-    torch.testing.assert_close(logits[:4], model(x[:4]))
-    for noisy, (z, _, _) in zip(corrupted, clean, strict=True):
+    logits, corrupted = model.noisy(x)
+    torch.testing.assert_close(logits, model(x))
+    for noisy, (z, _, _) in zip(corrupted, model.clean(x), strict=True):
         torch.testing.assert_close(noisy, z)
 
 
@@ -136,7 +135,7 @@ def test_a_ladders_cost_is_algorithm_1s():
     torch.manual_seed(1)
     logits, found = model.corrupted_and_cost(labelled, x)
     torch.manual_seed(1)
-    noise = [0.3 * torch.randn(4 + 7, width) for width in (4, 5, 3)]  # of images with labels, and of those without
+    labelled_noise, noise = ([0.3 * torch.randn(n, width) for width in (4, 5, 3)] for n in (4, 7))
     x = x.flatten(1)
 
     def up(images, noise):
@@ -146,8 +145,8 @@ def test_a_ladders_cost_is_algorithm_1s():
         z2 = batch_normed(h1 @ top.linear.weight.T) + noise[2]
         return z0, z1, z2, top.scale * (z2 + top.bias)
 
-    torch.testing.assert_close(logits, up(labelled.flatten(1), [n[:4] for n in noise])[-1], rtol=1e-4, atol=1e-4)
-    z0, z1, z2, y = up(x, [n[4:] for n in noise])
+    torch.testing.assert_close(logits, up(labelled.flatten(1), labelled_noise)[-1], rtol=1e-4, atol=1e-4)
+    z0, z1, z2, y = up(x, noise)
     y = y.softmax(1)
     before1 = x @ first.linear.weight.T
     before2 = (batch_normed(before1) + first.bias).relu() @ top.linear.weight.T

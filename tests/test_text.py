@@ -15,8 +15,8 @@ import torch
 from tests.data_helpers import assert_fails
 from zoo.config.build import build
 from zoo.data import corpora, tokens
-from zoo.data.loader import Evaluation, StreamLoader
 from zoo.data.speakers import MadeUpNames
+from zoo.data.streams import Evaluation, StreamLoader
 from zoo.data.text import TextData
 from zoo.data.tokens import BPE, Bytes, Characters, Words
 from zoo.errors import ZooError

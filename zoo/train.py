@@ -6,11 +6,7 @@ the functions: ``--help``, completion and a mistyped key answer without torch.
 
 import logging
 import os
-import signal
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +30,7 @@ from zoo.paths import CONFIGS
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
 from zoo.run.explain import say
-from zoo.run.guard import Interrupted, alone_in, explain_disk_errors, failures, fast_precision, quiet
+from zoo.run.guard import Interrupted, alone_in, as_command, explain_disk_errors, failures, fast_precision, quiet
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
@@ -179,11 +175,6 @@ def finish(
     return describe.metrics
 
 
-def stop_now(number: int, frame: Any) -> None:
-    """Ctrl-C or SIGTERM outside of the training, where there is nothing to save."""
-    raise Interrupted("stopped")
-
-
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def run(cfg: DictConfig) -> dict[str, float] | None:
     """A run that fails in a sweep is reported, and the sweep goes on."""
@@ -203,26 +194,6 @@ def main() -> None:
     register_resolvers()
     with as_command():
         run_command()
-
-
-@contextmanager
-def as_command() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop with a line, where nobody has decided otherwise, and let warnings be lines for
-    people; afterwards all is as it was.
-    """
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    ours = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
-    for number in ours:
-        signal.signal(number, stop_now)
-    shown = warnings.formatwarning
-    # not the line of ours that gives it
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {terminal.clean(str(message))}\n"
-    try:
-        yield
-    finally:
-        warnings.formatwarning = shown
-        for number, default in ours.items():
-            signal.signal(number, default)
 
 
 def run_command() -> None:

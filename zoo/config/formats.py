@@ -36,12 +36,14 @@ TARGETS: dict[str, str] = {
     "zoo.callbacks.tensorboard.ConfusionMatrix": "zoo.callbacks.classes.ConfusionMatrix",
     "zoo.callbacks.tensorboard.Mistakes": "zoo.callbacks.classes.Mistakes",
     "zoo.callbacks.tensorboard.Projector": "zoo.callbacks.classes.Projector",
+    "zoo.models.gan.DCGAN": "zoo.models.dcgan.DCGAN",
+    "zoo.models.alexnet.CifarAlexNet": "zoo.models.alexnet_cifar.CifarAlexNet",
 }
 # By today's target: what an argument was called, and what it is called today; None: it is gone, and is left out.
 ARGUMENTS: dict[str, dict[str, str | None]] = {}
 # By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
 TENSORS: dict[str, dict[str, str]] = {
-    "zoo.models.gan.DCGAN": {  # which stood outside of the two networks
+    "zoo.models.dcgan.DCGAN": {  # which stood outside of the two networks
         "head": "discriminator.head",
         "class_codes": "generator.class_codes",
         "class_matches": "discriminator.class_matches",

@@ -19,6 +19,7 @@ from zoo.data.image_file import image_content
 from zoo.data.images import ImageData
 from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
+from zoo.data.variants import few
 from zoo.errors import ZooError
 from zoo.terminal import say
 
@@ -132,7 +133,7 @@ class FolderData(ImageData):
         for split, part in parts.items():
             index = torch.tensor([place[file] for file, _ in part], dtype=torch.int64)
             if split == "train" and self.labels_per_class is not None:
-                index = self._few(labels, index, self.labels_per_class)
+                index = few(labels, index, self.num_classes, self.labels_per_class, self.seed)
             self.splits[split] = images[index], labels[index]
 
     def _list(self) -> list[Path]:

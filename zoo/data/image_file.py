@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import RLock
 from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from zoo.data.decoders import silence_decoders
+from zoo.data.eight_bits import Unreadable
 from zoo.data.integrity import open_at_once
 from zoo.errors import ZooError
 
@@ -40,11 +40,7 @@ LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whateve
 MAX_READS = 300_000  # pieces of a file that a decoder reads; of a PNG of 500 MB some 250,000
 MAX_SCANNED = 3_000_000_000  # pixels in all scans of a JPEG; a progressive one of 250 megapixels has some ten scans
 SCAN = b"\xff\xda"  # a scan of a JPEG begins with it, and within one 0xff is followed by 0
-STRIP = 4_000_000  # pixels that are converted at once, to save memory
-
 Source = str | Path | bytes | BinaryIO | Image.Image
-Box = tuple[int, int, int, int]
-
 one_large = RLock()
 TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,10 +52,6 @@ TURNS = {  # by EXIF's orientation
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION = 0x0112
-
-
-class Unreadable(Exception):
-    """Why a file is no image that can be read; ``opened`` puts the file's name before it."""
 
 
 def readable_suffixes() -> set[str]:
@@ -195,112 +187,3 @@ def orientation_of(picture: Image.Image) -> int:
 def turned(picture: Image.Image, orientation: int) -> Image.Image:
     """A picture upright."""
     return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
-
-
-# --- to 8 bits a channel ----------------------------------------------------------------------------------------------
-
-
-def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
-    """A part of a picture of any mode as "L" or "RGB", with 8 bits a channel; transparent pixels become white.
-
-    Raises:
-        Unreadable: a picture of numbers that do not say what white is.
-    """
-    whole = box == (0, 0, *picture.size)
-    if picture.mode == mode and whole and not picture.has_transparency_data and not has_sign(picture):
-        return picture
-    white = white_of(picture) if picture.mode.startswith(("I", "F")) or has_sign(picture) else None
-    inverted = white is not None and tiff_tag(picture, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-
-    def part(top: int, bottom: int) -> Image.Image:
-        own = (box[0], top, box[2], bottom)
-        strip = picture if own == (0, 0, *picture.size) else picture.crop(own)
-        if white is not None:
-            return eight_bits(strip, white, inverted).convert(mode)
-        return opaque(strip).convert(mode)
-
-    width, height = box[2] - box[0], box[3] - box[1]
-    rows = max(1, STRIP // width)
-    if rows >= height:
-        return part(box[1], box[3])
-    result = Image.new(mode, (width, height))
-    for top in range(box[1], box[3], rows):
-        result.paste(part(top, min(top + rows, box[3])), (0, top - box[1]))
-    return result
-
-
-def opaque(picture: Image.Image) -> Image.Image:
-    """A picture of 8 bits a channel without transparency, on white."""
-    if picture.mode in ("LAB", "La"):  # which Pillow converts to these alone
-        picture = picture.convert("RGB" if picture.mode == "LAB" else "LA")
-    if not picture.has_transparency_data:
-        return picture
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-
-
-def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Image:
-    """A picture of one channel of larger numbers as "L"."""
-    values = np.asarray(picture)
-    floating = picture.mode == "F"
-    scaled = np.rint(values * (255 / white)) if floating else values.astype(np.int64) * 255 // int(white)
-    scaled = scaled.clip(0, 255).astype(np.uint8)
-    if inverted:
-        scaled = 255 - scaled
-    if isinstance(clear := picture.info.get("transparency"), int):
-        scaled[values == clear] = 255
-    return Image.fromarray(scaled)
-
-
-def white_of(picture: Image.Image) -> float:
-    """The value that stands for white in a picture of one channel of 16 or 32 bits.
-
-    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767, of 8 bits with a sign 127.
-    Numbers of 32 bits say nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for
-    shares of 1, by the smallest range that all of them are in.
-    """
-    if has_sign(picture):
-        if picture.getextrema()[1] > 127:  # type: ignore[operator]  of one channel these are two numbers
-            raise Unreadable("its pixels are of 8 bits with a sign, and some are below 0; save it without a sign")
-        return 127
-    bits = tiff_tag(picture, TiffImagePlugin.BITSPERSAMPLE)
-    if picture.mode.startswith("I;16"):
-        return 4095 if bits == 12 else 65_535
-    if picture.format == "PPM" and picture.mode == "I":
-        return 65_535
-    low, high = value_range(picture)
-    if not np.isfinite([low, high]).all():
-        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits a channel")
-    if picture.mode == "I" and bits == 16 and low >= 0:
-        return 32_767
-    for white in (1, 255, 65_535) if picture.mode == "F" else (255, 65_535):
-        if low >= 0 and high <= white:
-            return white
-    kind = "floating-point numbers" if picture.mode == "F" else "whole numbers"
-    understood = "0 to 1, 0 to 255 or 0 to 65,535" if picture.mode == "F" else "0 to 255 or 0 to 65,535"
-    raise Unreadable(
-        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, where {understood} are understood; save it with 8 or "
-        f"16 bits a channel"
-    )
-
-
-def value_range(picture: Image.Image) -> tuple[float, float]:
-    """The smallest and the largest number of a picture; NaN where it has one."""
-    rows = max(1, STRIP // picture.width)
-    strips = (
-        picture.crop((0, y, picture.width, min(y + rows, picture.height))) for y in range(0, picture.height, rows)
-    )
-    ranges = [(values.min(), values.max()) for values in map(np.asarray, strips)]
-    return float(np.min([low for low, _ in ranges])), float(np.max([high for _, high in ranges]))
-
-
-def has_sign(picture: Image.Image) -> bool:
-    """Whether a picture of 8 bits a pixel has them with a sign, which Pillow leaves to others to see."""
-    return picture.mode == "L" and tiff_tag(picture, TiffImagePlugin.SAMPLEFORMAT) == 2
-
-
-def tiff_tag(picture: Image.Image, tag: int) -> int | None:
-    """A number that a TIFF file says of itself; None of other files."""
-    value = picture.tag_v2.get(tag) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
-    first = value[0] if isinstance(value, tuple) and value else value
-    return first if isinstance(first, int) else None

@@ -14,6 +14,7 @@ from zoo.data.augment import Augment
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Loader, MixedLoader
 from zoo.data.preprocess import Preprocess
+from zoo.data.variants import binary, few, kept
 from zoo.errors import ZooError
 
 
@@ -142,7 +143,7 @@ class ImageData(MemoryData):
         val, train = order[: self.val_size], order[self.val_size :].sort().values
         every = train
         if self.labels_per_class is not None:
-            train = self._few(labels, train, self.labels_per_class)
+            train = few(labels, train, self.num_classes, self.labels_per_class, self.seed)
         # without a held-out part the tensors serve as they are
         whole = len(train) == len(labels)
         if self.binarise == "fixed":
@@ -154,16 +155,6 @@ class ImageData(MemoryData):
         }
         if self.unlabelled:
             self.splits["unlabelled"] = (images[every], labels[every])  # the labels are not given to a model
-
-    def _few(self, labels: Tensor, train: Tensor, n: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        shuffled = train[torch.randperm(len(train), generator=generator)]
-        few = [shuffled[labels[shuffled] == c][:n] for c in range(self.num_classes)]
-        if min(map(len, few)) < n:
-            raise ZooError(
-                f"data.labels_per_class={n}: a class has only {min(map(len, few))} training images; give that or less"
-            )
-        return torch.cat(few).sort().values
 
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> BatchLoader:
         tensors: tuple[Tensor, ...] = self.splits[split]
@@ -252,25 +243,3 @@ class ImageData(MemoryData):
         path = folder / "example.png"
         Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
         return path
-
-
-def binary(images: Tensor, seed: int) -> Tensor:
-    """Images with pixels of 0 and 255 alone: one is 255 with the probability brightness / 255, drawn from a seed.
-
-    The seeds are 0 for the official training split of a set, and 1 for its test split.
-    """
-    generator, drawn = torch.Generator().manual_seed(seed), torch.empty_like(images)
-    for start in range(0, len(images), 1000):  # a few at a time, to save memory; the draws are the same
-        part = images[start : start + 1000]
-        chance = torch.randint(255, part.shape, generator=generator, dtype=torch.uint8)
-        drawn[start : start + 1000] = (chance < part).to(torch.uint8) * 255
-    return drawn
-
-
-def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, Tensor]:
-    """The images and labels of a split that are of these classes, which are then 0, 1, 2 …"""
-    images, labels = data[f"{split}_images"], data[f"{split}_labels"]
-    new = torch.full((int(labels.max()) + 1,), -1)
-    new[classes] = torch.arange(len(classes))
-    some = new[labels] >= 0
-    return {f"{split}_images": images[some], f"{split}_labels": new[labels[some]]}

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.image_file import Box, Source, opened, orientation_of, plain, turned
+from zoo.data.eight_bits import Box, plain
+from zoo.data.image_file import Source, opened, orientation_of, turned
 from zoo.errors import ZooError
 
 LONGEST = 8  # times as long as wide: what a picture is cut to, if it is longer, before it is scaled
@@ -58,7 +59,7 @@ class Preprocess:
         """An image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
         A photograph is turned upright as its EXIF data say; transparent pixels become white; of an animation or of
-        several pages it is the first; pixels of 12, 16 and 32 bits are scaled (``zoo.data.image_file.white_of``). The
+        several pages it is the first; pixels of 12, 16 and 32 bits are scaled (``zoo.data.eight_bits.white_of``). The
         image is scaled to ``image_size`` whatever its aspect, or scaled and cut where there is a ``resize``.
 
         Args:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from zoo.arguments import Positive, Seed
 from zoo.config.build import build
-from zoo.data import corpora, speakers, tokens
+from zoo.data import speakers, tokens
 from zoo.data.base import MemoryData
 from zoo.data.integrity import digest
-from zoo.data.loader import BatchLoader, Evaluation, Loader, StreamLoader
+from zoo.data.loader import BatchLoader, Loader
+from zoo.data.parts import parts, source, stamp
+from zoo.data.streams import Evaluation, StreamLoader
 from zoo.data.tokens import Tokenizer, Words
 from zoo.errors import ZooError
 
@@ -38,7 +40,7 @@ class TextData(MemoryData):
         rename: the probability that a speaker's name in a stretch of a play is replaced by a made-up one, anew each
             epoch, 0 to 1; see ``zoo.data.speakers.MadeUpNames``. Training's streams of characters alone.
         eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
-            ``zoo.data.loader.Evaluation``.
+            ``zoo.data.streams.Evaluation``.
         val_size: characters of the end of the training text for validation, where the corpus has no part for it, as
             tiny_shakespeare; 0 trains on all. Null for the others.
         seed: of the order.
@@ -197,42 +199,6 @@ class TextData(MemoryData):
         return {"preprocess": self.tokenizer.config()}
 
 
-Source = tuple[str | None, str | None, str | None]  # a corpus's name, or a file, and the folder of the data
-
-
-def source(name: str | None, file: str | None, root: str | None) -> Source:
-    """Where a text is; a ``ZooError`` unless it is a corpus or a file."""
-    name = None if file is not None and name == "text_file" else name
-    if name == "text_file" or (name is None) == (file is None):
-        raise ZooError(f"data=text_file needs data.file=PATH; a corpus is data.name=: {', '.join(corpora.CORPORA)}")
-    return name, file, str(Path(root).expanduser()) if root else None
-
-
-def parts(name: str | None, file: str | None, root: str | None, val_size: int | None) -> dict[str, str]:
-    """The texts "train", "val" and "test"; see ``TextData``."""
-    if file is not None:
-        check_own_part(Path(file).name, val_size)
-        text = corpora.read_text(Path(file).expanduser())
-        tenth = len(text) // 10
-        found = {"train": text[: len(text) - 2 * tenth], "test": text[len(text) - tenth :]}
-        found["val"] = text[len(text) - 2 * tenth : len(text) - tenth]
-        return found
-    found = dict(corpora.load(str(name), Path(root) if root else None))
-    if "val" not in found:
-        train = found["train"]
-        if val_size is None or val_size >= len(train):
-            raise ZooError(f"data.val_size={val_size} is not valid: give 0 to {len(train) - 1} characters of {name}")
-        found["train"], found["val"] = train[: len(train) - val_size], train[len(train) - val_size :]
-    else:
-        check_own_part(str(name), val_size)
-    return found
-
-
-def check_own_part(name: str, val_size: int | None) -> None:
-    if val_size is not None:
-        raise ZooError(f"data.val_size={val_size} is not valid: {name} has a validation part of its own; leave it null")
-
-
 @lru_cache(maxsize=4)
 def known_tokenizer(
     name: str | None,
@@ -267,12 +233,3 @@ def vocab_size(*, _parent_: Any) -> int:
     where = source(data["name"], data["file"], data["root"])
     sized = data["level"], data["most"], data["val_size"], stamp(data["file"])
     return len(known_tokenizer(*where, *sized).vocabulary)
-
-
-def stamp(file: str | None) -> tuple[int, int] | None:
-    """A file's size and time of change, by which another content shows; None for a corpus, which has a digest."""
-    try:
-        status = Path(file).expanduser().stat() if file else None
-    except OSError:  # which reading it will say
-        return None
-    return (status.st_size, status.st_mtime_ns) if status else None

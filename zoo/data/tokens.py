@@ -3,8 +3,6 @@
 What a tokenizer knows is in its ``config()``, plain values that travel in a model's checkpoint and card.
 """
 
-import json
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.data.byte_pairs import byte_level, library, pieces, signs, vocabulary_and_merges
 from zoo.errors import ZooError
 
-LONG, CUT = re.compile(r"\S{1000}|\s{1000}"), "\n\0"  # no line has the second in it
 UNKNOWN = "\ufffd"  # what an unknown character or word reads as
 
 
@@ -186,45 +184,6 @@ class BPE(Tokenizer):
         return {"_target_": "zoo.data.tokens.BPE", "content": self.content}
 
 
-def pieces(text: str) -> list[str]:
-    """A text's lines, with their ends; and those with more than 1,000 letters or spaces on end, as of DNA, cut there.
-
-    The library takes such a run for one word, and merges in a word in time that grows with the square of its length.
-    """
-    cut = (LONG.sub(lambda run: run[0] + CUT, line).split(CUT) for line in text.splitlines(keepends=True))
-    return [piece for line in cut for piece in line if piece]
-
-
-def byte_level(model: Any) -> Any:
-    """The library's tokenizer with a model, over bytes."""
-    tokenizer = library().Tokenizer(model)
-    tokenizer.pre_tokenizer = library().pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return tokenizer
-
-
-def vocabulary_and_merges(content: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The tokens with their numbers, and the merges, in the JSON of the ``tokenizers`` library.
-
-    Raises:
-        ZooError: it is no JSON of a byte-pair encoding of bytes, numbered from 0, whose merges make tokens of tokens.
-    """
-    damaged = ZooError("the tokenizer is damaged: its content is no byte-pair encoding of bytes with its merges")
-    try:
-        model = json.loads(content)["model"]
-        numbers: dict[str, int] = model["vocab"]
-        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-        merges: list[tuple[str, str]] = [(left, right) for left, right in pairs]
-        whole = sorted(numbers.values()) == list(range(len(numbers))) and set(signs()) <= set(numbers)
-        whole = whole and {type(number) for number in numbers.values()} == {int}  # 1.0 and True are as large as 1
-        known = set(signs()) >= {sign for name in numbers for sign in name}
-        made = all(left in numbers and right in numbers and left + right in numbers for left, right in merges)
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        raise damaged from None
-    if not (whole and known and made):
-        raise damaged
-    return numbers, merges
-
-
 LEVELS: dict[str, Any] = {"char": Characters, "byte": Bytes, "word": Words, "bpe": BPE}
 
 
@@ -252,22 +211,3 @@ def ranked(counts: "Counter[str]") -> list[tuple[str, int]]:
 def points_of(text: str) -> np.ndarray:
     """Code points, int64 (N,)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
-
-
-def signs() -> list[str]:
-    """The character by which the library writes each byte: itself where it can be seen, others from U+0100 on."""
-    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = iter(range(256, 512))
-    return [chr(byte) if byte in seen else chr(next(hidden)) for byte in range(256)]
-
-
-def library() -> Any:
-    """The ``tokenizers`` library, an optional extra."""
-    try:
-        import tokenizers
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ModuleNotFoundError:
-        raise ZooError("level=bpe needs the library tokenizers: pip install 'reference-zoo[bpe]'") from None
-    return tokenizers

@@ -129,18 +129,21 @@ def as_reference(layer: Layer) -> Recurrence:
 
 @torch.no_grad()
 def gates(layer: Layer, x: Tensor) -> dict[str, Tensor]:
-    """What a layer's gates are over a sequence, in [0, 1]: z and r of the GRU, i, f and o of the LSTM; of the RNN, h.
+    """The values of a layer's gates along a sequence, read by a forward hook.
 
     Args:
         x: (1, T, in_features).
 
     Returns:
-        By name, (T, hidden) each.
+        By name, (T, hidden) each: z and r of the GRU, i, f and o of the LSTM, in [0, 1]. The simple RNN has no gates:
+        its state h, in [−1, 1].
     """
     reference = as_reference(layer)
-    reference.trace = []
+    calls: list[Tensor] = []
+    hook = reference.sigma.register_forward_hook(lambda _module, _inputs, *value: calls.extend(value))
     try:
-        reference(x)
-        return {name: torch.cat([step[name] for step in reference.trace]) for name in reference.trace[0]}
+        states, _ = reference(x)  # (1, T, hidden)
     finally:
-        reference.trace = None
+        hook.remove()
+    names = reference.gate_names
+    return {name: torch.cat(calls[i :: len(names)]) for i, name in enumerate(names)} or {"h": states[0]}

@@ -34,8 +34,9 @@ class Recurrence(nn.Module):
             in all steps of a sequence (Gal & Ghahramani 2016, equation 7).
     """
 
-    gates: int
-    states: int = 1
+    gates: int  # how many blocks of ``hidden`` rows each weight matrix has
+    gate_names: tuple[str, ...] = ()  # what each step's calls of ``sigma`` give, in their order
+    states: int = 1  # tensors that a step hands on to the next
 
     def __init__(
         self, in_features: int, hidden: Positive, layer_norm: bool = False, recurrent_dropout: Probability = 0.0
@@ -50,7 +51,7 @@ class Recurrence(nn.Module):
         for p in self.parameters():  # as torch's
             nn.init.uniform_(p, -(hidden**-0.5), hidden**-0.5)
         self.scanned = False  # walk by ``scan``
-        self.trace: list[dict[str, Tensor]] | None = None  # a list here is given every step's gates
+        self.sigma = nn.Sigmoid()  # a module, so that a forward hook can read the gates
         self.norm_x = nn.LayerNorm(rows) if layer_norm else None
         self.norm_h = nn.LayerNorm(rows) if layer_norm else None
 
@@ -91,10 +92,6 @@ class Recurrence(nn.Module):
         """The state's part of all gates, W h + b: (B, H) -> (B, gates·H)."""
         return affine(h * keep if self.recurrent_dropout else h, self.weight_hh_l0, self.bias_hh_l0, self.norm_h)
 
-    def note(self, **gates: Tensor) -> None:
-        if self.trace is not None:
-            self.trace.append(gates)
-
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
         """One step: the inputs' part of the gates (B, gates·H) and the state before, to the state after."""
         raise NotImplementedError
@@ -112,9 +109,7 @@ class RNN(Recurrence):
 
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
         (h,) = state
-        h = torch.tanh(x + self.from_h(h, keep))
-        self.note(h=h)
-        return (h,)
+        return (torch.tanh(x + self.from_h(h, keep)),)
 
 
 class GRU(Recurrence):
@@ -129,7 +124,8 @@ class GRU(Recurrence):
     Torch calls z what here is 1 − z; as σ(−a) = 1 − σ(a), its rows of the weights are those of the slide with a minus.
     """
 
-    gates = 3  # rows of the parameters: r, z, h̃
+    gates = 3  # blocks of rows: r, z, h̃
+    gate_names = ("z", "r")
 
     def __init__(
         self,
@@ -149,7 +145,8 @@ class GRU(Recurrence):
         x_r, x_z, x_c = x.chunk(3, -1)  # (B, H) each
         if self.reset == "after":
             h_r, h_z, h_c = self.from_h(h, keep).chunk(3, -1)
-            z, r = torch.sigmoid(-(x_z + h_z)), torch.sigmoid(x_r + h_r)
+            z = self.sigma(-(x_z + h_z))
+            r = self.sigma(x_r + h_r)
             candidate = torch.tanh(x_c + r * h_c)
         else:
             dropped = h * keep
@@ -157,9 +154,9 @@ class GRU(Recurrence):
                 p.split([2 * self.hidden, self.hidden]) for p in (self.weight_hh_l0, self.bias_hh_l0)
             )
             h_r, h_z = F.linear(dropped, w_gates, b_gates).chunk(2, -1)
-            z, r = torch.sigmoid(-(x_z + h_z)), torch.sigmoid(x_r + h_r)
+            z = self.sigma(-(x_z + h_z))
+            r = self.sigma(x_r + h_r)
             candidate = torch.tanh(x_c + F.linear(r * dropped, w_c, b_c))
-        self.note(z=z, r=r)
         return ((1 - z) * h + z * candidate,)
 
 
@@ -175,7 +172,8 @@ class LSTM(Recurrence):
     equations 7 to 11).
     """
 
-    gates = 4  # rows of the parameters: i, f, g, o
+    gates = 4  # blocks of rows: i, f, g, o
+    gate_names = ("i", "f", "o")
     states = 2
 
     def __init__(
@@ -195,8 +193,8 @@ class LSTM(Recurrence):
         i, f, g, o = (x + self.from_h(h, keep)).chunk(4, -1)  # (B, H) each
         if self.peephole is not None:
             i, f = i + self.peephole[0] * c, f + self.peephole[1] * c
-        i, f = torch.sigmoid(i), torch.sigmoid(f)
+        i = self.sigma(i)
+        f = self.sigma(f)
         c = f * c + i * torch.tanh(g)
-        o = torch.sigmoid(o if self.peephole is None else o + self.peephole[2] * c)
-        self.note(i=i, f=f, o=o)
+        o = self.sigma(o if self.peephole is None else o + self.peephole[2] * c)
         return o * torch.tanh(self.norm_c(c)), c

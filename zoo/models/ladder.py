@@ -1,8 +1,9 @@
-"""The ladder network: a classifier whose every layer is also to be found again from a noisy copy (16.7).
+"""The ladder network: a classifier that also learns to remove noise from each of its layers (lecture 16.7).
 
-Rasmus et al. 2015, "Semi-Supervised Learning with Ladder Networks", section 3 and algorithm 1. Of each image the
-encoder makes layers z from the clean image and z̃ with noise in every layer; a decoder goes back down from the noisy
-top, and at each layer guesses the clean z from z̃ and from what comes from above. How far off it is needs no labels.
+Rasmus et al. 2015, "Semi-Supervised Learning with Ladder Networks", section 3 and algorithm 1. One encoder runs twice:
+the clean pass gives layers z, the noisy pass, with noise in every layer, z̃. A decoder goes back down from the noisy
+top, and estimates each clean z from z̃ and from the layer above. The distance between z and its estimate is a cost that
+needs no labels.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ EPSILON = 1e-5  # added to variances
 
 
 class Noise(nn.Module):
-    """Gaussian noise of a standard deviation, in training mode alone: any shape, as it was."""
+    """Adds Gaussian noise to a tensor of any shape, in training mode only."""
 
     def __init__(self, deviation: float):
         super().__init__()
@@ -30,7 +31,7 @@ class Noise(nn.Module):
 
 
 class Layer(nn.Module):
-    """Linear, batch norm, and ReLU(z + β); of the head γ (z + β), the logits. Noise comes between norm and β."""
+    """A linear layer, batch norm and ReLU(z + β); the head gives γ (z + β), the logits. Noise follows the norm."""
 
     def __init__(self, below: int, width: int, noise: float, last: bool = False):
         super().__init__()
@@ -38,7 +39,7 @@ class Layer(nn.Module):
         self.norm = nn.BatchNorm1d(width, EPSILON, affine=False)
         self.noise = Noise(noise)
         self.bias = nn.Parameter(torch.zeros(width))  # β
-        self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it would say nothing new
+        self.scale = nn.Parameter(torch.ones(width)) if last else None  # γ; before a ReLU it is redundant
         nn.init.normal_(self.linear.weight, std=below**-0.5)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -46,11 +47,11 @@ class Layer(nn.Module):
         return self.activate(self.norm(self.linear(h).float()))
 
     def normalised(self, z: Tensor) -> Tensor:
-        """``norm`` of z (B, width), but its averages do not learn from it."""
+        """``norm`` of z (B, width), without updating its running averages."""
         return normalised(z) if self.norm.training else self.norm(z)
 
     def mean_and_deviation(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``norm`` takes from z (B, width) and divides it by, (width,) each."""
+        """The mean that ``norm`` subtracts from z (B, width) and the deviation that it divides by, (width,) each."""
         if self.norm.training:
             mean = z.mean(0)
             return mean, ((z - mean).square().mean(0) + EPSILON).sqrt()
@@ -60,13 +61,13 @@ class Layer(nn.Module):
         return mean, (variance + EPSILON).sqrt()
 
     def activate(self, z: Tensor) -> Tensor:
-        """What a normalised layer z (B, width) hands on."""
+        """The layer's output for a normalised z (B, width)."""
         return (z + self.bias).relu() if self.scale is None else self.scale * (z + self.bias)
 
 
 class Denoise(nn.Module):
-    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is what comes from above, normalised; μ and υ are each
-    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with numbers of every unit (equations 1 and 2).
+    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is the normalised signal from the layer above; μ and υ are each
+    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with parameters for every unit (equations 1 and 2).
 
     Args:
         width: units of this layer.
@@ -76,7 +77,7 @@ class Denoise(nn.Module):
     def __init__(self, width: int, above: int | None):
         super().__init__()
         self.linear = None if above is None else nn.Linear(above, width, bias=False)
-        # a₁ … a₅ of μ and of υ, all units' of each together: a vector, as weight decay is for matrices
+        # a₁ … a₅ of μ, then of υ, each for all units; one vector, because weight decay applies to matrices only
         self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).repeat(2).repeat_interleave(width))
         if self.linear is not None:
             nn.init.normal_(self.linear.weight, std=self.linear.in_features**-0.5)
@@ -90,7 +91,7 @@ class Denoise(nn.Module):
 
 
 def normalised(z: Tensor) -> Tensor:
-    """Units with mean 0 and variance 1 over the batch, (B, width)."""
+    """Normalise each unit of (B, width) to mean 0 and variance 1 over the batch."""
     return F.batch_norm(z, None, None, training=True, eps=EPSILON)
 
 
@@ -98,17 +99,17 @@ class Ladder(nn.Module):
     """Fully connected layers with batch norm, noise and, for training, a decoder.
 
     Args:
-        num_classes: the head's units; 0 gives the last hidden layer's features, and nothing to train.
+        num_classes: units of the head; with 0 the network gives the last hidden layer's features and cannot train.
         in_channels, image_size: the input is flattened, D = in_channels × image_size² numbers in [0, 1].
         hidden: widths of the layers between, at least one.
-        noise: standard deviation of what is added to the input and to every normalised layer, 0 or more.
-        costs: λ of each layer's distance, the input's first; as many as ``hidden`` and two more.
+        noise: standard deviation of the noise in the input and in every normalised layer, 0 or more.
+        costs: the weight λ of each layer's denoising cost, the input's first; two more numbers than ``hidden`` has.
 
     Raises:
         ZooError: no hidden layer, a noise below 0, another number of costs.
     """
 
-    heads = ("head", "decoder")  # sized by the classes, both
+    heads = ("head", "decoder")  # both depend on the number of classes
 
     def __init__(
         self,
@@ -142,41 +143,47 @@ class Ladder(nn.Module):
             h = layer(h)
         return h if self.head is None else self.head(h)
 
-    def passes(self, x: Tensor, u: Tensor) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
-        """The three ways up: of images x and u with noise in every layer, and of u without; each normalised over its
-        own batch, but multiplied by a layer's weights together, which is faster. A layer that is not in training mode,
-        as a frozen one, adds no noise, and normalises by its averages.
+    def noisy(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The corrupted encoder: images (B, C, H, W) to logits (B, num_classes) and every z̃⁽ˡ⁾ (B, width), the input's
+        first. A layer that is not in training mode, for example a frozen one, adds no noise and normalises by its
+        averages."""
+        h = self.noise(x.flatten(1))
+        layers = [h]
+        for layer in (*self.layers, self.head):
+            z = layer.noise(layer.normalised(layer.linear(h).float()))  # type: ignore[union-attr, operator]
+            layers.append(z)
+            h = layer.activate(z)  # type: ignore[union-attr, operator]
+        return h, layers
 
-        Returns:
-            the noisy logits of x and u, and from the input up u's layers: noisy z̃ (B, width), and clean z (B, width)
-            with the mean and deviation (width,) that it was normalised by.
-        """
-        images = torch.cat([x, u]).flatten(1)
-        h, n = torch.cat([self.noise(images), u.flatten(1)]), len(x) + len(u)
-        corrupted, clean = [h[len(x) : n]], [(h[n:], torch.zeros_like(h[0]), torch.ones_like(h[0]))]
+    def clean(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The clean encoder: images (B, C, H, W) to every z⁽ˡ⁾ (B, width), the input's first, with the mean and the
+        standard deviation (width,) that it was normalised by. Batch norm's averages, by which evaluation normalises,
+        are learnt in this pass alone."""
+        h = x.flatten(1)
+        layers = [(h, torch.zeros_like(h[0]), torch.ones_like(h[0]))]
         for layer in (*self.layers, self.head):
             before = layer.linear(h).float()  # type: ignore[union-attr, operator]
-            labelled, noisy, plain = before.split([len(x), len(u), len(u)])
-            z = layer.noise(torch.cat([layer.normalised(labelled), layer.normalised(noisy)]))  # type: ignore[union-attr, operator]
-            corrupted.append(z[len(x) :])
-            # the layer's own norm, as evaluation goes by its averages
-            clean.append((layer.norm(plain), *layer.mean_and_deviation(plain)))  # type: ignore[union-attr, operator]
-            h = layer.activate(torch.cat([z, clean[-1][0]]))  # type: ignore[union-attr, operator]
-        return h[:n], corrupted, clean
+            z = layer.norm(before)  # type: ignore[union-attr, operator]
+            layers.append((z, *layer.mean_and_deviation(before)))  # type: ignore[union-attr, operator]
+            h = layer.activate(z)  # type: ignore[union-attr, operator]
+        return layers
 
     def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """What training minimises (algorithm 1): the logits (B, num_classes) of images x (B, C, H, W) with noise; and
-        Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width of images u (N, C, H, W), mean over the batch, ().
+        """The two parts of what training minimises (algorithm 1): of images x (B, C, H, W) the logits with noise,
+        (B, num_classes); of images u (N, C, H, W) the denoising cost Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, the mean over
+        the batch, (). Batch norm takes the statistics of x and of u apart.
 
         Raises:
             ZooError: fewer than two images of either.
         """
         if min(len(x), len(u)) < 2:
             raise ZooError("a ladder normalises over the batch: set data.batch_size and data.unlabelled to 2 or more")
-        logits, noisy, clean = self.passes(x, u)
-        above, total = logits[len(x) :].softmax(1), logits.new_zeros(())
+        logits, _ = self.noisy(x)
+        top, noisy = self.noisy(u)
+        clean = self.clean(u)
+        above, cost = top.softmax(1), top.new_zeros(())
         for i in reversed(range(len(noisy))):
             above = self.decoder[i](noisy[i], above)  # ẑ
             z, mean, deviation = clean[i]
-            total = total + self.costs[i] * F.mse_loss((above - mean) / deviation, z)
-        return logits[: len(x)], total
+            cost = cost + self.costs[i] * F.mse_loss((above - mean) / deviation, z)
+        return logits, cost

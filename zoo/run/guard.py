@@ -2,12 +2,14 @@
 
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from zoo import terminal
 from zoo.errors import ZooError
 from zoo.run.commands import resume_command
 from zoo.run.processes import is_main_process
@@ -104,3 +106,28 @@ def fast_precision(accelerator: str) -> str:
         able = tell()
         fast = accelerator in ("cpu", "auto") and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return "bf16-mixed" if fast else "32-true"
+
+
+def stop_now(number: int, frame: Any) -> None:
+    """Ctrl-C or SIGTERM outside of the training, where there is nothing to save."""
+    raise Interrupted("stopped")
+
+
+@contextmanager
+def as_command() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop with a line, where nobody has decided otherwise, and let warnings be lines for
+    people; afterwards all is as it was.
+    """
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ours = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
+    for number in ours:
+        signal.signal(number, stop_now)
+    shown = warnings.formatwarning
+    # not the line of ours that gives it
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {terminal.clean(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+        for number, default in ours.items():
+            signal.signal(number, default)

@@ -1,8 +1,10 @@
 """What ``configs/`` may interpolate."""
 
+import re
 from datetime import datetime
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from zoo.config.checks import check_run_name
@@ -30,6 +32,13 @@ def register_resolvers() -> None:
     )
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
+    OmegaConf.register_new_resolver("zoo.groups", groups, replace=True)
+
+
+def groups() -> str:
+    """For ``--help``: the groups with their choices, without what other configs are made of."""
+    hydra: Any = GlobalHydra.instance().hydra
+    return hydra.format_config_groups(lambda group: not re.match("(hydra|base)(/|$)", group))
 
 
 def count_classes(root: str | None) -> int:

@@ -39,7 +39,8 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
     Of the file it takes numbers and choices; see ``zoo.run.stored``.
     """
     from zoo.pretrained.reading import read_checkpoint
-    from zoo.run.stored import Known, config_folders, taken
+    from zoo.run.known import Known
+    from zoo.run.stored import config_folders, taken
 
     content = read_checkpoint(resume)
     if not isinstance(content, dict) or "config" not in content:

@@ -17,6 +17,7 @@ from zoo.config.own import may_be_proposed
 from zoo.config.plain import check_plain
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.run.known import Known
 
 REBUILT = ("callbacks", "logger", "trainer")
 CHECKED = ("model", "task", "data", "optimizer", "scheduler")
@@ -45,51 +46,6 @@ class Refusal(NamedTuple):
     value: Any
     reason: str
     may_say: bool = True
-
-
-class Known:
-    """The mappings in the configs of this machine, by their places: the zoo's and the user's own.
-
-    Args:
-        folders: of configs, the zoo's first.
-    """
-
-    def __init__(self, folders: Sequence[Path]):
-        self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # by their places without names
-        for folder in folders:
-            for path in sorted(folder.glob("**/*.yaml")):
-                for place, node in nodes(read_yaml(path), package(path, folder)):
-                    self.nodes.setdefault(general(place), []).append((place, node))
-
-    def templates(self, place: str, target: Any = None) -> list[Mapping[str, Any]]:
-        """Those at a place; of callbacks those of any name, the same name's first. With a target, those of it."""
-        alike = self.nodes.get(general(place), [])
-        found = [node for at, node in alike if at == place] + [node for at, node in alike if at != place]
-        return [node for node in found if target is None or node.get("_target_") == target]
-
-
-def read_yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OSError, UnicodeDecodeError, ValueError):  # Hydra says what is wrong with one that is chosen
-        return {}
-
-
-def package(path: Path, folder: Path) -> str:
-    """The dotted place of a config file's content: its folder, or what its header says."""
-    group = ".".join(path.relative_to(folder).parts[:-1])
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = re.match(r"#\s*@package\s+(\S+)", file.readline())
-    return header[1].replace("_group_", group).replace("_global_", "").strip(".") if header else group
-
-
-def general(place: str) -> str:
-    """A place without the names that a user gives: of callbacks, and the numbers in lists."""
-    parts = ["*" if part.isdigit() else part for part in place.split(".")]
-    return ".".join([parts[0], *(["*"] if parts[0] == "callbacks" and len(parts) > 1 else parts[1:2]), *parts[2:]])
 
 
 # --- what a file may say ----------------------------------------------------------------------------------------------
