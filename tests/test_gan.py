@@ -174,7 +174,7 @@ def test_what_does_not_go_together(run_train):
         (("model=gan", "task.judge=resnet20_cifar10"), "looks at images of (3, 32, 32)"),
         (("model=gan", "task.judge=nobody"), "nobody"),
         (("model=gan", "optimizer=lbfgs"), "here are two players"),
-        (("model=gan", "scheduler=plateau"), "which a game's does not"),
+        (("model=gan", "scheduler=plateau"), "a GAN's need not fall"),
         (("model=gan", "task.critic_steps=11"), "more than an epoch has batches"),
         (("model=gan", "trainer.strategy=ddp"), "trains in one process"),
     ):
