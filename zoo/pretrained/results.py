@@ -1,4 +1,4 @@
-"""The tables of RESULTS.md and README.md, made from the cards of the shipped weights."""
+"""The tables of RESULTS.md and README.md, generated from the cards of the shipped weights."""
 
 from collections.abc import Sequence
 from math import nan
@@ -8,7 +8,7 @@ from zoo.pretrained.card import Card, show
 
 
 def results_table(cards: Sequence[Card]) -> str:
-    """RESULTS.md: a row a shipped weight."""
+    """The text of RESULTS.md, with one table row per card."""
     lines = [
         "# Results",
         "",
@@ -53,10 +53,10 @@ MARKS = ("<!-- shipped", "<!-- /shipped -->")
 
 
 def readme_with_table(page: str, cards: Sequence[Card]) -> str:
-    """README.md with its table of the shipped weights made anew, between its two marks.
+    """The text of README.md with a new table of the shipped weights between its two marks.
 
     Raises:
-        ZooError: the page has no marks.
+        ZooError: the page does not have the two marks.
     """
     before, start, rest = page.partition(MARKS[0])
     head, line_end, rest = rest.partition("\n")
