@@ -173,7 +173,7 @@ def test_what_does_not_go_together(run_train):
         (("model=gan", "data.mean=[0.5]"), "set data.mean=[0.0] and data.std=[1.0]"),
         (("model=gan", "task.judge=resnet20_cifar10"), "looks at images of (3, 32, 32)"),
         (("model=gan", "task.judge=nobody"), "nobody"),
-        (("model=gan", "optimizer=lbfgs"), "here are two players"),
+        (("model=gan", "optimizer=lbfgs"), "but task=adversarial has two"),
         (("model=gan", "scheduler=plateau"), "a GAN's need not fall"),
         (("model=gan", "task.critic_steps=11"), "more than an epoch has batches"),
         (("model=gan", "trainer.strategy=ddp"), "trains in one process"),

@@ -271,12 +271,12 @@ def test_penalties_on_the_code():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"corruption": "masking"}, "need a share up to 1"),
-        ({"corruption": "masking", "amount": 1.5}, "need a share up to 1"),
-        ({"amount": 0.5}, "and none 0"),
+        ({"corruption": "masking"}, "need an amount above 0 and up to 1"),
+        ({"corruption": "masking", "amount": 1.5}, "need an amount above 0 and up to 1"),
+        ({"amount": 0.5}, "and none an amount of 0"),
         ({"loss": "l1"}, "valid: mse, bce"),
-        ({"layerwise": True, "sparsity": 0.1}, "no sparsity"),
-        ({"layerwise": True, "l2": 0.1}, "no sparsity, contraction, l1 or l2"),
+        ({"layerwise": True, "sparsity": 0.1}, "excludes sparsity"),
+        ({"layerwise": True, "l2": 0.1}, "excludes sparsity, contraction, l1, l2"),
     ],
 )
 def test_impossible_objectives(arguments, message):

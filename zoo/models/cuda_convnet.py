@@ -13,7 +13,7 @@ then 10 and 10 at lower rates likewise, and tested on the mean prediction over c
 from memory: the batch size of the 18 % network, and that in the last version the head of the 11 % network has weight
 decay 0.01.
 
-Difference to the original: its images were pixels from 0 to 255 minus the mean *image*. The zoo's images have mean 0
+Difference from the original: its images were pixels from 0 to 255 minus the mean *image*. The zoo's images have mean 0
 and standard deviation 1 per channel, so they are multiplied by ``pixel_scale``, about the standard deviation of
 CIFAR-10's pixels; otherwise the initial weights, learning rates and normalisation would have another effect.
 """

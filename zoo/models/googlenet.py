@@ -3,7 +3,7 @@
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: "Going Deeper with Convolutions", CVPR 2015
 (arXiv 1409.4842, 2014), table 1 and section 5.
 
-Difference to the paper by default: batch norm after each convolution (Ioffe, Szegedy 2015; torchvision has it too), as
+Difference from the paper by default: batch norm after each convolution (Ioffe, Szegedy 2015; also in torchvision), as
 the network then trains in a tenth of the steps; ``batch_norm=False`` gives biases and local response normalisation, as
 published. ``stem="cifar"`` and ``width`` adapt it to small images. Torchvision's version differs in two more sizes: its
 weights fit with ``kernel5=3`` and ``pool4=2``, and expect images normalised with mean and standard deviation 0.5.

@@ -1,4 +1,4 @@
-"""MADE: an autoencoder with masked weights that models a distribution over images (Germain et al. 2015; 16.7).
+"""MADE: an autoencoder with masked weights that models a distribution over images (Germain et al. 2015; lecture 16.7).
 
 p(x) = Π_d p(x_d | x_<d), for some ordering of the pixels. A hidden unit of degree m depends only on the first m pixels
 of the ordering, and the output for pixel d only on hidden units of degrees below d, so one forward pass gives all

@@ -1,4 +1,4 @@
-"""The gated PixelCNN: a distribution over images from convolutions that see earlier pixels only (16.7).
+"""The gated PixelCNN: a distribution over images from convolutions that see earlier pixels only (lecture 16.7).
 
 van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2. A vertical stack of layers
 sees the rows above; a horizontal stack sees the pixels to the left and, through the vertical stack, the rows above, so

@@ -58,7 +58,7 @@ class PPCA(nn.Module):
     # --- inference ------------------------------------------------------------------------------------------------
 
     def inner(self) -> Tensor:
-        """M = WᵀW + σ² I, (M, M) in 64 bits."""
+        """The paper's matrix M = WᵀW + σ² I, (code, code), in 64 bits."""
         w = self.weight.double()
         return w.T @ w + self.log_variance.double().exp() * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
@@ -149,8 +149,8 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set the maximum-likelihood parameters (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest eigenvalues
-        Λ of the sample covariance and their eigenvectors U, and σ² the mean of the other eigenvalues.
+        """Set the maximum-likelihood parameters (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest
+        eigenvalues Λ of the sample covariance and their eigenvectors U, and σ² the mean of the other eigenvalues.
         """
         mean, covariance = moments(x)
         m = self.weight.shape[1]

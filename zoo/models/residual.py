@@ -3,7 +3,7 @@
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), with g = ReLU; and
 "Identity Mappings in Deep Residual Networks", ECCV 2016 (2016b), with pre-activation: g is the identity, and
 normalisation and ReLU come before each convolution of f.
-Difference to the papers: a bottleneck has its stride in the 3×3 convolution, not in the first 1×1, so that
+Difference from the papers: a bottleneck has its stride in the 3×3 convolution, not in the first 1×1, so that
 torchvision's weights fit.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias, as batch norm has one: (B, inputs, H, W) -> (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
+    """A convolution without bias, which batch norm has: (B, inputs, H, W) -> (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
     return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 

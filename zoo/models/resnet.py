@@ -2,7 +2,7 @@
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), and "Identity Mappings in
 Deep Residual Networks", ECCV 2016 (2016b). Their blocks are in ``zoo.models.residual``.
-Difference to the papers: the weights of the head start near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1),
+Difference from the papers: the weights of the head start near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1),
 so the logits do too at any depth.
 """
 
@@ -74,7 +74,7 @@ class CifarResNet(nn.Module):
         self.layer3 = stage(block, 2 * width, 4 * width, n, 2, shortcut)
         self.norm = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
-            self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
+            self.layer1[0].bn1 = nn.Identity()  # the stem's norm serves both paths of this block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(4 * width, num_classes)
         initialise(self, zero_init_residual)
@@ -139,7 +139,7 @@ class ResNet(nn.Module):
         self.layer4 = stage(block, 4 * width, 512, n4, 2, "B")
         self.norm = nn.Sequential(nn.BatchNorm2d(8 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
-            self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
+            self.layer1[0].bn1 = nn.Identity()  # the stem's norm serves both paths of this block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(8 * width, num_classes)
         initialise(self, zero_init_residual)

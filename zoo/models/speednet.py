@@ -7,8 +7,8 @@ pooling, GELU, and logits divided by 9. The rest of the method is in configs/exp
 with a 64 times higher learning rate (3.4), averaged weights (Lookahead, 3.4), test-time augmentation (3.5), and
 alternating flip (3.6).
 
-Differences to the author's code: the whitening layer's bias is trained in all epochs, not only the first 3; biases have
-no weight decay; batch norm has torch's ε, 1e-5 instead of 1e-12; the smaller last batch of an epoch is used too.
+Differences from the author's code: the whitening layer's bias is trained in all epochs, not only in 3; biases have no
+weight decay; batch norm has torch's ε, 1e-5 instead of 1e-12; the smaller last batch of an epoch is used too.
 """
 
 import torch
@@ -97,7 +97,7 @@ class SpeedNet(nn.Module):
 
         Args:
             x: preprocessed training images (n, C, H, W); they are normalised, so their mean is taken to be 0.
-            eps: added to the eigenvalues, for numerical stability.
+            eps: added to the eigenvalues.
         """
         c = x.shape[1]
         patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 4 * c)  # (n(H−1)(W−1), 4C)

@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma & Welling 2014; 16.7): an encoder gives a distribution over codes.
+"""The variational autoencoder (Kingma & Welling 2014; lecture 16.7): an encoder gives a distribution over codes.
 
 q(z|x) is Gaussian with the mean and variances that the encoder gives, p(z) is N(0, I), and p(x|z) has independent
 Bernoulli pixels with the probabilities that the decoder gives. Training maximises the bound in

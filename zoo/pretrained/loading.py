@@ -142,6 +142,3 @@ def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, s
     except Mismatch as mismatch:
         names = [f"{row.name} ({row.status})" for row in mismatch.rows if row.status not in FINE]
         raise ZooError(f"{complaint}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}") from None
-
-
-# --- reading files ----------------------------------------------------------------------------------------------------

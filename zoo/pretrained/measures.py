@@ -2,7 +2,7 @@
 
 The Fréchet distance (Heusel et al. 2017) depends on the network that gives the features, so values from different
 networks cannot be compared. Therefore the distance between real training and test images is reported with it: it is
-about the lowest value that can be reached.
+the lowest value that a model can be expected to reach.
 """
 
 from http.client import HTTPException

@@ -1,4 +1,4 @@
-"""Generative adversarial networks: a generator learns to make images that a discriminator takes for real (16.7)."""
+"""Generative adversarial networks (lecture 16.7): a generator learns to make images that pass for real ones."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -68,7 +68,8 @@ class Adversarial(Task):
             raise ZooError(f"task.loss={loss} is unknown; valid: gan, wgan_gp")
         if critic_steps < 1 or not 0 <= smoothing < 1:
             raise ZooError(
-                f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give 1 or more, and 0 to less than 1"
+                f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give critic_steps of 1 or more, and "
+                f"smoothing from 0 to less than 1"
             )
         self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
         if loss == "wgan_gp":
@@ -80,10 +81,10 @@ class Adversarial(Task):
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` if the model is not a generator and a discriminator; called once, before training."""
-        require(self.model, Pair, "task=adversarial", "choose a model as gan")
+        require(self.model, Pair, "task=adversarial", "choose a model such as gan")
         if x.min() < 0 or x.max() > 1:
             raise ZooError(
-                "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+                "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0], a value per channel"
             )
         if others := [name for name, _ in self.model.named_parameters() if name.partition(".")[0] not in PLAYERS]:
             raise ZooError(
@@ -102,7 +103,7 @@ class Adversarial(Task):
         if self.make_optimizer is None:
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
         if made_by(self.make_optimizer) is torch.optim.LBFGS:
-            raise ZooError("optimizer=lbfgs minimises one loss, and here are two players; try adam")
+            raise ZooError("optimizer=lbfgs minimises a single loss, but task=adversarial has two; try optimizer=adam")
         if made_by(self.make_scheduler) is ReduceLROnPlateau:
             raise ZooError(
                 "scheduler=plateau waits until a loss stops falling, and a GAN's need not fall; try scheduler=none"

@@ -18,7 +18,7 @@ class Classify(Task):
     """Minimise a classification loss on the logits, and measure accuracy.
 
     Args:
-        model: any module from inputs to logits (B, num_classes).
+        model: any module that maps inputs to logits (B, num_classes).
         num_classes: number of classes.
         loss: a function of (logits, labels), by default the cross-entropy; validation and test use it without its label
             smoothing. If the model has auxiliary heads, training calls its ``forward_with_aux``, which returns (logits,
@@ -66,7 +66,7 @@ class Classify(Task):
         if logits.ndim != 2:
             raise ZooError(
                 f"the model gives {tuple(logits.shape[1:])} numbers per example, not class logits; use another task: "
-                "reconstruct, variational, density, em, adversarial, or for sequences language"
+                "reconstruct, variational, density, em, adversarial, or language for sequences"
             )
         if tuple(logits.shape) != (len(labels), self.num_classes):
             raise ZooError(

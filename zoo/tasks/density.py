@@ -1,4 +1,4 @@
-"""Maximum likelihood for models whose log p(x) can be computed exactly (16.7): by gradients, or by EM."""
+"""Maximum likelihood for models whose log p(x) can be computed exactly (lecture 16.7): by gradients, or by EM."""
 
 from collections.abc import Mapping
 from math import log
@@ -38,7 +38,7 @@ class Density(Task):
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
         """Raise a ``ZooError`` if the model has no ``log_prob`` or it does not suit the data; called once."""
-        require(self.model, contracts.Density, "task=density", "choose a model as made")
+        require(self.model, contracts.Density, "task=density", "choose a model such as made")
         if isinstance(self.model, PixelByPixel) and not ((x == 0) | (x == 1)).all():
             raise ZooError(
                 "this model takes pixels that are 0 or 1: set data.binarise=fixed (or stochastic), data.mean=[0.0] and "

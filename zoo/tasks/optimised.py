@@ -113,7 +113,7 @@ class Optimised(LightningModule):
             return optimizer
         scheduler, interval = self.build_scheduler(optimizer, scales)
         settings = {"scheduler": scheduler, "interval": interval}
-        if isinstance(scheduler, ReduceLROnPlateau):  # ``on_validation_end`` steps it, as Lightning would be too late
+        if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would step it only after saving the checkpoint
             settings |= {"monitor": None, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 

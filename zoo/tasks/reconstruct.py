@@ -1,4 +1,4 @@
-"""Reconstruction: an autoencoder learns to output its input, or the clean version of a corrupted input (16.7)."""
+"""Reconstruction (lecture 16.7): an autoencoder learns to output its input, clean even if the input is corrupted."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -63,11 +63,11 @@ class Reconstruct(Task):
             raise ZooError(f"task.loss={loss} is unknown; valid: mse, bce")
         if (corruption != "none") != (amount > 0) or (corruption != "gaussian" and not 0 <= amount <= 1):
             raise ZooError(
-                f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
-                "gaussian a standard deviation, and none 0"
+                f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need an amount above "
+                "0 and up to 1, gaussian one above 0, and none an amount of 0"
             )
         if layerwise and (sparsity or contraction or self.l1 or self.l2 or corruption == "salt_pepper"):
-            raise ZooError("task.layerwise takes no sparsity, contraction, l1 or l2, and no salt_pepper")
+            raise ZooError("task.layerwise excludes sparsity, contraction, l1, l2 and salt_pepper: leave them out")
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
         if isinstance(model, Autoencoder):
@@ -87,14 +87,14 @@ class Reconstruct(Task):
                 "task=classify"
             )
         if self.sparsity or self.contraction:
-            require(self.model, Autoencoder, "task.sparsity or task.contraction", "choose a model as autoencoder")
+            require(self.model, Autoencoder, "task.sparsity or task.contraction", "choose a model such as autoencoder")
         if self.layerwise:
             require(self.model, Layered, "task.layerwise", "choose model=autoencoder")
         inside, given = x.min() >= 0 and x.max() <= 1, output.min() >= 0 and output.max() <= 1
         if not inside and (given or self.loss == "bce" or self.corruption in ("masking", "salt_pepper")):
             raise ZooError(
                 "the model's outputs, task.loss=bce, and masking or salt_pepper are for pixels in [0, 1]: set "
-                "data.mean=[0.0] and data.std=[1.0] (a value a channel)"
+                "data.mean=[0.0] and data.std=[1.0] (one value per channel)"
             )
         if self.sparsity:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Semi-supervised classification: few images have labels, and many have none (16.7)."""
+"""Semi-supervised classification: few images have labels, and many have none (lecture 16.7)."""
 
 import math
 from typing import Any, Literal
@@ -61,8 +61,8 @@ class SemiSupervised(Classify):
             raise ZooError(f"task.method={method} is unknown; valid: {', '.join(METHODS)}")
         if not (0 <= ramp_up <= 1 and 0 <= threshold < 1 and weight >= 0):
             raise ZooError(
-                f"task.ramp_up={ramp_up}, task.threshold={threshold}, task.weight={weight}: give shares of 1, and 0 or "
-                "more"
+                f"task.ramp_up={ramp_up}, task.threshold={threshold}, task.weight={weight}: give a "
+                "ramp_up from 0 to 1, a threshold from 0 to less than 1, and a weight of 0 or more"
             )
         self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
         if isinstance(model, Denoising):
@@ -76,8 +76,8 @@ class SemiSupervised(Classify):
             require(self.model, Denoising, "task.method=ladder", "choose model=ladder")
         if self.method == "ladder" and (x.min() < 0 or x.max() > 1):
             raise ZooError(
-                "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a value a "
-                "channel)"
+                "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (one "
+                "value per channel)"
             )
 
     def check_run(self, trainer: Trainer, data: Any) -> None:

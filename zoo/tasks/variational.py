@@ -1,4 +1,4 @@
-"""Variational autoencoders: maximise a lower bound of log p(x) (16.7), and estimate log p(x) in the test."""
+"""Variational autoencoders: maximise a lower bound of log p(x) (lecture 16.7), and estimate log p(x) in the test."""
 
 import math
 from typing import Any
@@ -56,7 +56,7 @@ class Variational(Task):
         require(self.model, contracts.Variational, "task=variational", "choose model=vae")
         if not (x.min() >= 0 and x.max() <= 1):
             raise ZooError(
-                "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+                "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0], a value per channel"
             )
         if self.nll_samples and not ((x == 0) | (x == 1)).all():
             raise ZooError(

@@ -48,7 +48,7 @@ def draw(
         )
     classes = classes_of(model)
     if label is not None and not (classes and 0 <= label < classes):
-        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (model.conditional=true)"
+        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (see model.conditional)"
         raise ZooError(f"this model cannot draw class {label}: {valid}")
     needed = 12 * n * model.noise(1, torch.Generator()).numel()  # noise, activations and images, in 32 bits
     if total_memory() and needed > total_memory() / 2:

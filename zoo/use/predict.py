@@ -90,7 +90,7 @@ def predict_files(
         if logits.shape != (len(part), len(model.classes)):
             many = f"{tuple(logits.shape[1:])} numbers per image"
             if logits.ndim != 2:
-                raise ZooError(f"{source} gives {many}, so it is no classifier; zoo sample or reconstruct may take it")
+                raise ZooError(f"{source} gives {many}, so it is no classifier; try zoo sample or zoo reconstruct")
             raise ZooError(f"{source} gives {many}, but its card names {len(model.classes)} classes")
         values, indices = logits.softmax(1).topk(min(top, len(model.classes)))
         for (file, _), row, classes in zip(part, values.tolist(), indices.tolist(), strict=True):

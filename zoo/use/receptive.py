@@ -8,8 +8,9 @@ fields of neighbouring outputs, to
 so m layers of stride s give a field of size O(l s^m). Fields are tracked here from operator to operator, not from
 module to module. So operations between modules (residual sums, concatenations, functional pooling) count too, merged
 branches get the smallest interval that contains their fields, and the position of each field is known as well. Padding
-counts as input, so a field can be larger than the image. Normalisation is treated as element-wise. For an operator that
-is not known to be local (a linear layer, attention, a mean over positions) each output depends on all of its inputs.
+counts as input, so a field can be larger than the image. Normalisation is treated as element-wise. Each output of an
+operator that is not known to be local (a linear layer, attention, a mean over positions) counts as depending on all
+inputs.
 """
 
 import functools
