@@ -140,7 +140,7 @@ def test_info_of_a_model_that_takes_no_images(run, own):  # noqa: F811
 
 def test_predict(run, digits):
     code, out, err = run("predict", "small", "one.png", "scans", "--top", 2)
-    left_out = "note: scans: not all that is in it is looked at; not named as images are: 1 (notes.txt)\n"
+    left_out = "note: scans: some of its entries are left out; not named as images are: 1 (notes.txt)\n"
     assert (code, err) == (0, left_out)
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == ["one.png", "scans/a.jpg", "scans/b.png"]
@@ -186,7 +186,7 @@ def test_predict_goes_on_after_bad_files(run, digits):
 
 def test_predict_with_a_card_of_other_classes(fails, shipped, digits):
     path = write_checkpoint(Path("own.ckpt"), card={**vars(make_card()), "classes": ["a", "b"]})
-    assert "gives (10,) numbers an image, but its card names 2 classes" in fails("predict", path, "one.png")
+    assert "gives (10,) numbers per image, but its card names 2 classes" in fails("predict", path, "one.png")
 
 
 # --- evaluate, publish ------------------------------------------------------------------------------------------------

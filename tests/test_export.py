@@ -142,7 +142,7 @@ def test_parts_of_an_autoencoder(model_of, name, arguments):
 
 def test_a_part_that_is_not_there(model_of):
     model_of("linear")
-    with pytest.raises(ZooError, match="--part decoder is not of this model; valid: whole"):
+    with pytest.raises(ZooError, match="--part decoder: this model has no such part; valid: whole"):
         export("small", "torch_export", part="decoder")
 
 

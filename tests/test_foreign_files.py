@@ -250,7 +250,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as new:
         for record in old.infolist():
             new.writestr(record.filename, old.read(record))
-    assert_fails(lambda: zoo.load(bad), "bad.ckpt is packed, or claims to hold more than it has")
+    assert_fails(lambda: zoo.load(bad), "bad.ckpt is compressed, or claims to hold more than it has")
     zoo.load(good)
 
 

@@ -173,8 +173,8 @@ def test_what_does_not_go_together(run_train):
         (("model=gan", "data.mean=[0.5]"), "set data.mean=[0.0] and data.std=[1.0]"),
         (("model=gan", "task.judge=resnet20_cifar10"), "looks at images of (3, 32, 32)"),
         (("model=gan", "task.judge=nobody"), "nobody"),
-        (("model=gan", "optimizer=lbfgs"), "here are two players"),
-        (("model=gan", "scheduler=plateau"), "which a game's does not"),
+        (("model=gan", "optimizer=lbfgs"), "but task=adversarial has two"),
+        (("model=gan", "scheduler=plateau"), "a GAN's need not fall"),
         (("model=gan", "task.critic_steps=11"), "more than an epoch has batches"),
         (("model=gan", "trainer.strategy=ddp"), "trains in one process"),
     ):
@@ -183,7 +183,7 @@ def test_what_does_not_go_together(run_train):
         assert message in out
 
 
-# --- measures -----------------------------------------------------------------------------------------------------
+# --- measures ---------------------------------------------------------------------------------------------------------
 
 
 def test_frechet_distance():
@@ -297,7 +297,7 @@ def test_inception_is_torchmetrics(run_train, monkeypatch, tmp_path):
     assert set(metrics) == {f"test/{name}" for name in ("fid", "fid_floor", "precision", "recall")}
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- pictures ---------------------------------------------------------------------------------------------------------
 
 
 def test_samples_are_of_their_seed_on_any_split():
@@ -315,7 +315,7 @@ def test_samples_are_of_their_seed_on_any_split():
         assert (done[-1:] == [(36, 36)]) == isinstance(model, MADE)
     same = draw(models[0], 3, seed=3, label=2)
     torch.testing.assert_close(same[2], whole_of(models[0])[2])
-    with pytest.raises(ZooError, match="class 11 is none that this model can draw: it has 0 to 9"):
+    with pytest.raises(ZooError, match="this model cannot draw class 11: it has 0 to 9"):
         draw(models[0], 2, label=11)
     with pytest.raises(ZooError, match="it was trained without classes"):
         draw(models[1], 2, label=1)
@@ -388,7 +388,7 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
         (["sample", g, "--class", "cat"], "no class of"),
         (["sample", g, "--top-k", "3", "--temperature", "0.8"], "--temperature, --top-k: for a model of text, and"),
         (["sample", "-n", "3"], "-n: for a model of images, and lstm_shakespeare writes text"),
-        (["reconstruct", g, *digits], "no code to reconstruct"),
+        (["reconstruct", g, *digits], "this model does not reconstruct images"),
         (["interpolate", g, *digits], "give two images"),
         (["interpolate", a], "draws no images from a code"),
         (["sample", v, "-n", "1", "--out", str(tmp_path / "x.nonsense")], "cannot be written"),

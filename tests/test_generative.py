@@ -33,7 +33,7 @@ from zoo.tasks.reconstruct import (
 )
 from zoo.tasks.variational import importance, kl, log_likelihood
 
-# --- probabilistic PCA --------------------------------------------------------------------------------------------
+# --- probabilistic PCA ------------------------------------------------------------------------------------------------
 
 
 def low_rank(n: int = 400, seed: int = 0) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_ppca_samples_are_from_it():
     assert ((torch.cov(drawn.T) - covariance).norm() / covariance.norm()).item() < 0.03
 
 
-# --- autoencoders -------------------------------------------------------------------------------------------------
+# --- autoencoders -----------------------------------------------------------------------------------------------------
 
 
 def test_linear_autoencoder_finds_pcas_subspace():
@@ -271,12 +271,12 @@ def test_penalties_on_the_code():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"corruption": "masking"}, "need a share up to 1"),
-        ({"corruption": "masking", "amount": 1.5}, "need a share up to 1"),
-        ({"amount": 0.5}, "and none 0"),
+        ({"corruption": "masking"}, "need an amount above 0 and up to 1"),
+        ({"corruption": "masking", "amount": 1.5}, "need an amount above 0 and up to 1"),
+        ({"amount": 0.5}, "and none an amount of 0"),
         ({"loss": "l1"}, "valid: mse, bce"),
-        ({"layerwise": True, "sparsity": 0.1}, "no sparsity"),
-        ({"layerwise": True, "l2": 0.1}, "no sparsity, contraction, l1 or l2"),
+        ({"layerwise": True, "sparsity": 0.1}, "excludes sparsity"),
+        ({"layerwise": True, "l2": 0.1}, "excludes sparsity, contraction, l1, l2"),
     ],
 )
 def test_impossible_objectives(arguments, message):
@@ -284,7 +284,7 @@ def test_impossible_objectives(arguments, message):
         Reconstruct(Autoencoder(), **arguments)
 
 
-# --- variational autoencoders -------------------------------------------------------------------------------------
+# --- variational autoencoders -----------------------------------------------------------------------------------------
 
 
 def linear_gaussian() -> tuple[VAE, torch.Tensor]:
@@ -330,7 +330,7 @@ def test_a_vae_samples_from_its_seed():
     assert ((a > 0) & (a < 1)).all()
 
 
-# --- autoregressive -----------------------------------------------------------------------------------------------
+# --- autoregressive ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hidden", [[40], [40, 30]])
@@ -370,7 +370,7 @@ def test_pixelcnn_draws_what_it_says():
     x = model.generate(noise)
     assert torch.equal(x, (noise.view(3, 1, 5, 5) < model(x).sigmoid()).float())
     assert not torch.equal(x, (noise.view(3, 1, 5, 5) < model(torch.zeros_like(x)).sigmoid()).float())
-    with pytest.raises(ZooError, match="the pixels are of one channel"):
+    with pytest.raises(ZooError, match="give in_channels=1 and an odd kernel"):
         PixelCNN(in_channels=3)
 
 
@@ -441,7 +441,7 @@ def test_training_takes_an_order_by_chance():
     assert len({model.eval().log_prob(x)[0].item() for _ in range(10)}) == 1
 
 
-# --- binary images ------------------------------------------------------------------------------------------------
+# --- binary images ----------------------------------------------------------------------------------------------------
 
 
 def test_binary_pixels_are_drawn_by_brightness():
@@ -457,7 +457,7 @@ def test_binary_pixels_are_drawn_by_brightness():
     assert torch.equal(drawn[:1500], binary(images[:1500], seed=0))  # whatever comes after
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 PIXELS = (
     "data=mnist", "data.mean=[0.0]", "data.std=[1.0]", "data.batch_size=50", "callbacks.progress=null", "logger=none",

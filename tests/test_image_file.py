@@ -146,7 +146,7 @@ def test_what_of_a_folder_is_not_read_is_counted_and_named(tmp_path, capsys):
     found, errors = read_files(GREY, [tmp_path])
     assert (len(found), errors) == (1, [])
     assert capsys.readouterr().err == (
-        f"note: {tmp_path}: not all that is in it is looked at; not named as images are: 4 (b.heic, c.txt, d, …); "
+        f"note: {tmp_path}: some of its entries are left out; not named as images are: 4 (b.heic, c.txt, d, …); "
         f"folders, which can be given too: 1 (more)\n"
     )
     (tmp_path / "a.png").unlink()

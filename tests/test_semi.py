@@ -268,7 +268,7 @@ def test_what_does_not_go_together(run_train, tmp_path):
     for overrides, message in (
         (("data.unlabelled=0",), "set data.unlabelled"),
         (("task.method=mean_teacher",), "set 'callbacks=[default,ema]'"),
-        (("task.threshold=1.5",), "give shares of 1"),
+        (("task.threshold=1.5",), "a threshold from 0 to less than 1"),
     ):
         code, out = run_train(*QUICK[:-1], *overrides)  # with its logger
         assert code == 1, out

@@ -1,4 +1,4 @@
-"""Layers that two or more families share."""
+"""Layers and helpers that two or more model families share."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of that name (lecture 16.1 and its successors); every one acts element by element.
+    """The activation of that name, those of lecture 16.1 and later ones; all act element-wise.
 
     Raises:
         ZooError: the name is not in ``ACTIVATIONS``.
@@ -43,22 +43,22 @@ def make_activation(name: str) -> nn.Module:
 
 
 Init = Literal["he", "torch"]
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # below 0
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # slopes for negative inputs
 
 
 def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu") -> None:
-    """Give linear layers and convolutions that an activation follows their initial weights.
+    """Set the initial weights of linear layers and convolutions that are followed by an activation.
 
     Args:
-        layers: others among them are left alone, and so should the last layer of a net be.
-        init: "he": where the activation is relu or leaky_relu, weights from N(0, 2 / fan-in) and biases of 0, with
-            which neither activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10
-            and 12); other activations keep torch's. "torch": torch's own, uniform, of variance 1 / (3 fan-in): before a
-            ReLU both shrink by √6 a layer.
+        layers: the layers; those of other kinds are left unchanged. Do not include the last layer of a network.
+        init: "he": for relu and leaky_relu, weights from N(0, 2 / fan-in) and zero biases, with which neither
+            activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10 and 12); with
+            other activations torch's initial weights are kept. "torch": torch's own initial weights, uniform with
+            variance 1 / (3 fan-in); with ReLU, activations and gradients then shrink by a factor √6 per layer.
         activation: a name from ``ACTIVATIONS``.
 
     Raises:
-        ZooError: another init.
+        ZooError: the init is unknown.
     """
     if init not in get_args(Init):
         raise ZooError(f"model.init={init} is unknown; valid: {', '.join(get_args(Init))}")
@@ -67,7 +67,7 @@ def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu")
     for layer in layers:
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             fan_in = float(layer.weight[0].numel())
-            if isinstance(layer, nn.ConvTranspose2d):  # its matrix is turned round, and an output sees a part of it
+            if isinstance(layer, nn.ConvTranspose2d):  # weight is (in, out, h, w); an output sees 1/stride² of a kernel
                 fan_in = layer.weight[:, 0].numel() / (layer.stride[0] * layer.stride[1])
             nn.init.normal_(layer.weight, std=(2 / (1 + SLOPES[activation] ** 2) / fan_in) ** 0.5)
             if layer.bias is not None:
@@ -75,12 +75,13 @@ def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu")
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalisation over neighbouring maps: u / (k + α Σ u²)^β (Krizhevsky et al. 2012, section 3.3).
+    """Local response normalisation across neighbouring feature maps: u / (k + α Σ u²)^β (Krizhevsky et al. 2012,
+    section 3.3).
 
-    ``nn.LocalResponseNorm(size, size * alpha, beta, k)`` gives the same, about three times slower on a CPU.
+    ``nn.LocalResponseNorm(size, size * alpha, beta, k)`` gives the same, but is about three times slower on a CPU.
 
     Args:
-        size: maps in a sum, odd; fewer at the first and the last maps.
+        size: odd number of maps in the sum; fewer for the first and the last maps.
         alpha, beta, k: the paper's constants.
     """
 
@@ -88,20 +89,20 @@ class ResponseNorm(nn.Module):
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W), as it was
+    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
         maps, reach = u.shape[1], self.size // 2
-        near = u.new_ones(maps, maps).triu(-reach).tril(reach)  # which maps are in which sum
+        near = u.new_ones(maps, maps).triu(-reach).tril(reach)  # 1 where map j is in the sum of map i
         total = F.conv2d(u.square(), near[:, :, None, None])  # the sums are a 1×1 convolution
         return u * (self.k + self.alpha * total) ** -self.beta
 
 
 class MinPool2d(nn.Module):
-    """The least value of each square: (B, C, H, W) -> (B, C, H', W'); padding, of +∞, is never the least.
+    """Min pooling, the smallest value of each window: (B, C, H, W) -> (B, C, H', W'); the padding is +∞.
 
     Args:
-        kernel_size: side of the squares.
-        stride: from a square to the next; None is kernel_size.
-        padding: pixels at each border, at most half of kernel_size.
+        kernel_size: side of the square windows.
+        stride: distance between neighbouring windows; None means kernel_size.
+        padding: number of pixels added at each border, at most half of kernel_size.
     """
 
     def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
@@ -113,9 +114,9 @@ class MinPool2d(nn.Module):
 
 
 class L2Pool2d(nn.Module):
-    """The L2 norm of each square, √Σx²; arguments as for ``MinPool2d``, but padding is of zeros.
+    """L2 pooling, the norm √Σx² of each window; arguments as for ``MinPool2d``, but the padding is 0.
 
-    Where all of a square is 0 the gradient is 0.
+    The gradient is 0 for a window of zeros.
     """
 
     def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
@@ -136,10 +137,11 @@ POOLS: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 0) -> nn.Module:
-    """The pooling of that name (lecture 16.3) over squares of a side, (B, C, H, W) -> (B, C, H', W').
+    """The pooling layer of that name (lecture 16.3), with square windows: (B, C, H, W) -> (B, C, H', W').
 
     Args:
-        name, kernel_size, stride, padding: as for ``MinPool2d``; an average counts the zeros of the padding.
+        name: a name from ``POOLS``; average pooling counts the zeros of the padding.
+        kernel_size, stride, padding: as for ``MinPool2d``.
 
     Raises:
         ZooError: the name is not in ``POOLS``.
@@ -150,7 +152,7 @@ def make_pool(name: str, kernel_size: int, stride: int | None = None, padding: i
 
 
 class VariationalDropout(nn.Dropout):
-    """Dropout of the same units in all steps of a sequence: (B, T, H), as it was (Gal & Ghahramani 2016, section 4)."""
+    """Dropout that drops the same units in all steps of a sequence (B, T, H) (Gal & Ghahramani 2016, section 4)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -159,5 +161,5 @@ class VariationalDropout(nn.Dropout):
 
 
 def make_head(in_features: int, num_classes: int) -> nn.Module:
-    """The last layer, named ``head`` in every model: logits, or the features themselves for num_classes=0."""
+    """The last layer, named ``head`` in every model: it gives logits, or passes on the features for num_classes=0."""
     return nn.Linear(in_features, num_classes) if num_classes else nn.Identity()

@@ -1,1 +1,1 @@
-"""What TensorBoard shows of a run."""
+"""Callbacks that write charts, images and text of a run to TensorBoard."""

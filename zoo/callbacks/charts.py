@@ -1,4 +1,4 @@
-"""What TensorBoard shows of every run besides Lightning's own scalars."""
+"""TensorBoard callbacks for every run: shared charts, norms, the model's graph and hyperparameters."""
 
 import warnings
 from collections import defaultdict
@@ -14,41 +14,46 @@ from zoo.tasks.loop import batch_step, logs_now
 
 
 class SharedCharts(Picture):
-    """Training and validation on one chart each, in the tab Custom Scalars."""
+    """One chart per metric with its training and validation curves, in TensorBoard's tab Custom Scalars.
+
+    Args:
+        metrics: names of the metrics, without "train/" and "val/".
+    """
 
     def __init__(self, metrics: list[str]):
         self.metrics = metrics
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (writer := writer_of(trainer)) and trainer.ckpt_path is None:  # a resumed run has them
+        if (writer := writer_of(trainer)) and trainer.ckpt_path is None:  # a resumed run has them already
             charts = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in self.metrics}
             writer.add_custom_scalars({"training and validation": charts})
 
 
 class Norms(Picture):
-    """Each layer's gradient norm before clipping (the lecture's vanishing gradient, 16.1); the trained weights' norm.
+    """The norm of each layer's gradient before clipping, which shows vanishing gradients (lecture 16.1), and the norm
+    of all trained weights together.
 
-    Of a game of several players, each has the norms of its own update's gradients, by its own loss.
+    If a task has several optimizers, as a GAN has, each gradient norm is taken when its own optimizer makes an update.
     """
 
     whole_weights = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        if pl_module.automatic_optimization:  # here Lightning has unscaled the gradients, and not clipped them yet
+        if pl_module.automatic_optimization:  # Lightning has unscaled the gradients but not clipped them yet
             self.show(trainer, pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not pl_module.automatic_optimization:  # such a task clips before its optimizer's step
+        if not pl_module.automatic_optimization:  # a task with manual optimisation clips before the optimizer's step
             self.show(trainer, pl_module)
 
     def show(self, trainer: Trainer, task: LightningModule) -> None:
-        """Log the norms of what is being trained: another player's parameters are switched off, though old gradients
-        are left on them.
+        """Log the norms of the parameters in this update. Those of another optimizer do not require gradients now, and
+        are skipped although they still hold old gradients.
         """
         if not (trainer.logger and logs_now(trainer)):
             return
         named = [(n, p.detach(), p.grad) for n, p in task.named_parameters() if p.requires_grad and p.grad is not None]
-        if not named:  # an objective that goes by no gradient
+        if not named:  # a task that trains without gradients, such as EM
             return
         grads = torch.stack(torch._foreach_norm([grad for _, _, grad in named]))
         squares: dict[str, float] = defaultdict(float)
@@ -71,7 +76,7 @@ class Graph(Picture):
         model: Any = pl_module.model
         writer = writer_of(trainer)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not writer or trainer.ckpt_path is not None:  # a resumed run has its graph
+        if not writer or trainer.ckpt_path is not None:  # a resumed run has its graph already
             return
         if model._compiled_call_impl is not None:  # a compiled model cannot be traced
             return
@@ -79,16 +84,16 @@ class Graph(Picture):
         training = model.training
         try:
             with warnings.catch_warnings(), torch.random.fork_rng():
-                warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant on purpose
+                warnings.simplefilter("ignore")  # the tracer warns that it treats shapes as constants
                 writer.add_graph(model.eval(), x)
-        except Exception as error:  # a picture must not end a run; the tracer raises anything
+        except Exception as error:  # a failed drawing must not end a run, and the tracer may raise anything
             rank_zero_warn(f"the model's graph cannot be drawn: {str(error).strip().splitlines()[0]}")
         finally:
             model.train(training)
 
 
 class HParams(Picture):
-    """The run's settings beside its test metrics (its validation's, where there is no test), in the tab HParams."""
+    """The run's settings and its test metrics (validation metrics, if it has no test), in TensorBoard's tab HParams."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.config(trainer)["test"]:
@@ -103,7 +108,7 @@ class HParams(Picture):
         return next(c.config for c in trainer.callbacks if isinstance(c, Describe))  # type: ignore[attr-defined]
 
     def show(self, trainer: Trainer, prefix: str) -> None:
-        """Into the run's own event file; the logger's way would log each metric once more, at step 0."""
+        """Write to the run's own event file; the logger's ``log_hyperparams`` would log each metric again at step 0."""
         if not (writer := writer_of(trainer)):
             return
         with drawing(self):
@@ -116,7 +121,7 @@ class HParams(Picture):
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config as TensorBoard takes it: dotted keys, and numbers or text as values."""
+    """A nested config as the flat mapping that TensorBoard needs: dotted keys, and numbers or text as values."""
     values: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, dict):

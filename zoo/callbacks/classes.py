@@ -1,4 +1,4 @@
-"""What TensorBoard shows of images: the first layer's kernels, and of a classifier what it confuses."""
+"""TensorBoard callbacks for images: the first layer's kernels, and the mistakes and features of a classifier."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from zoo.terminal import clean
 
 
 def drawable(names: Sequence[str]) -> list[str]:
-    """Class names for matplotlib, which takes only text that can be encoded, and reads formulas between $ signs."""
+    """Class names that matplotlib can draw: it fails on text that cannot be encoded, and reads $ … $ as a formula."""
     return [clean(str(name)).replace("$", r"\$") for name in names]
 
 
@@ -27,7 +27,7 @@ class Kernels(Picture):
     """The first layer's kernels as images, after every epoch; each is scaled to its own range.
 
     Args:
-        most: how many are shown.
+        most: the number of kernels shown.
     """
 
     whole_weights = True
@@ -53,7 +53,10 @@ class Kernels(Picture):
 
 
 def first_kernels(model: nn.Module, channels: int, size: int) -> Tensor | None:
-    """The first layer's weights as images (N, 1 or 3, h, w): of a convolution, or of a linear layer on pixels."""
+    """The weights of the first layer, a convolution or a linear layer on pixels, as images (N, 1 or 3, h, w).
+
+    None for any other layer.
+    """
     weight = next((p.detach().cpu() for p in model.parameters() if p.ndim > 1), None)
     if weight is None:
         return None
@@ -65,14 +68,14 @@ def first_kernels(model: nn.Module, channels: int, size: int) -> Tensor | None:
 
 
 class OfClasses(OnTest):
-    """Shows something of a classifier's predictions for the test images."""
+    """The base class of callbacks that show a classifier's predictions for the test images."""
 
     def fits(self, task: Any, data: Any) -> bool:
         return isinstance(task, Classify) and isinstance(data, OfImages) and isinstance(data, Labelled)
 
 
 class ConfusionMatrix(OfClasses):
-    """Rows are true classes, columns predictions; shades are shares of a row."""
+    """The confusion matrix: rows are true classes, columns predicted ones; shades are fractions of the row's total."""
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
         from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -96,10 +99,10 @@ class ConfusionMatrix(OfClasses):
 
 
 class Mistakes(OfClasses):
-    """The test images that were most confidently wrong, each with its true and its predicted class.
+    """The misclassified test images with the most confident predictions, each with its true and predicted class.
 
     Args:
-        most: how many are shown.
+        most: the number of images shown.
     """
 
     def __init__(self, most: Positive = 25):
@@ -125,10 +128,12 @@ class Mistakes(OfClasses):
 
 
 class Projector(OfClasses):
-    """Test images in the space of the features that the head reads, for the tab Projector; for models with a ``head``.
+    """The features that the model's ``head`` receives for test images, in TensorBoard's tab Projector.
+
+    Models without a ``head`` are left out.
 
     Args:
-        most: how many images.
+        most: the number of images.
     """
 
     def __init__(self, most: Positive = 1000):
@@ -142,13 +147,14 @@ class Projector(OfClasses):
         read: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
         with torch.no_grad():
-            # not the compiled call, which would pass the hook by
+            # ``forward``, since a compiled call would bypass the hook
             task.model.forward(data.preprocess(images).to(task.device))
         hook.remove()
-        names = [clean(str(data.classes[label])) for label in labels[: self.most].tolist()]  # a line each in a file
+        # ``clean``, as the file of names has one name per line
+        names = [clean(str(data.classes[label])) for label in labels[: self.most].tolist()]
         sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the writer warns of a folder that a resumed run has already
+            warnings.simplefilter("ignore")  # the writer warns if the folder exists, as it does in a resumed run
             writer.add_embedding(
                 read[0].flatten(1), names, sprites.expand(-1, 3, -1, -1), logged_step(trainer), tag="test_features"
             )

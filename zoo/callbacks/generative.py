@@ -1,4 +1,4 @@
-"""What TensorBoard shows of models of images: reconstructions, samples from fixed noise, and the latent space."""
+"""TensorBoard callbacks for generative models: reconstructions, samples from fixed noise, and the latent space."""
 
 from typing import Any
 
@@ -16,21 +16,22 @@ from zoo.use.pictures import pixels
 
 
 class OfMadeImages(OnValidation):
-    """Shows something of a model that makes images."""
+    """The base class of callbacks that show images made by a model."""
 
     every_epoch = True
 
     def images(self, trainer: Trainer, task: Any, n: int) -> Tensor:
-        """The first images of the validation split, or without one of training: (n, C, H, W)."""
+        """The first n images of the validation split, or of the training split if there is none: (n, C, H, W)."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         return data.sample(n, "val" if data.val_size else "train")[0].to(task.device)
 
 
 class Reconstructions(OfMadeImages):
-    """Inputs in the upper row, what the model makes of them in the lower; of a denoising model corrupted ones between.
+    """Inputs in the upper row, their reconstructions in the lower row. For a denoising model a row of corrupted inputs
+    stands between the two, and the lower row shows the reconstructions of those.
 
     Args:
-        most: how many images.
+        most: the number of images.
     """
 
     def __init__(self, most: Positive = 16):
@@ -52,10 +53,10 @@ class Reconstructions(OfMadeImages):
 
 
 class SampleGrid(OfMadeImages):
-    """Images that the model draws, always from the same random numbers.
+    """Samples of the model, always from the same random numbers.
 
     Args:
-        most: how many images.
+        most: the number of images; a model that draws pixel by pixel shows 16 at most, as it is slow.
     """
 
     def __init__(self, most: Positive = 64):
@@ -75,7 +76,12 @@ class SampleGrid(OfMadeImages):
 
 
 class Latent(OfMadeImages):
-    """A walk along each of the first eight latent numbers, −3 to 3; and where images lie in the first two, by label."""
+    """The latent space of a variational autoencoder.
+
+    "latent/traversal" has a row for each of the first eight latent dimensions: images decoded as it goes from −3 to 3
+    and the others are 0. "latent/map" shows the codes of images, coloured by label, in the two latent dimensions or, if
+    there are more, along their two directions of greatest variance.
+    """
 
     def fits(self, task: Any, data: Any) -> bool:
         return isinstance(task.model, Variational) and isinstance(data, OfImages)
@@ -93,7 +99,7 @@ class Latent(OfMadeImages):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         x, labels = data.sample(2000, "val" if data.val_size else "train")
         codes = model.encode(x.to(task.device)).cpu()
-        if size > 2:  # the two directions of most variance
+        if size > 2:  # the two directions of greatest variance
             centred = codes - codes.mean(0)
             codes = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -2:].flip(1)
         figure = Figure(figsize=(5, 4.5), dpi=100, layout="tight")

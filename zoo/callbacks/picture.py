@@ -1,7 +1,7 @@
-"""What every picture in TensorBoard is: a callback that says by itself which runs it fits, and never ends one.
+"""The base classes of the callbacks that draw in TensorBoard.
 
-A picture of one's own is a subclass of ``Picture``, ``OnValidation`` or ``OnTest`` and an entry in a config; nothing
-else has to know of it.
+Each decides by itself which runs it is for, and an error while drawing never ends a run. To add one of your own, write
+a subclass of ``Picture``, ``OnValidation`` or ``OnTest`` and name it in a config; nothing else needs to change.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from zoo.run.parallel import FullyShard
 
 
 class Picture(Callback):
-    """Something that TensorBoard shows; before a run starts, the pictures that do not fit it are left out."""
+    """A callback that writes to TensorBoard; those whose ``fits`` is False are removed before a run starts."""
 
-    whole_weights = False  # it reads weights, which no process has whole under trainer=fsdp
+    whole_weights = False  # whether it reads complete weights, which no process has under trainer=fsdp
 
     def fits(self, task: Any, data: Any) -> bool:
-        """Whether there is anything to show of a task, its ``model``, and data."""
+        """Whether this picture applies to a task, its ``model`` and the data."""
         return True
 
 
 def leave_out_unfit(trainer: Trainer, task: LightningModule, data: Any) -> None:
-    """Take the pictures out of a trainer's callbacks that do not fit the run."""
+    """Remove the pictures that do not apply to the run from the trainer's callbacks."""
     sharded = isinstance(trainer.strategy, FullyShard)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     trainer.callbacks = [  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def writer_of(trainer: Trainer) -> Any | None:
 
 @contextmanager
 def drawing(what: Any) -> Iterator[None]:
-    """A picture must not end a run: what goes wrong in a callback's drawing is a warning."""
+    """Turn any error in the block into a warning, as a failed drawing must not end a run."""
     try:
         yield
     except Exception as error:
@@ -55,11 +55,11 @@ def drawing(what: Any) -> Iterator[None]:
 
 
 class OnValidation(Picture):
-    """Shows something of the model in eval mode at each validation, of averaged weights if there are some; the run's
-    random numbers are left alone.
+    """A picture drawn at each validation, with the model in eval mode and with averaged weights if there are any. It
+    does not change the run's random numbers.
     """
 
-    every_epoch = False  # where nothing is validated, after each epoch instead, of the weights as they are
+    every_epoch = False  # without validation, whether to draw after each training epoch instead, with current weights
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.look(trainer, pl_module)
@@ -81,7 +81,7 @@ class OnValidation(Picture):
 
 
 class OnTest(Picture):
-    """Collects the test's predictions and shows them when it ends."""
+    """A picture of all test predictions, drawn at the end of the test."""
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.outputs: list[tuple[Tensor, Tensor]] = []
@@ -98,7 +98,7 @@ class OnTest(Picture):
         self.outputs.append(outputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # under several processes the order of the examples is spread; the pictures are for one
+        # with several processes each has some of the examples only, so nothing is drawn
         if (writer := writer_of(trainer)) and self.outputs and trainer.world_size == 1:
             with drawing(self):
                 logits, labels = (torch.cat(parts).cpu() for parts in zip(*self.outputs, strict=True))

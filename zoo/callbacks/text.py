@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a recurrent language model: what it writes, how far gradients reach, what its gates do."""
+"""TensorBoard callbacks for recurrent language models: sampled text, gradients through time, and gate activations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from zoo.use.sample import encoded_prompt, sample, text_of
 
 
 class OfLanguage(OnValidation):
-    """Shows something of a recurrent language model, or of a tagger of tokens."""
+    """The base class of callbacks for recurrent language models and taggers that read tokens."""
 
     def fits(self, task: Any, data: Any) -> bool:
         model = task.model
@@ -28,11 +28,11 @@ class OfLanguage(OnValidation):
 
 
 class Samples(OfLanguage):
-    """What the model writes after some prompts, always with the same random numbers.
+    """Text that the model generates after some prompts, always with the same random numbers.
 
     Args:
-        prompts: texts that it goes on with.
-        length: tokens of each.
+        prompts: texts to continue.
+        length: the number of tokens generated after each.
         temperature: see ``zoo.use.sample.sample``.
     """
 
@@ -54,7 +54,7 @@ class Samples(OfLanguage):
 
 
 class ThroughTime(OfLanguage):
-    """The norm of the gradient of one step's loss with respect to the inputs of the steps before it (lecture 16.6)."""
+    """The gradient norm of the last step's loss with respect to the input of each step (lecture 16.6)."""
 
     def show(self, writer: Any, trainer: Trainer, task: Any, model: Recurrent) -> None:
         x, y = trainer.datamodule.sample(8, "val")  # type: ignore[attr-defined]
@@ -68,8 +68,11 @@ class ThroughTime(OfLanguage):
 
 
 def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
-    """‖∂ℓ_T / ∂x_t‖ for t = 1 … T, (T,), the mean over a batch; ℓ_T is the last step's loss, x_t what layers read."""
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # whose kernels have no backward in eval mode
+    """‖∂ℓ_T / ∂x_t‖ for t = 1 … T, averaged over a batch: tokens and targets (B, T) -> (T,).
+
+    ℓ_T is the loss of the last step, x_t the embedded input of step t.
+    """
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's have no backward in eval mode
         read = model.embed(x).detach().requires_grad_()
         features, _ = model.trunk(read)
         loss = F.cross_entropy(model.head(features[:, -1]).float(), y[:, -1], reduction="sum")
@@ -78,11 +81,11 @@ def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
 
 
 class Gates(OfLanguage):
-    """The first layer's gates over some text: a row a unit, a column a step, white where open.
+    """The gate activations of the first layer over some text: one row per unit, one column per step, white for open.
 
     Args:
-        steps: of the text.
-        units: shown, the first.
+        steps: the number of steps shown.
+        units: the number of units shown, the first ones of the layer.
     """
 
     def __init__(self, steps: int = 96, units: int = 48):

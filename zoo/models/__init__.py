@@ -1,1 +1,1 @@
-"""Plain ``nn.Module`` models, one family a file. ``configs/model/`` is their registry."""
+"""Plain ``nn.Module`` models, one family per file. The files in ``configs/model/`` register them by name."""

@@ -1,8 +1,8 @@
 """Autoencoders: an encoder to a short code z = f(x), and a decoder back to the input, x̂ = g(z) (lecture 16.7).
 
-Fully connected as Hinton & Salakhutdinov 2006 and Vincent et al. 2010 have them, and convolutional. What makes one
-denoising, sparse or contractive is in the objective: ``zoo.tasks.reconstruct``. The encoder's layers are called as
-those of ``zoo.models.mlp.MLP`` are, so a classifier takes them by ``init.rename={encoder: layers}``.
+A fully connected one, as in Hinton & Salakhutdinov 2006 and Vincent et al. 2010, and a convolutional one. Denoising,
+sparse and contractive autoencoders differ only in their objective: see ``zoo.tasks.reconstruct``. The encoder's layers
+have the same names as those of ``zoo.models.mlp.MLP``; ``init.rename={encoder: layers}`` loads them into a classifier.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from zoo.layers import Init, initialise, make_activation
 
 
 class Output(nn.Module):
-    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid is 1 from log-odds of 6.5 on."""
+    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid rounds to 1 for log-odds above 6.5."""
 
     def __init__(self, activation: str):
         super().__init__()
@@ -27,15 +27,15 @@ class Output(nn.Module):
 
 
 class Transposed(nn.Module):
-    """W^T z + b with another layer's matrix W and a bias of its own.
+    """Wᵀ z + b with the matrix W of another layer and its own bias b.
 
     Args:
-        layer: whose matrix it is; not a part of this module, so its weights are counted once.
+        layer: the layer with the matrix; it is not registered as a submodule, so its weights are counted only once.
     """
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
-        self.matrix = [layer]  # in a list, which torch does not look into
+        self.matrix = [layer]  # in a list, so that torch does not register it
         self.bias = nn.Parameter(layer.weight.new_zeros(layer.in_features))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -43,16 +43,16 @@ class Transposed(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Fully connected: in_channels × image_size² inputs, hidden layers, the code, and the same way back.
+    """Fully connected: in_channels × image_size² inputs, hidden layers and the code; the decoder mirrors the encoder.
 
     Args:
-        in_channels, image_size: of the images, with pixels in [0, 1] where ``output`` is sigmoid.
+        in_channels, image_size: shape of the images, with pixels in [0, 1] if ``output`` is sigmoid.
         hidden: widths of the encoder's layers before the code; the decoder has them in reverse.
-        code: numbers of the code.
-        activation: of the hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
-        code_activation: of the code; identity leaves it linear, as PCA's is.
+        code: size of the code.
+        activation: activation of the hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
+        code_activation: activation of the code; identity makes it linear, as in PCA.
         output: activation of the reconstruction.
-        tied: the decoder's matrices are the encoder's, transposed; biases are its own.
+        tied: use the encoder's transposed matrices in the decoder, with separate biases.
         init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
@@ -89,8 +89,8 @@ class Autoencoder(nn.Module):
         return sum(isinstance(part, nn.Linear) for part in self.encoder)
 
     def layer(self, i: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
-        """Layer i of the encoder, 0 to the number of hidden layers: all before it, the layer itself (linear and
-        activation), and the decoder's layer that undoes it.
+        """Layer i of the encoder, from 0 to the number of hidden layers, as three modules: all layers before it, the
+        layer itself (linear and activation), and the decoder's layer that mirrors it.
         """
         j = len(self.encoder) - 2 * (i + 1)
         return self.encoder[: 2 * i], self.encoder[2 * i : 2 * i + 2], self.decoder[j : j + 2]
@@ -109,13 +109,14 @@ class Autoencoder(nn.Module):
 
 
 class ConvAutoencoder(nn.Module):
-    """Convolutional: each stage halves the image, a linear layer makes the code; transposed convolutions go back.
+    """Convolutional: each encoder stage halves the image size, and a linear layer gives the code; the decoder mirrors
+    this with transposed convolutions.
 
     Args:
-        in_channels, image_size: of the images; every stage must be able to halve the size.
-        channels: maps of the stages.
-        code: numbers of the code.
-        activation: of the stages.
+        in_channels, image_size: shape of the images; image_size must be divisible by 2 once per stage.
+        channels: feature maps of each stage.
+        code: size of the code.
+        activation: activation of the stages.
         output: activation of the reconstruction.
         init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """

@@ -1,18 +1,21 @@
-"""Krizhevsky's two small nets for CIFAR-10: ``CudaConvNet`` (18 % error) and ``CudaConvNetLocal`` (11 %).
+"""Krizhevsky's two small networks for CIFAR-10: ``CudaConvNet`` (18 % error) and ``CudaConvNetLocal`` (11 %).
 
-No paper: the definitions that came with his program cuda-convnet, 2011 and 2012, layers-18pct.cfg and
-layers-conv-local-11pct.cfg. Layers, order, sizes, initial weights and normalisation are those of the files, read in
-public copies of the program; an older 11 % file has 32 maps in local3, and normalises 5 maps, before each pooling.
+There is no paper. The networks are defined in files that came with his program cuda-convnet, 2011 and 2012:
+layers-18pct.cfg and layers-conv-local-11pct.cfg. Layers, their order, sizes, initial weights and normalisation follow
+these files, as found in public copies of the program. An older 11 % file has 32 feature maps in local3, and normalises
+over 5 maps, before each pooling.
 
-How they were trained: batches of 128, SGD with momentum 0.9, learning rate 0.001, of biases 0.002; weight decay (as
-torch's, times the learning rate) 0.004, but 1 for the 18 % net's head and 0 for the 11 % net's convolutions. The 18 %
-net: 120 epochs, 10 at a tenth of the rate, 10 at a hundredth, images as they are. The 11 % net: some 450 epochs of
-mirrored 24 px crops, then 10 and 10 likewise, tested on the mean over crops and mirror images. From memory: the 18 %
-net's batch, and that the weight decay of the 11 % net's head in the last version is 0.01.
+Original training: batches of 128, SGD with momentum 0.9, learning rate 0.001 (0.002 for biases), and weight decay
+(torch's definition, multiplied by the learning rate) 0.004, except 1 for the head of the 18 % network and 0 for the
+convolutions of the 11 % network. The 18 % network was trained for 120 epochs, then 10 at a tenth and 10 at a hundredth
+of the learning rate, without augmentation. The 11 % network was trained for some 450 epochs on mirrored 24 px crops,
+then 10 and 10 at lower rates likewise, and tested on the mean prediction over crops and mirror images. Two facts are
+from memory: the batch size of the 18 % network, and that in the last version the head of the 11 % network has weight
+decay 0.01.
 
-What differs: images were pixels of 0 to 255 less their mean *image*. The zoo's have mean 0 and deviation 1 a channel,
-so they are multiplied by ``pixel_scale``, about the deviation of CIFAR-10's pixels; without it initial weights,
-learning rates and normalisation would mean something else.
+Difference from the original: its images were pixels from 0 to 255 minus the mean *image*. The zoo's images have mean 0
+and standard deviation 1 per channel, so they are multiplied by ``pixel_scale``, about the standard deviation of
+CIFAR-10's pixels; otherwise the initial weights, learning rates and normalisation would have another effect.
 """
 
 import torch
@@ -25,47 +28,47 @@ from zoo.layers import ResponseNorm, make_head
 
 
 def gaussian(layer: nn.Module, std: float) -> nn.Module:
-    """The layer, with weights from N(0, std) and biases 0."""
+    """Initialise a layer with weights from N(0, std²) and zero biases, and return it."""
     for name, parameter in layer.named_parameters():
         nn.init.normal_(parameter, std=std) if name == "weight" else nn.init.zeros_(parameter)
     return layer
 
 
 def conv(inputs: int, outputs: int, std: float) -> nn.Module:
-    """A 5×5 convolution that keeps the size: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """A 5×5 convolution with padding and ``gaussian`` weights: (B, inputs, H, W) -> (B, outputs, H, W)."""
     return gaussian(nn.Conv2d(inputs, outputs, 5, padding=2), std)
 
 
 class SameMapNorm(nn.Module):
-    """Response normalisation over neighbours in the same map: u / (1 + α/N² Σ u²)^β, the sum over N×N, zeros outside.
+    """Response normalisation within each feature map: u / (1 + α/N² Σ u²)^β, the sum over N×N neighbours, zero-padded.
 
-    cuda-convnet's rnorm; its cmrnorm, over neighbouring maps, is ``zoo.layers.ResponseNorm``.
+    This is cuda-convnet's rnorm; its cmrnorm, across neighbouring maps, is ``zoo.layers.ResponseNorm``.
     """
 
     def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75):
         super().__init__()
         self.size, self.alpha, self.beta = size, alpha, beta
 
-    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W), as it was
+    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W) -> the same shape
         mean = F.avg_pool2d(u.square(), self.size, stride=1, padding=self.size // 2)  # Σ u² / N²
         return u * (1 + self.alpha * mean) ** -self.beta
 
 
 class LocallyConnected2d(nn.Module):
-    """A convolution whose kernel and bias are each position's own: (B, inputs, H, W) -> (B, outputs, H, W).
+    """A convolution with a separate kernel and bias for each position: (B, inputs, H, W) -> (B, outputs, H, W).
 
     Args:
-        inputs, outputs: feature maps.
-        image_size: H and W.
+        inputs, outputs: numbers of feature maps.
+        image_size: height and width of the maps.
         kernel_size: odd; the maps are padded with zeros to keep their size.
-        std: deviation of the initial weights.
+        std: standard deviation of the initial weights.
     """
 
     def __init__(self, inputs: int, outputs: int, image_size: int, kernel_size: int = 3, std: float = 0.04):
         super().__init__()
         self.kernel_size, self.image_size = kernel_size, image_size
         self.outputs = outputs
-        units = image_size**2 * outputs  # position by position; a row of weights and a bias each, as in a linear layer
+        units = image_size**2 * outputs  # each has a row of weights and a bias, as in a linear layer
         self.weight = nn.Parameter(torch.empty(units, inputs * kernel_size**2))
         self.bias = nn.Parameter(torch.empty(units))
         gaussian(self, std)
@@ -78,17 +81,17 @@ class LocallyConnected2d(nn.Module):
 
 
 class CudaConvNet(nn.Module):
-    """The 18 % net: three convolutions, and one fully connected layer.
+    """The 18 % network: three convolutions and one fully connected layer.
 
     Args:
-        num_classes: size of the output; 0 gives the pooled maps, flattened.
+        num_classes: size of the output; 0 gives the flattened feature maps of the last pooling.
         in_channels: 1 for grey images, 3 for colour.
         image_size: height and width in pixels, 8 or more.
-        pixel_scale: factor of the images, before the first layer.
-        dropout: probability in [0, 1) that an input of the head is set to zero; the published net has none.
+        pixel_scale: factor by which images are multiplied before the first layer.
+        dropout: probability in [0, 1) that an input of the head is set to zero; the original has no dropout.
 
     Raises:
-        ZooError: an image_size that is too small.
+        ZooError: image_size is too small.
     """
 
     def __init__(
@@ -122,19 +125,19 @@ class CudaConvNet(nn.Module):
 
 
 class CudaConvNetLocal(nn.Module):
-    """The 11 % net: two convolutions, two locally connected layers, and one fully connected layer.
+    """The 11 % network: two convolutions, two locally connected layers, and one fully connected layer.
 
     Args:
-        num_classes: size of the output; 0 gives the last locally connected layer's maps, flattened.
+        num_classes: size of the output; 0 gives the flattened feature maps of the last locally connected layer.
         in_channels: 1 for grey images, 3 for colour.
         image_size: height and width in pixels.
-        crop: side in pixels of the middle of the image, which is what the net sees. After shifts by up to 4 px the
-            middle 24 px of a 32 px image are any of its crops, so ``data.augment.shift=4`` is as published.
-        pixel_scale: factor of the images, before the first layer.
-        dropout: probability in [0, 1) that an input of the head is set to zero; the published net has none.
+        crop: side in pixels of the central crop that the network sees. With random shifts by up to 4 px, the central
+            24 px of a 32 px image are a random crop, so ``data.augment.shift=4`` gives the original augmentation.
+        pixel_scale: factor by which images are multiplied before the first layer.
+        dropout: probability in [0, 1) that an input of the head is set to zero; the original has no dropout.
 
     Raises:
-        ZooError: a crop that is larger than the image, or too small to be pooled twice.
+        ZooError: crop is larger than the image, or too small to be pooled twice.
     """
 
     def __init__(
@@ -151,18 +154,18 @@ class CudaConvNetLocal(nn.Module):
             raise ZooError(f"crop={crop} is not valid: give 4 to image_size={image_size}")
         self.border = (image_size - crop) // 2
         self.crop, self.pixel_scale = crop, pixel_scale
-        side = crop // 4  # after two poolings, as 3×3 ones with stride 2 that cover all of a map halve it
+        side = crop // 4  # after two poolings: 3×3 with stride 2 and ceil_mode halves the size
         self.conv1 = conv(in_channels, 64, std=0.0001)
-        self.norm1 = ResponseNorm(9, alpha=0.001 / 9, beta=0.75, k=1.0)  # the files' scale is divided by the size
+        self.norm1 = ResponseNorm(9, alpha=0.001 / 9, beta=0.75, k=1.0)  # cuda-convnet divides its scale by the size
         self.conv2 = conv(64, 64, std=0.01)
-        self.norm2 = ResponseNorm(9, alpha=0.001 / 9, beta=0.75, k=1.0)  # the files' scale is divided by the size
+        self.norm2 = ResponseNorm(9, alpha=0.001 / 9, beta=0.75, k=1.0)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.local3 = LocallyConnected2d(64, 64, side)
         self.local4 = LocallyConnected2d(64, 32, side)
         self.dropout = nn.Dropout(dropout)
         self.head = gaussian(make_head(32 * side**2, num_classes), std=0.01)
 
-    def forward(self, x: Tensor) -> Tensor:  # sizes for 24 of 32 px: (B, 3, 32, 32)
+    def forward(self, x: Tensor) -> Tensor:  # sizes for a 24 px crop of 32 px: (B, 3, 32, 32)
         middle = slice(self.border, self.border + self.crop)
         x = self.pixel_scale * x[:, :, middle, middle]  # (B, 3, 24, 24)
         x = self.norm1(self.pool(F.relu(self.conv1(x))))  # (B, 64, 12, 12)

@@ -1,12 +1,12 @@
-"""GoogLeNet: nine inception blocks, each of four branches side by side.
+"""GoogLeNet: nine inception blocks, each with four parallel branches.
 
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: "Going Deeper with Convolutions", CVPR 2015
 (arXiv 1409.4842, 2014), table 1 and section 5.
 
-Differs from the paper by default: batch norm after each convolution (Ioffe, Szegedy 2015, as torchvision has it), for
-the net then trains in a tenth of the steps; ``batch_norm=False`` gives biases and local response normalisation, as
-published. ``stem="cifar"`` and ``width`` make it fit small images. torchvision's departs further: with ``kernel5=3``,
-``pool4=2`` and ``torchvision_names`` its weights fit; they expect images normalised with mean and deviation 0.5.
+Difference from the paper by default: batch norm after each convolution (Ioffe, Szegedy 2015; also in torchvision), as
+the network then trains in a tenth of the steps; ``batch_norm=False`` gives biases and local response normalisation, as
+published. ``stem="cifar"`` and ``width`` adapt it to small images. Torchvision's version differs in two more sizes: its
+weights fit with ``kernel5=3`` and ``pool4=2``, and expect images normalised with mean and standard deviation 0.5.
 """
 
 from typing import ClassVar
@@ -21,7 +21,7 @@ from zoo.layers import ResponseNorm, make_head
 
 
 class Conv(nn.Module):
-    """A convolution and ReLU; batch norm between the two, or a bias: (B, inputs, H, W) -> (B, outputs, H', W')."""
+    """A convolution and ReLU, with batch norm in between or a bias: (B, inputs, H, W) -> (B, outputs, H', W')."""
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, batch_norm: bool, stride: int = 1):
         super().__init__()
@@ -33,14 +33,14 @@ class Conv(nn.Module):
 
 
 class Inception(nn.Module):
-    """1×1, 3×3 and 5×5 convolutions and a pooling, of one input and stacked (figure 2b).
+    """1×1, 3×3 and 5×5 convolutions and a max pooling of the same input, with concatenated outputs (figure 2b).
 
     Args:
-        inputs: channels before.
-        c1, r3, c3, r5, c5, pool: channels, a row of table 1: of the 1×1 branch, the 3×3's reduction, the 3×3, the
-            5×5's reduction, the 5×5, and the projection after the pooling.
-        kernel5: size of the 5×5.
-        batch_norm: as ``Conv``.
+        inputs: number of input channels.
+        c1, r3, c3, r5, c5, pool: numbers of channels, a row of table 1: the 1×1 branch, the 1×1 reduction before the
+            3×3 convolution, the 3×3, the reduction before the 5×5, the 5×5, and the projection after the pooling.
+        kernel5: kernel size of the 5×5 branch.
+        batch_norm: as in ``Conv``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """A classifier on an inner layer, which gives the layers below a gradient of its own (section 5)."""
+    """A classifier on an intermediate layer, whose loss gives the layers below an additional gradient (section 5)."""
 
     def __init__(
         self,
@@ -86,23 +86,23 @@ class Auxiliary(nn.Module):
 class GoogLeNet(nn.Module):
     """22 layers with weights, and two auxiliary classifiers for training.
 
-    ``forward`` gives the logits alone, in training too; ``forward_with_aux`` those of all three classifiers, for a
-    loss to which the auxiliary ones add 0.3 of theirs.
+    ``forward`` gives the final logits only, even in training; ``forward_with_aux`` gives the logits of all three
+    classifiers, for a training loss in which the auxiliary losses have weight 0.3.
 
     Args:
         num_classes: size of the outputs; 0 gives the pooled features.
         in_channels: 1 for grey images, 3 for colour.
-        stem: "imagenet" (7×7 with stride 2 and two poolings: inception 3, 4 and 5 see 1/8, 1/16 and 1/32 of the
-            image's side) or "cifar" (3×3 with stride 1 and one pooling: 1/2, 1/4 and 1/8).
-        width: factor of all channels, which are then rounded to multiples of 8.
+        stem: "imagenet" (7×7 convolution with stride 2 and two poolings: the maps in inception 3, 4 and 5 have 1/8,
+            1/16 and 1/32 of the image's side) or "cifar" (3×3 with stride 1 and one pooling: 1/2, 1/4 and 1/8).
+        width: factor of all channel numbers, which are then rounded to multiples of 8.
         batch_norm: normalise after each convolution; False: the paper's biases and local response normalisation.
-        kernel5: size of the 5×5 branches' convolution; torchvision has 3.
-        pool4: size of the last max pooling; torchvision has 2.
+        kernel5: kernel size in the 5×5 branches; torchvision has 3.
+        pool4: kernel size of the last max pooling; torchvision has 2.
         dropout: probability in [0, 1) that a feature is set to zero before the head; 0.4 in the paper.
-        aux_dropout: likewise before the auxiliary heads; 0.7 in the paper.
+        aux_dropout: the same before the auxiliary heads; 0.7 in the paper.
 
     Raises:
-        ZooError: a stem that is unknown, a width that is not positive.
+        ZooError: the stem is unknown, or the width is not positive.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head", "aux1.head", "aux2.head")  # the layers sized by num_classes
@@ -126,7 +126,7 @@ class GoogLeNet(nn.Module):
         if width <= 0:
             raise ZooError(f"width={width} is not valid: give more than 0")
         large = stem == "imagenet"
-        self.image_size = 224 if large else 32  # that the stem is made for; others work too
+        self.image_size = 224 if large else 32  # the size the stem is designed for; others work too
 
         def scaled(channels: int) -> int:
             return max(8, round(channels * width / 8) * 8)
@@ -135,7 +135,7 @@ class GoogLeNet(nn.Module):
             return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)  # 112 px -> 56 px
 
         def normalise() -> nn.Module:
-            return nn.Identity() if batch_norm else ResponseNorm(5, 1e-4 / 5, 0.75, 1.0)  # as in Caffe's
+            return nn.Identity() if batch_norm else ResponseNorm(5, 1e-4 / 5, 0.75, 1.0)  # Caffe's parameters
 
         def inception(inputs: int, *row: int) -> Inception:  # a row of table 1
             c1, r3, c3, r5, c5, projection = map(scaled, row)
@@ -189,6 +189,6 @@ class GoogLeNet(nn.Module):
         return self.classify(self.stages(x)[2])
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, those of the auxiliary head on 4a, and those of the one on 4d, each (B, num_classes)."""
+        """The final logits and those of the auxiliary heads on inception 4a and 4d, each (B, num_classes)."""
         a, d, x = self.stages(x)
         return self.classify(x), self.aux1(a), self.aux2(d)

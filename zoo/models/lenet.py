@@ -1,9 +1,9 @@
-"""LeNet-5, as everybody trains it and as it was published.
+"""LeNet-5, in its common modern form and as published.
 
 LeCun, Bottou, Bengio, Haffner: "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 86(11), 1998,
-section II.B. ``LeNet5`` keeps its layout and sizes with today's parts: ReLU, max pooling, full connections and a
-softmax output: 61,706 parameters. ``LeNet5_1998`` is the paper's own net: trainable subsampling, C3's partial
-connections, scaled tanh and Euclidean RBF outputs: 60,000 trainable parameters.
+section II.B. ``LeNet5`` has its layout and layer sizes with modern components (ReLU, max pooling, full connections and
+a softmax output) and 61,706 parameters. ``LeNet5_1998`` is the network of the paper, with trainable subsampling,
+partial connections in C3, scaled tanh and Euclidean RBF outputs, and 60,000 trainable parameters.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from zoo.layers import Init, ScaledTanh, initialise, make_activation, make_head,
 
 
 class Subsample(nn.Module):
-    """S2 and S4: the sum of 2×2 neighbours, times one trainable coefficient a map, plus one trainable bias."""
+    """S2 and S4: the sum of 2×2 neighbours, times a trainable coefficient per map, plus a trainable bias per map."""
 
     def __init__(self, channels: Positive):
         super().__init__()
@@ -31,7 +31,7 @@ class Subsample(nn.Module):
 class PartialConv2d(nn.Module):
     """A 5×5 convolution in which each output map sees only the input maps listed for it.
 
-    Only the kernels that exist are parameters; they are scattered into a dense kernel of zeros for the convolution.
+    Only the kernels of existing connections are parameters; the forward pass inserts them into a dense kernel of zeros.
     """
 
     def __init__(self, in_channels: int, sources: Sequence[Sequence[int]], kernel_size: int = 5):
@@ -53,9 +53,10 @@ class PartialConv2d(nn.Module):
 
 
 class RBF(nn.Module):
-    """Euclidean radial basis outputs (equation 7): y_i = Σ_j (x_j − w_ij)², with fixed codes w of ±1.
+    """Euclidean radial basis function outputs (equation 7): y_i = Σ_j (x_j − w_ij)², with fixed codes w of ±1.
 
-    Returns −y, so that the largest output is the class, as with logits; ``zoo.tasks.losses.MAPLoss`` is its loss.
+    Returns −y, so that the largest output is the predicted class, as with logits; the paper's loss for it is
+    ``zoo.tasks.losses.MAPLoss``.
     """
 
     def __init__(self, codes: Tensor):
@@ -67,7 +68,7 @@ class RBF(nn.Module):
         return -(x.unsqueeze(1) - self.codes).square().sum(-1)
 
 
-# Table I: the six maps of S2 that each of C3's 16 maps is connected to.
+# Table I: which of the six maps of S2 each of C3's 16 maps is connected to.
 C3_SOURCES = (
     [[i % 6, (i + 1) % 6, (i + 2) % 6] for i in range(6)]
     + [[i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6] for i in range(6)]
@@ -100,7 +101,7 @@ def digit_codes() -> Tensor:
 
 
 def fan_in_range(fan_in: int) -> tuple[float, float]:
-    """Appendix A: weights start uniform in ±2.4 / fan-in."""
+    """The range of the uniform initial weights, ±2.4 / fan-in (appendix A)."""
     return -2.4 / fan_in, 2.4 / fan_in
 
 
@@ -110,7 +111,7 @@ class LeNet5(nn.Module):
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
         in_channels: 1 for grey images, 3 for colour.
-        image_size: height and width in pixels; images under 32 px are padded to 32, the paper's input, with zeros.
+        image_size: height and width in pixels; images under 32 px are zero-padded to 32, the paper's input size.
         channels: feature maps of the two convolutions.
         hidden: widths of the fully connected layers.
         activation: a name from ``zoo.layers.ACTIVATIONS``.
@@ -164,12 +165,12 @@ class LeNet5(nn.Module):
 
 
 class LeNet5_1998(nn.Module):
-    """The published net. 28 px images are padded to 32 px by repeating their border, MNIST's background.
+    """The network as published. 28 px images are padded to 32 px by repeating their border pixels, MNIST's background.
 
     Args:
-        num_classes: 10 takes the digits' bitmaps as output codes, another number fixed random codes of ±1 (which
-            section II.B calls equally possible); 0 gives F6's features.
-        in_channels: 1 in the paper.
+        num_classes: for 10 classes the output codes are bitmaps of the digits, otherwise fixed random codes of ±1,
+            which section II.B calls equally possible; 0 gives the features of layer F6.
+        in_channels: number of image channels; 1 in the paper.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1):

@@ -2,7 +2,7 @@
 
 Russell & Norvig, 4th ed., section 22.1: h(x) = g2(W2 g1(W1 x)), here for any depth. Dropout is applied where
 Srivastava et al. 2014 ("Dropout", section 4) put it: on the input and after each hidden activation. Their max-norm
-constraint acts after an update, not in the forward pass, so it belongs to the task (``task.max_norm``).
+constraint is applied after each update, not in the forward pass, so it belongs to the task (``task.max_norm``).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class MLP(nn.Module):
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
         in_channels, image_size: the input is flattened to in_channels × image_size² features.
-        hidden: widths of the hidden layers, any number; none is softmax regression (the softmax is in the loss).
+        hidden: widths of any number of hidden layers; with none, it is softmax regression (the softmax is in the loss).
         activation: a name from ``zoo.layers.ACTIVATIONS``.
         input_dropout, dropout: probabilities in [0, 1) that an input / a hidden unit is set to zero.
         batch_norm: normalise before each activation.
@@ -44,7 +44,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential()
         width = in_channels * image_size**2
         for i, units in enumerate(hidden, 1):
-            # the norm has a bias of its own
+            # without a bias before batch norm, which has its own
             self.layers.add_module(f"fc{i}", nn.Linear(width, units, bias=not batch_norm))
             if batch_norm:
                 self.layers.add_module(f"norm{i}", nn.BatchNorm1d(units))

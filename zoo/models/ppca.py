@@ -1,7 +1,7 @@
 """Probabilistic principal component analysis (Tipping & Bishop 1999; lecture 16.7).
 
-An image is x = W z + μ + ε, with z from N(0, I) and noise ε from N(0, σ² I), so x is Gaussian with the covariance
-C = W Wᵀ + σ² I. Maximum likelihood has a closed form, and EM climbs to it.
+An image is x = W z + μ + ε, with z from N(0, I) and noise ε from N(0, σ² I), so x is Gaussian with mean μ and
+covariance C = W Wᵀ + σ² I. The maximum-likelihood parameters have a closed form; EM converges to them.
 """
 
 import math
@@ -15,7 +15,7 @@ from zoo.errors import ZooError
 
 
 def centred(x: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
-    """The mean (D,) of images (N, C, H, W), and the images less it, in 64 bits; few at a time, to save memory."""
+    """The mean (D,) of images (N, C, H, W), and batches of the images minus the mean, in 64 bits, to save memory."""
     flat = x.flatten(1)
     mean = flat.mean(0, dtype=torch.float64)
     return mean, (part - mean for part in flat.split(1000))
@@ -31,13 +31,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PPCA(nn.Module):
-    """A Gaussian of few directions over images, with an encoder and a decoder that are linear.
+    """A Gaussian over images whose covariance has few principal directions, with a linear encoder and decoder.
 
     Args:
-        in_channels, image_size: D = in_channels × image_size² numbers an image has.
-        code: M, the directions.
-        closed_form: begin at the maximum of the likelihood on the training data; False begins at random, for EM.
-        seed: of W's random beginning.
+        in_channels, image_size: shape of the images, D = in_channels × image_size² numbers.
+        code: M, the number of directions.
+        closed_form: start from the maximum-likelihood parameters of the training data; False starts from a random W,
+            for EM.
+        seed: seed of the random W.
     """
 
     init_on_all = True  # init_from_data wants every training image
@@ -54,10 +55,10 @@ class PPCA(nn.Module):
         self.mean = nn.Parameter(torch.zeros(d))
         self.log_variance = nn.Parameter(torch.zeros(()))  # log σ²
 
-    # --- inference --------------------------------------------------------------------------------------------------
+    # --- inference ------------------------------------------------------------------------------------------------
 
     def inner(self) -> Tensor:
-        """M = WᵀW + σ² I, (M, M) in 64 bits."""
+        """The paper's matrix M = WᵀW + σ² I, (code, code), in 64 bits."""
         w = self.weight.double()
         return w.T @ w + self.log_variance.double().exp() * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
@@ -71,23 +72,25 @@ class PPCA(nn.Module):
         return (z @ self.weight.T + self.mean).unflatten(1, self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The image of its code's mean. Not PCA's projection, but nearer to the mean, as the noise makes likely."""
+        """The reconstruction W E[z | x] + μ, (B, C, H, W). It is closer to μ than PCA's projection, since the model
+        attributes a part of x − μ to noise.
+        """
         return self.decode(self.encode(x))
 
     def project(self, x: Tensor) -> Tensor:
-        """PCA's reconstruction: the orthogonal projection U Uᵀ (x − μ) + μ, the nearest point of the plane, where U are
-        W's left singular vectors; directions of length 0, as of pixels that are always black, are left out.
+        """PCA's reconstruction: the orthogonal projection U Uᵀ (x − μ) + μ, the nearest point of the plane, where U
+        are W's left singular vectors. Directions of length 0 are left out; pixels that are always black cause some.
         """
         w, mean = self.weight.double(), self.mean.double()
         u, lengths, _ = torch.linalg.svd(w, full_matrices=False)
-        u = u * (lengths > lengths.max() * 1e-6)  # (D, code); 32 bits have no more digits
+        u = u * (lengths > lengths.max() * 1e-6)  # (D, code); 1e-6 is about the precision of 32 bits
         near = (x.flatten(1).double() - mean) @ u @ u.T + mean
         return near.to(x.dtype).view_as(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats (equation 2): images (B, C, H, W) to (B,), computed in 64 bits.
 
-        By the lemmas for C⁻¹ and |C|, which need no matrix of D × D.
+        Uses the Woodbury identity for C⁻¹ and the determinant lemma for |C|, which need no D × D matrix.
         """
         d, m = self.weight.shape
         variance = self.log_variance.double().exp()
@@ -100,7 +103,7 @@ class PPCA(nn.Module):
         return -0.5 * (d * math.log(2 * math.pi) + log_det + distance)
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """z and ε / σ, (n, M + D)."""
+        """Random numbers for n samples: z and ε / σ, (n, M + D)."""
         return torch.randn(n, sum(self.weight.shape), generator=generator)
 
     def generate(self, noise: Tensor) -> Tensor:
@@ -118,13 +121,13 @@ class PPCA(nn.Module):
         """The expected values of missing pixels given the known ones, exactly: p(x_missing | x_known) is Gaussian.
 
         Args:
-            x: (B, C, H, W); what stands at missing pixels is no matter.
-            known: bool, of the same shape.
+            x: images (B, C, H, W); the values of missing pixels are ignored.
+            known: which pixels are known: bool, of the same shape.
         """
         w, mean, variance = self.weight.double(), self.mean.double(), self.log_variance.double().exp()
         flat, seen = x.flatten(1).double(), known.flatten(1).double()
         centred = (flat - mean) * seen  # (B, D), 0 where unknown
-        # z given the known pixels alone: (Σ_known w wᵀ + σ² I) z = Σ_known w (x − μ)
+        # the mean of z given the known pixels only: (Σ_known w wᵀ + σ² I) z = Σ_known w (x − μ)
         inner = torch.einsum("bd,dm,dn->bmn", seen, w, w) + variance * torch.eye(
             w.shape[1], dtype=w.dtype, device=w.device
         )
@@ -132,11 +135,11 @@ class PPCA(nn.Module):
         filled = z @ w.T + mean
         return torch.where(known, x, filled.to(x.dtype).view_as(x))
 
-    # --- learning ---------------------------------------------------------------------------------------------------
+    # --- learning -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def init_from_data(self, x: Tensor) -> None:
-        """The maximum of the likelihood of these images, or for EM their mean and variance alone."""
+        """Set the maximum-likelihood parameters for these images or, for EM, only their mean and variance."""
         if self.closed_form:
             return self.fit(x)
         mean, parts = centred(x)
@@ -146,8 +149,8 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """The closed form (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest eigenvalues Λ of the sample
-        covariance and their vectors U, and σ² the mean of the others.
+        """Set the maximum-likelihood parameters (equations 7 and 8): W = U (Λ − σ² I)^½, with the M greatest
+        eigenvalues Λ of the sample covariance and their eigenvectors U, and σ² the mean of the other eigenvalues.
         """
         mean, covariance = moments(x)
         m = self.weight.shape[1]
@@ -159,7 +162,7 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def statistics(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The E step (equations 25 and 26): sums over images of what the M step needs, which add over batches.
+        """The E step (equations 25 and 26): sums over images that the M step needs; add them over all batches.
 
         Returns:
             Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ |x − μ|² and the number of images, in 64 bits.
@@ -172,7 +175,7 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def update(self, xz: Tensor, zz: Tensor, square: Tensor, n: Tensor) -> None:
-        """The M step (equations 27 and 28) from the sums of ``statistics``; never lowers their images' likelihood."""
+        """The M step (equations 27 and 28) from the sums of ``statistics``; it never lowers the images' likelihood."""
         w = torch.linalg.solve(zz, xz.T).T  # (D, M)
         variance = (square - 2 * (xz * w).sum() + (zz * (w.T @ w)).sum()) / (n * len(w))
         self.weight.copy_(w)

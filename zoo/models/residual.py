@@ -1,10 +1,10 @@
-"""The blocks of residual networks: z = g(z + f(z)), where f is convolutions and what is added is called the shortcut.
+"""The blocks of residual networks: z ← g(z + f(z)), where f is a few convolutions and the added z is the shortcut.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), with g = ReLU; and
-"Identity Mappings in Deep Residual Networks", ECCV 2016 (2016b), pre-activation: g is the identity, and normalisation
-and ReLU stand before each convolution of f.
-Differs from the papers: the stride of a bottleneck is in its 3×3, not in its first 1×1, so that torchvision's weights
-fit.
+"Identity Mappings in Deep Residual Networks", ECCV 2016 (2016b), with pre-activation: g is the identity, and
+normalisation and ReLU come before each convolution of f.
+Difference from the papers: a bottleneck has its stride in the 3×3 convolution, not in the first 1×1, so that
+torchvision's weights fit.
 """
 
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """Without bias, for a batch norm follows; (B, inputs, H, W) -> (B, outputs, H/stride, W/stride), rounded up."""
+    """A convolution without bias, which batch norm has: (B, inputs, H, W) -> (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
     return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
 class ZeroPad(nn.Module):
-    """Option A (2016a, section 3.3): every stride-th pixel, and zeros for the channels that are new; no parameters."""
+    """Shortcut option A (2016a, section 3.3): every stride-th pixel, zeros for the new channels; no parameters."""
 
     def __init__(self, new_channels: int, stride: int):
         super().__init__()
@@ -28,7 +28,7 @@ class ZeroPad(nn.Module):
 
 
 def make_shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """What is added to f(z): z itself where the size stays, else option A or B; None for a plain network."""
+    """The shortcut, added to f(z): z if the shape stays the same, else option A or B; None for a plain network."""
     if kind == "none":
         return None
     if inputs == outputs and stride == 1:
@@ -39,7 +39,7 @@ def make_shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Modul
 
 
 def make_preact_shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """The same before a pre-activation block's normalisation, so that a projection has none of its own."""
+    """The shortcut of a pre-activation block; a projection has no batch norm, as its input is already normalised."""
     shortcut = make_shortcut(kind, inputs, outputs, stride)
     return shortcut[:1] if isinstance(shortcut, nn.Sequential) else shortcut
 
@@ -48,13 +48,14 @@ class BasicBlock(nn.Module):
     """Two 3×3 convolutions (2016a, figure 5 left).
 
     Args:
-        inputs, width: channels before and after.
-        stride: of the first convolution.
-        shortcut: where the size changes, "A" (``ZeroPad``) or "B" (1×1 projection); "none": nowhere a shortcut.
+        inputs, width: numbers of input and output channels.
+        stride: stride of the first convolution.
+        shortcut: the kind of shortcut if the shape changes: "A" (``ZeroPad``) or "B" (1×1 projection); "none" never has
+            a shortcut.
     """
 
     expansion = 1
-    last = "bn2"  # its weight zero makes f = 0
+    last = "bn2"  # the last layer of f: with its weight at zero, f = 0
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str = "B"):
         super().__init__()
@@ -73,8 +74,9 @@ class BasicBlock(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """The pre-activation block (2016b, figure 4e): normalisation and ReLU stand before each convolution, and nothing
-    after the sum. A projection sees the normalised z, other shortcuts z itself. Arguments as of ``BasicBlock``.
+    """The pre-activation block (2016b, figure 4e): normalisation and ReLU come before each convolution, and nothing
+    after the sum. The input of a projection is the activated z, that of other shortcuts z itself. Arguments as for
+    ``BasicBlock``.
     """
 
     expansion = 1
@@ -98,7 +100,7 @@ class PreActBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions (2016a, figure 5 right); as ``BasicBlock``, but with 4·width channels after."""
+    """1×1, 3×3 and 1×1 convolutions (2016a, figure 5 right); arguments as for ``BasicBlock``, but 4·width outputs."""
 
     expansion = 4
     last = "bn3"
@@ -123,7 +125,7 @@ class Bottleneck(nn.Module):
 
 
 class PreActBottleneck(nn.Module):
-    """The pre-activation bottleneck (2016b): ``Bottleneck`` in the order of ``PreActBlock``."""
+    """The pre-activation bottleneck (2016b): the convolutions of ``Bottleneck`` in the order of ``PreActBlock``."""
 
     expansion = 4
     last = "conv3"
@@ -152,7 +154,7 @@ Block = BasicBlock | PreActBlock | Bottleneck | PreActBottleneck
 
 
 def stage(block: type[Block], inputs: int, width: int, blocks: int, stride: int, shortcut: str) -> nn.Sequential:
-    """Blocks of one width, of which the first has the stride."""
+    """A sequence of blocks of one width; the first of them has the stride."""
     first = block(inputs, width, stride, shortcut)
     rest = [block(width * block.expansion, width, 1, shortcut) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)

@@ -1,9 +1,9 @@
-"""Residual networks: ``CifarResNet`` for 32 px, with plain networks to compare, and ``ResNet`` for 224 px.
+"""Residual networks: ``CifarResNet`` for 32 px images, also as a plain network, and ``ResNet`` for 224 px images.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016 (below: 2016a), and "Identity Mappings in
 Deep Residual Networks", ECCV 2016 (2016b). Their blocks are in ``zoo.models.residual``.
-Differs from the papers: the head starts near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1), and with it the
-logits at any depth.
+Difference from the papers: the weights of the head start near zero, as in Goyal et al. (arXiv 1706.02677, section 5.1),
+so the logits do too at any depth.
 """
 
 from typing import ClassVar
@@ -18,7 +18,7 @@ from zoo.models.residual import BasicBlock, Block, Bottleneck, PreActBlock, PreA
 
 
 def initialise(model: nn.Module, zero_init_residual: bool) -> None:
-    """He initialisation of the convolutions, by their number of outputs as in the authors' code; f = 0 if so wished."""
+    """He initialisation of the convolutions with fan-out, as in the authors' code; on request f = 0 in each block."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -36,15 +36,15 @@ class CifarResNet(nn.Module):
     Args:
         num_classes: size of the output; 0 gives the pooled features.
         in_channels: 1 for grey images, 3 for colour.
-        depth: layers with weights, 6n + 2: 20, 32, 44, 56, 110 in the paper.
-        shortcut: "A" (no parameters, the paper's) or "B" (projection) where the size changes; "none": a plain net.
-        preact: pre-activation (2016b).
+        depth: number of layers with weights, 6n + 2: 20, 32, 44, 56, 110 in the paper.
+        shortcut: "A" (no parameters, the paper's) or "B" (projection) where the shape changes; "none": a plain network.
+        preact: use pre-activation blocks (2016b).
         width: channels of the first stage, doubled in each of the next two.
         dropout: probability in [0, 1) that a feature is set to zero before the head; the paper uses none.
-        zero_init_residual: every block starts as the identity (but for g and the shortcut's change of size).
+        zero_init_residual: start every block with f = 0, which makes it the identity except for g and changes of shape.
 
     Raises:
-        ZooError: a depth or shortcut that is not valid.
+        ZooError: the depth or shortcut is not valid.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class CifarResNet(nn.Module):
         if shortcut not in ("A", "B", "none"):
             raise ZooError(f"shortcut={shortcut} is unknown; valid: A, B, none")
         if shortcut == "none" and zero_init_residual:
-            raise ZooError("zero_init_residual=true makes a plain net's output constant; valid: shortcut=A, B")
-        self.image_size = 32  # what it is made for; it takes others
+            raise ZooError("zero_init_residual=true makes a plain network's output constant; valid: shortcut=A, B")
+        self.image_size = 32  # the size it is designed for; others work too
         n, block = (depth - 2) // 6, PreActBlock if preact else BasicBlock
         self.conv1 = conv(in_channels, width, 3)
         self.bn1 = nn.BatchNorm2d(width)
@@ -74,7 +74,7 @@ class CifarResNet(nn.Module):
         self.layer3 = stage(block, 2 * width, 4 * width, n, 2, shortcut)
         self.norm = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
-            self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
+            self.layer1[0].bn1 = nn.Identity()  # the stem's norm serves both paths of this block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(4 * width, num_classes)
         initialise(self, zero_init_residual)
@@ -102,14 +102,14 @@ class ResNet(nn.Module):
     """Four stages of blocks with projections (2016a, table 1); ``preact``, ``dropout`` … as in ``CifarResNet``.
 
     Args:
-        depth: layers with weights: 18 or 34 (``BasicBlock``), 50, 101 or 152 (``Bottleneck``).
+        depth: number of layers with weights: 18 or 34 (``BasicBlock``), 50, 101 or 152 (``Bottleneck``).
         stem: "imagenet", 7×7 with stride 2 and max pooling, or "cifar", 3×3 with stride 1 and no pooling.
 
     Raises:
-        ZooError: a depth or stem that is not valid.
+        ZooError: the depth or stem is not valid.
     """
 
-    torchvision_names: ClassVar[dict[str, str]] = {"fc": "head"}  # what torchvision calls otherwise
+    torchvision_names: ClassVar[dict[str, str]] = {"fc": "head"}  # torchvision's name and the one used here
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
             raise ZooError(f"depth={depth} is unknown; valid: {', '.join(map(str, DEPTHS))}")
         if stem not in ("imagenet", "cifar"):
             raise ZooError(f"stem={stem} is unknown; valid: imagenet, cifar")
-        self.image_size = 224 if stem == "imagenet" else 32  # what it is made for; it takes others
+        self.image_size = 224 if stem == "imagenet" else 32  # the size it is designed for; others work too
         kind, (n1, n2, n3, n4) = DEPTHS[depth]
         block: type[Block] = PREACT[kind] if preact else kind
         width = 64 * block.expansion  # channels after the first stage
@@ -139,14 +139,14 @@ class ResNet(nn.Module):
         self.layer4 = stage(block, 4 * width, 512, n4, 2, "B")
         self.norm = nn.Sequential(nn.BatchNorm2d(8 * width), nn.ReLU()) if preact else nn.Identity()
         if preact:
-            self.layer1[0].bn1 = nn.Identity()  # the stem's serves both paths of the first block (2016b, appendix)
+            self.layer1[0].bn1 = nn.Identity()  # the stem's norm serves both paths of this block (2016b, appendix)
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(8 * width, num_classes)
         initialise(self, zero_init_residual)
 
     def forward(self, x: Tensor) -> Tensor:  # sizes for depth 18 and 34: (B, 3, 224, 224)
         x = F.relu(self.bn1(self.conv1(x)))  # (B, 64, 112, 112)
-        x = self.layer1(self.maxpool(x))  # (B, 64, 56, 56); the deeper ones have 4 times the channels from here on
+        x = self.layer1(self.maxpool(x))  # (B, 64, 56, 56); depths from 50 on have 4 times the channels from here on
         x = self.layer2(x)  # (B, 128, 28, 28)
         x = self.layer3(x)  # (B, 256, 14, 14)
         x = self.layer4(x)  # (B, 512, 7, 7)

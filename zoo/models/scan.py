@@ -1,4 +1,4 @@
-"""Images as sequences: a recurrent net reads them row by row, or pixel by pixel (Le et al. 2015)."""
+"""Images as sequences: a recurrent network reads them row by row, or pixel by pixel (Le et al. 2015)."""
 
 from typing import Literal
 
@@ -11,13 +11,13 @@ from zoo.models.recurrent import Recurrent
 
 
 class ScanImage(nn.Module):
-    """A recurrent classifier of images, which it sees a part after the other.
+    """A recurrent classifier that reads an image as a sequence of rows or pixels.
 
     Args:
         num_classes: size of the output; 0 gives the last step's features.
-        in_channels, image_size: of the images.
-        order: "rows", of image_size · in_channels numbers a step; "pixels", of in_channels, row after row; or
-            "permuted" pixels, in an order that is drawn once and the same for all images (its seed is fixed).
+        in_channels, image_size: shape of the images.
+        order: "rows": one row per step, image_size · in_channels numbers; "pixels": one pixel per step, row by row;
+            "permuted": the pixels in a random order, which is the same for all images (its seed is fixed).
         cell, hidden, depth, bidirectional, dropout, orthogonal, forget_bias, chrono, backend: see ``Recurrent``.
     """
 
@@ -64,7 +64,7 @@ class ScanImage(nn.Module):
         return self.net(self.sequence(x))  # (B, num_classes)
 
     def sequence(self, x: Tensor) -> Tensor:
-        """An image's steps: (B, C, H, W) -> (B, H, W·C), or (B, H·W, C)."""
+        """Images as sequences: (B, C, H, W) -> (B, H, W·C) for rows, or (B, H·W, C) for pixels."""
         rows = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
         if self.order == "rows":
             return rows.flatten(2)

@@ -1,13 +1,14 @@
-"""SpeedNet: a small net that reaches 94 % on CIFAR-10 as fast as it can.
+"""SpeedNet: a small network designed to reach 94 % accuracy on CIFAR-10 in the shortest training time.
 
-Jordan: "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, 2024; the net descends from Page's
-ResNet-9 (2018). Its parts, section by section: a frozen first convolution that whitens 2×2 patches (3.2), the other
-convolutions start as the identity where they can (3.3), batch norm without a scale; max pooling, GELU, and logits
-divided by 9 in place of a temperature. The rest of the method is configs/experiment/speednet_cifar10.yaml: biases learn
-64 times faster (3.4), averages of the weights (Lookahead, 3.4), test-time augmentation (3.5), alternating flip (3.6).
+Jordan: "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, 2024; the network descends from Page's
+ResNet-9 (2018). Its components, with the paper's sections: a frozen first convolution that whitens 2×2 patches (3.2),
+identity initialisation of the other convolutions as far as possible (3.3), batch norm without a trained scale, max
+pooling, GELU, and logits divided by 9. The rest of the method is in configs/experiment/speednet_cifar10.yaml: biases
+with a 64 times higher learning rate (3.4), averaged weights (Lookahead, 3.4), test-time augmentation (3.5), and
+alternating flip (3.6).
 
-What differs: the whitening layer's bias is trained to the end instead of for 3 epochs; biases do not decay; batch norm
-has torch's ε, 1e-5 where the author's code has 1e-12; an epoch's last batch, which is smaller, is trained on too.
+Differences from the author's code: the whitening layer's bias is trained in all epochs, not only in 3; biases have no
+weight decay; batch norm has torch's ε, 1e-5 instead of 1e-12; the smaller last batch of an epoch is used too.
 """
 
 import torch
@@ -19,7 +20,7 @@ from zoo.layers import make_head
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3×3 convolution whose first ``in_channels`` outputs start as the inputs themselves."""
+    """A 3×3 convolution whose first ``in_channels`` output channels initially equal the inputs."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(conv.weight[:in_channels])
@@ -27,16 +28,16 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm with a trained bias and a scale that stays 1; its averages take 0.4 of each new batch."""
+    """Batch norm with a trained bias and a fixed scale of 1; its running statistics have momentum 0.4."""
     norm = nn.BatchNorm2d(channels, momentum=0.4)
     norm.weight.requires_grad = False
     return norm
 
 
 class Block(nn.Module):
-    """Convolutions with batch norm and GELU, the first followed by max pooling: (C, H, W) to (C', H/2, W/2).
+    """Convolutions with batch norm and GELU, the first followed by max pooling: (B, C, H, W) to (B, C', H/2, W/2).
 
-    With three, the last one is added to what went into it (the paper's airbench96).
+    With three convolutions, the last two have a residual connection around them (the paper's airbench96).
     """
 
     def __init__(self, in_channels: int, out_channels: int, convs: int = 2):
@@ -55,14 +56,14 @@ class Block(nn.Module):
 
 
 class SpeedNet(nn.Module):
-    """Whitening, three blocks, max pooling, one linear layer.
+    """A whitening convolution, three blocks, max pooling, and one linear layer.
 
     Args:
         num_classes: size of the output; 0 gives the pooled features.
         in_channels: 1 for grey images, 3 for colour.
         widths: channels of the three blocks; the paper's airbench94 has (64, 256, 256), airbench95 (128, 384, 384).
-        convs: convolutions a block, 2 or 3.
-        scale: factor of the logits.
+        convs: number of convolutions per block, 2 or 3.
+        scale: factor by which the logits are multiplied.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SpeedNet(nn.Module):
         super().__init__()
         if convs not in (2, 3):
             raise ZooError(f"convs={convs} is not valid: give 2 or 3")
-        self.image_size = 32  # what it is made for; it takes others
+        self.image_size = 32  # the size it is designed for; others work too
         patch = 4 * in_channels  # values in a 2×2 patch: 12 for colour
         self.whiten = nn.Conv2d(in_channels, 2 * patch, 2)
         self.whiten.weight.requires_grad = False
@@ -89,20 +90,18 @@ class SpeedNet(nn.Module):
         self.scale = scale if num_classes else 1.0
 
     def init_from_data(self, x: Tensor, eps: float = 5e-4) -> None:
-        """Set the first layer to whiten patches, before training (section 3.2).
+        """Set the weights of the first layer so that it whitens patches; called before training (section 3.2).
 
-        Its kernels become the eigenvectors of the covariance of all 2×2 patches, each over the root of its eigenvalue,
-        and their negatives, as what follows is not symmetric.
+        The kernels are the eigenvectors of the covariance of all 2×2 patches, each divided by the square root of its
+        eigenvalue, and the negatives of these, since the GELU that follows treats signs differently.
 
         Args:
-            x: training images (n, C, H, W), as the model gets them: normalised, so that the covariance needs no mean.
+            x: preprocessed training images (n, C, H, W); they are normalised, so their mean is taken to be 0.
             eps: added to the eigenvalues.
         """
         c = x.shape[1]
         patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 4 * c)  # (n(H−1)(W−1), 4C)
-        values, vectors = torch.linalg.eigh(
-            patches.T @ patches / len(patches)
-        )  # uncentred: normalised images have mean 0
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))  # normalised images have mean 0
         kernels = (vectors / (values + eps).sqrt()).T.reshape(-1, c, 2, 2)
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([kernels, -kernels]))

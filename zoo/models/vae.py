@@ -1,7 +1,8 @@
-"""The variational autoencoder (Kingma & Welling 2014): an encoder to a distribution over codes, and a decoder (16.7).
+"""The variational autoencoder (Kingma & Welling 2014; lecture 16.7): an encoder gives a distribution over codes.
 
-q(z|x) is Gaussian with the mean and the variances that the encoder gives, p(z) is N(0, I), and p(x|z) has independent
-pixels: Bernoulli, with the probabilities that the decoder gives. The bound that is raised: ``zoo.tasks.variational``.
+q(z|x) is Gaussian with the mean and variances that the encoder gives, p(z) is N(0, I), and p(x|z) has independent
+Bernoulli pixels with the probabilities that the decoder gives. Training maximises the bound in
+``zoo.tasks.variational``.
 """
 
 from collections.abc import Sequence
@@ -15,14 +16,15 @@ from zoo.layers import Init, initialise, make_activation
 
 
 class VAE(nn.Module):
-    """Fully connected, or with ``channels`` convolutional.
+    """A fully connected VAE, or a convolutional one if ``channels`` are given.
 
     Args:
-        in_channels, image_size: of the images, with pixels in [0, 1].
+        in_channels, image_size: shape of the images, with pixels in [0, 1].
         hidden: widths of the encoder's fully connected layers; the decoder has them in reverse.
-        channels: maps of convolutional stages before those, each of which halves the image; none for an MLP.
-        latent: numbers of the code.
-        activation: of all hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
+        channels: feature maps of convolutional stages before those layers; each stage halves the image size. Empty for
+            a fully connected model.
+        latent: size of the code.
+        activation: activation of all hidden layers, a name from ``zoo.layers.ACTIVATIONS``.
         init: initial weights of the layers before an activation, "he" or "torch"; see ``zoo.layers.initialise``.
     """
 
@@ -75,11 +77,11 @@ class VAE(nn.Module):
         return self.posterior(x)[0]
 
     def logits(self, z: Tensor) -> Tensor:
-        """The log-odds of the pixels of p(x|z): codes (B, latent) to (B, C, H, W)."""
+        """The log-odds of the pixels under p(x|z): codes (B, latent) to (B, C, H, W)."""
         return self.decoder(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """The means of the pixels of p(x|z), in (0, 1): codes (B, latent) to images (B, C, H, W)."""
+        """The mean pixels under p(x|z), in (0, 1): codes (B, latent) to images (B, C, H, W)."""
         return self.logits(z).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,14 +89,14 @@ class VAE(nn.Module):
         return self.decode(self.encode(x))
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Codes from p(z), (n, latent)."""
+        """Codes drawn from p(z), (n, latent)."""
         return torch.randn(n, self.latent, generator=generator)
 
     def generate(self, noise: Tensor) -> Tensor:
-        """The same as ``decode``: images of codes, which are this model's noise."""
+        """The same as ``decode``: codes (B, latent) to images (B, C, H, W)."""
         return self.decode(noise)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """The pixels' means for codes from p(z): images (n, C, H, W)."""
+        """Mean pixels for codes drawn from p(z): images (n, C, H, W)."""
         return self.generate(self.noise(n, generator).to(next(self.parameters()).device))

@@ -1,1 +1,1 @@
-"""Trained models: cards, loading, transfer, measuring them again, and shipping them."""
+"""Trained models: their cards, loading, transfer learning, re-evaluation, and publication."""

@@ -1,4 +1,4 @@
-"""Cards: what a shipped weight is, in a file beside it that anyone can read without torch."""
+"""Cards: the description of shipped weights, in a JSON file beside them that can be read without torch."""
 
 import json
 from collections.abc import Mapping
@@ -15,41 +15,41 @@ from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
 
-CARD_BYTES = 50 * MB  # at most; one with a vocabulary of 100,000 words has 1 MB
+CARD_BYTES = 50 * MB  # the largest card file; one with a vocabulary of 100,000 words has 1 MB
 
 RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
 
 
 def show(name: str, value: float) -> str:
-    """A metric for people: rates in per cent, others with four digits. A prefix as of ``test/loss`` is no matter."""
+    """A metric as text: rates in per cent, others with four decimals; a prefix, as in ``test/loss``, is ignored."""
     return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
 
 
 @dataclass
 class Card:
-    """What a weight is, how it was made and what it reaches.
+    """What the trained model is, how it was trained, and its test metrics.
 
     Attributes:
-        name: of the experiment and of the file.
-        title: one line for people.
-        model, task, data: the configs of the model, of its objective and of the data it was trained and measured on:
+        name: the name of the experiment and of the weights file.
+        title: a description in one line.
+        model, task, data: the configs of the model, of its task and of the data it was trained and tested on:
             ``_target_`` and its arguments, without interpolations.
-        preprocess: from a raw input to the model's, as a config: see ``zoo.data.preprocess``.
-        classes: class names in the order of the outputs; none where the outputs are no classes.
-        metrics: of this weight on the official test split.
-        metric: the one of them that a reader looks at first.
-        runs: the same metrics of every seed's run, with its ``seed``; the weight shipped is the first.
-        published: figure and source that it is held against.
-        command, minutes, hardware, versions: what made it; minutes are of training, for the weight's own seed.
-        note: what else a reader of those should know, as how busy the machine was.
-        parameters: number of them, frozen ones too.
-        sha256: of the safetensors file.
+        preprocess: the config of what turns a raw input into the model's input; see ``zoo.data.preprocess``.
+        classes: class names in the order of the outputs; empty if the outputs are not classes.
+        metrics: the metrics of these weights on the official test split.
+        metric: the most important of them.
+        runs: the same metrics for every seed, each with its ``seed``; the shipped weights are those of the first.
+        published: the published figure to compare with, and its source.
+        command, minutes, hardware, versions: how the weights were trained; minutes are the training time of their seed.
+        note: a remark on these, such as how busy the machine was.
+        parameters: the number of parameters, including frozen ones.
+        sha256: the checksum of the safetensors file.
         format: the version of the card's own format; see ``zoo.config.formats``.
-        quick_examples: how many of the test split's first examples ``quick_metrics`` are of: images, and of a model
-            that draws them as many samples; of a text characters. 0: it was not measured.
-        quick_metrics: what the task's own test gives on those alone. They say whether a weight, its preprocessing and
-            its data are what they were, and not how good the weight is: a Fréchet distance of so few images is large
-            whatever they look like.
+        quick_examples: the number of examples at the start of the test split on which ``quick_metrics`` were measured:
+            images (compared with as many samples, for a model that generates images) or characters of a text. 0 means
+            that they were not measured.
+        quick_metrics: the test metrics on these examples only. They tell whether the weights, their preprocessing and
+            their data are unchanged, not how good the model is: a Fréchet distance of so few images is always large.
     """
 
     name: str
@@ -76,20 +76,20 @@ class Card:
     quick_metrics: dict[str, float] = field(default_factory=dict)
 
     def headline(self, short: bool = False) -> str:
-        """The metric to look at first, for people, named unless it is accuracy; empty where it was not measured.
+        """The most important metric as text, with its name unless it is accuracy; empty if it was not measured.
 
         Args:
-            short: leave out what the model gives without test-time augmentation.
+            short: leave out the value without test-time augmentation.
         """
         if self.metric not in self.metrics:
             return ""
         shown = show(self.metric, self.metrics[self.metric])
-        if (plain := f"{self.metric}_plain") in self.metrics and not short:  # what a single call of the model gives
+        if (plain := f"{self.metric}_plain") in self.metrics and not short:  # the value without test-time augmentation
             shown += f" ({show(plain, self.metrics[plain])} without TTA)"
         return shown if self.metric == "accuracy" else f"{self.metric} {shown}"
 
     def mean_and_spread(self, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation of a metric over the seeds; of one run, that and 0."""
+        """Mean and standard deviation of a metric over the seeds; for a single run, its value and 0."""
         values = [run[metric] for run in self.runs if metric in run] or [self.metrics.get(metric, nan)]
         return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
@@ -106,10 +106,10 @@ class Card:
 
     @classmethod
     def of(cls, content: Any, where: str) -> "Card":
-        """A card from the plain values of a file, ``where``, in today's format and by today's names.
+        """A card from the plain values read from the file ``where``, converted to the current format and names.
 
         Raises:
-            ZooError: a field is missing, of another kind, or not known to this version; a newer zoo wrote the card.
+            ZooError: a field is missing, has the wrong type, or is unknown, since a newer zoo wrote the card.
         """
         if not isinstance(content, Mapping):
             raise ZooError(f"{where} is not a card: it holds no fields")
@@ -131,7 +131,7 @@ class Card:
 
 
 def check_values(content: Mapping[str, Any], where: str) -> None:
-    """Raise a ``ZooError`` where a card's metrics are no numbers, or its class names no names."""
+    """Raise a ``ZooError`` if a card has metrics that are not numbers, or class names that are not names."""
     for run in [content.get("metrics", {}), *content.get("runs", [])]:
         numbers = run.values() if isinstance(run, Mapping) else [run]
         if odd := [n for n in numbers if not isinstance(n, (int, float)) or isinstance(n, bool)]:
@@ -145,7 +145,7 @@ def check_values(content: Mapping[str, Any], where: str) -> None:
 
 
 def read_shipped() -> tuple[list["Card"], list[str]]:
-    """The cards of all shipped weights, and a message for each that cannot be read."""
+    """The cards of all shipped weights, and an error message for each card that cannot be read."""
     cards: list[Card] = []
     errors: list[str] = []
     for path in shipped().values():
@@ -157,10 +157,10 @@ def read_shipped() -> tuple[list["Card"], list[str]]:
 
 
 def shipped() -> dict[str, Path]:
-    """The cards of all shipped weights, by name."""
+    """The paths of the cards of all shipped weights, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.json"))}
 
 
 def list_weights() -> list[str]:
-    """The names ``load`` knows."""
+    """The names of the shipped weights, which ``load`` accepts."""
     return list(shipped())

@@ -1,7 +1,8 @@
-"""Measuring a trained model again on the official test split, and holding it against its card.
+"""Measure a trained model again on the official test split, and compare the metrics with its card.
 
-The whole split says how good a weight is, and may take minutes. Its first few examples are measured in a second, and
-say whether the weight, its preprocessing and its data are still what they were (``--quick``, and the default tests).
+Measuring on the whole split tells how good the weights are, and may take minutes. Measuring on its first few examples
+takes a second, and tells whether the weights, their preprocessing and their data are unchanged (``--quick``, and the
+default tests).
 """
 
 import logging
@@ -23,54 +24,57 @@ from zoo.errors import ZooError
 from zoo.pretrained.card import Card
 from zoo.pretrained.loading import load
 
-# Another CPU or BLAS may turn a few of 10,000 images; a calibration error moves by more, as images change their bin.
+# Another CPU or BLAS may change the predictions for a few of 10,000 images. The calibration error changes by more, as
+# images move to another bin.
 TOLERANCE = {"accuracy": 5e-4, "accuracy_plain": 5e-4, "top5": 5e-4, "f1": 5e-4, "calibration_error": 5e-3}
-RELATIVE = 0.02  # of all else: losses, perplexity
+RELATIVE = 0.02  # the relative tolerance of all other metrics, such as losses and perplexity
 
-# The quick figures. A rate may differ by as many examples as another processor turns; one that turns changes the f1 of
-# two classes, and may change its bin of the calibration error; precision and recall compare every example with every
-# other. All else is smooth in the outputs: without oneDNN it differs by less than 2e-6 of itself, and by 1.2e-3 at most
-# where factors are rounded to TF32, as on GPUs; an error of a tenth in each weight changes it by 9e-3 at least.
+# Tolerances of the quick metrics. Rates: the number of examples whose prediction may change on another processor. One
+# such change affects the f1 of two classes, and the calibration error by a change of bin; precision and recall compare
+# every example with every other. All other metrics are smooth functions of the outputs: they change by a relative 2e-6
+# at most without oneDNN and 1.2e-3 at most with TF32 multiplications, as on GPUs, but by at least 9e-3 if each weight
+# is wrong by a tenth.
 TURNED = {
     "accuracy": 2.5, "accuracy_plain": 2.5, "top5": 2.5, "agreement": 2.5, "f1": 5.0, "calibration_error": 5.0,
     "precision": 10.0, "recall": 10.0,
 }  # fmt: skip
 QUICK_RELATIVE = 0.002
-# What a quick measurement leaves out: figures of the data alone, those that one sample of a few would tip, and e to the
-# power of a loss that is there itself.
+# Metrics left out of a quick measurement: those of the data only, those that a single sample can change a lot, and
+# perplexity, the exponential of a loss that is measured too.
 NOT_QUICK = ("pca_loss", "fid_floor", "unknown", "modes", "reverse_kl", "perplexity_per_word")
 QUICK_SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # examples
-QUICK_SECONDS = 0.4  # of one core, beside reading the data; a size that takes less is followed by the next
+QUICK_SECONDS = 0.4  # on one core, without reading the data; below this the next larger size is tried
 
 
 def evaluate(
     source: str | Path, root: str | None = None, trust: Sequence[str] = (), quick: bool = False
 ) -> tuple[Card, dict[str, float], dict[str, float]]:
-    """Measure a shipped weight or a checkpoint.
+    """Measure shipped weights or a checkpoint, and compare with the card.
 
     Args:
-        root: the folder of the data; None is the usual one.
+        source: a shipped name or a file, as in ``zoo.load``.
+        root: the folder of the data; None for the default one.
         trust: as in ``zoo.load``.
-        quick: measure the first examples alone, and compare with the card's ``quick_metrics``.
+        quick: measure the first examples only, and compare with the card's ``quick_metrics``.
 
     Returns:
-        Its card, the metrics now, and those of the card's metrics that differ by more than the tolerance or that are
-        not measured any more (NaN). The card of a run that was not tested has none to compare.
+        The card, the metrics measured now, and the new values of those card metrics that differ by more than the
+        tolerance (NaN for one that is no longer measured). If a run was not tested, its card has no metrics to compare.
 
     Raises:
-        ZooError: as ``load``; data that cannot be had; a card without quick figures.
+        ZooError: as ``load``; the data are not available; ``quick`` is set and the card has no quick metrics.
     """
     model: Any = load(source, trust)
     card: Card = model.card
     if not quick:
         metrics = measure(model, card, root, trust)
-        said = {name: value for name, value in card.metrics.items() if "/" not in name}  # val/… is not of the test
+        said = {name: value for name, value in card.metrics.items() if "/" not in name}  # not val/…
         allowed = {name: TOLERANCE.get(name, RELATIVE * abs(value)) for name, value in said.items()}
     else:
         if card.quick_examples < 1 or not card.quick_metrics:
             raise ZooError(
-                f"{source}: its card has no figures of the first test examples, as those of shipped weights have; "
-                f"measure it on the whole test split, without --quick"
+                f"{source}: its card has no figures of the first test examples, which only cards of shipped weights "
+                f"have; measure it on the whole test split, without --quick"
             )
         data, _ = data_of(model, card, root, trust).first(card.quick_examples)
         metrics, said = without(NOT_QUICK, test(model, card, data, trust)), card.quick_metrics
@@ -82,7 +86,7 @@ def evaluate(
 
 
 def quick_tolerance(name: str, value: float, examples: int) -> float:
-    """How much a quick figure may differ from the card's."""
+    """How much a quick metric may differ from the card's value."""
     return TURNED[name] / examples if name in TURNED else QUICK_RELATIVE * abs(value)
 
 
@@ -91,13 +95,13 @@ def without(names: Sequence[str], metrics: dict[str, float]) -> dict[str, float]
 
 
 def measure(model: nn.Module, card: Card, root: str | None = None, trust: Sequence[str] = ()) -> dict[str, float]:
-    """The test metrics of a model, by the task and on the data of its card: what a run's own test measures."""
+    """The test metrics of a model with the task and data of its card, as a run's own test measures them."""
     return test(model, card, data_of(model, card, root, trust), trust)
 
 
 def measure_quick(model: nn.Module, card: Card, root: str | None = None) -> tuple[int, dict[str, float]]:
-    """For a card: the first size in ``QUICK_SIZES`` that takes ``QUICK_SECONDS`` on one core, or the largest that there
-    is; and what the test gives on so many of the first examples.
+    """The ``quick_examples`` and ``quick_metrics`` of a card: the first size in ``QUICK_SIZES`` whose test takes longer
+    than ``QUICK_SECONDS`` on one core, or the largest possible, and the metrics on that many examples.
     """
     data, threads = data_of(model, card, root), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -107,7 +111,7 @@ def measure_quick(model: nn.Module, card: Card, root: str | None = None) -> tupl
             few, examples = data.first(size)
             start = time.process_time()
             metrics = test(model, card, few, ())
-            if time.process_time() - start > QUICK_SECONDS or examples < size:  # slow enough, or that was all
+            if time.process_time() - start > QUICK_SECONDS or examples < size:  # slow enough, or no more examples
                 break
     finally:
         torch.set_num_threads(threads)
@@ -115,9 +119,9 @@ def measure_quick(model: nn.Module, card: Card, root: str | None = None) -> tupl
 
 
 def data_of(model: nn.Module, card: Card, root: str | None = None, trust: Sequence[str] = ()) -> Any:
-    """The data of a card, ready to be measured on."""
+    """The data of a card, with the test split set up."""
     tokenizer: Any = model.preprocess
-    own = {"tokenizer": tokenizer} if "tokenizer" in card.data else {}  # whatever the text is now
+    own = {"tokenizer": tokenizer} if "tokenizer" in card.data else {}  # the text may have changed since training
     data = build(card.data, "data", trust, root=root, **own)
     data.prepare_data()
     data.setup("test")
@@ -132,7 +136,7 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
     """The metrics of a language model on a whole file of text, every token predicted once.
 
     Raises:
-        ZooError: a model of something else; a file that cannot be read, or is no UTF-8.
+        ZooError: the model is no language model; the file cannot be read, or is not UTF-8.
     """
     from zoo.data.corpora import read_text
     from zoo.data.text import TextData
@@ -147,13 +151,13 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
 
 
 def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str]) -> dict[str, float]:
-    """The test metrics by the task of the card."""
+    """The test metrics on ``data``, by the task of the card."""
     task = build(card.task, "task", trust, _partial_=True)(model=model)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning's, about loaders; there is nothing to tune here
+        warnings.simplefilter("ignore")  # Lightning warns about data loader workers, which do not matter here
         trainer = Trainer(
-            devices=1,  # on several, some images would be measured twice to fill the last batch
+            devices=1,  # with several, some images would be measured twice to fill the last batch
             logger=False,
             enable_progress_bar=False,
             enable_checkpointing=False,

@@ -1,4 +1,4 @@
-"""Features of any layer by its name (lecture 16.2: hidden layers are representations)."""
+"""Extract the features of any layer by its name (lecture 16.2: hidden layers are representations)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +14,19 @@ def features(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Te
     """The outputs of the named layers for the input ``x``; names are those of ``model.named_modules()``.
 
     Raises:
-        ZooError: no layer has that name, and the message lists them; a layer that a forward pass does not use.
+        ZooError: no layer has one of the names (the message lists all layers), or the forward pass does not call it.
     """
     check_names(model, layers)
     found = outputs(model, x, layers)
     if unused := [name for name in layers if name not in found]:
         raise ZooError(
-            f"the model does not call {', '.join(unused)} in its forward pass, so there are no features of it"
+            f"the model does not call {', '.join(unused)} in its forward pass, so it has no features; name other layers"
         )
     return {name: found[name] for name in layers}
 
 
 def check_names(model: nn.Module, layers: Sequence[str]) -> None:
-    """Raise a ``ZooError`` that lists the layers where one has no such name."""
+    """Raise a ``ZooError`` that lists the model's layers if one of the names is not among them."""
     modules = dict(model.named_modules())
     for name in layers:
         if name not in modules:
@@ -34,7 +34,7 @@ def check_names(model: nn.Module, layers: Sequence[str]) -> None:
 
 
 def outputs(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Any]:
-    """What those of the layers gave that the forward pass of ``x`` called; the last, where one is called again."""
+    """The outputs of the layers that the forward pass of ``x`` calls; the last output if it calls one repeatedly."""
     modules = dict(model.named_modules())
     found: dict[str, Any] = {}
 
@@ -51,21 +51,21 @@ def outputs(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Any
 
 
 def default_layers(model: nn.Module) -> list[str]:
-    """The layers with parameters of their own, in order, without the heads and the branches that end in one."""
+    """The names of the layers with parameters of their own, in order, without heads and branches that end in one."""
     heads = {name.partition(".")[0] for name in head_names(model)}
     return [name for name, m in model.named_modules() if own_parameters(m) and name.partition(".")[0] not in heads]
 
 
 def own_parameters(module: nn.Module) -> int:
-    """The number of a module's parameters without those of the modules in it."""
+    """The number of a module's own parameters, without those of its submodules."""
     return sum(p.numel() for p in module.parameters(recurse=False))
 
 
 class FeatureExtractor(nn.Module):
-    """A model that returns the features of its layers, a list of tensors, instead of logits.
+    """A model that returns a list with the features of the given layers instead of logits.
 
     Attributes:
-        layers: the names of the layers, in the order of the list.
+        layers: the names of the layers, in the order of the returned list.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str] | None = None):
@@ -79,7 +79,7 @@ class FeatureExtractor(nn.Module):
 
 
 def shape(output: Any) -> str:
-    """The sizes of a layer's output without the batch: "6×28×28", and of several tensors each."""
+    """The shape of a layer's output without the batch dimension, "6×28×28"; several tensors are separated by commas."""
     if torch.is_tensor(output):
         return "×".join(map(str, output.shape[1:]))
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else []

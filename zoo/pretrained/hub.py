@@ -1,4 +1,4 @@
-"""Torchvision's weights, from torch's cache or its host; what comes from either is what its name says."""
+"""Torchvision's weights, from torch's cache or downloaded; both are verified by the checksum in the file name."""
 
 import hashlib
 import pickle
@@ -18,12 +18,16 @@ from zoo.pretrained.reading import read_checkpoint, tensors
 
 
 def fetch_torchvision(name: str) -> dict[str, Tensor]:
-    """Torchvision's best weights of a model for ImageNet, from torch's cache, or downloaded there and verified."""
+    """Torchvision's best ImageNet weights of a model, from torch's cache, or downloaded there and verified.
+
+    Raises:
+        ZooError: the zoo or torchvision has no such model; the download failed, or the file is damaged.
+    """
     from torchvision import models
 
     known = [model for model in models.list_models(module=models) if model in list_models()]
     if name not in known:
-        raise suggest(name, known, "model of torchvision's that the zoo has too")
+        raise suggest(name, known, "torchvision model that the zoo has too")
     known_weights: Any = models.get_model_weights(name)
     weights = known_weights.DEFAULT
     file = weights.url.rpartition("/")[2]
@@ -33,21 +37,20 @@ def fetch_torchvision(name: str) -> dict[str, Tensor]:
     if (reason := unreachable(weights.url)) is None:
         try:
             return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-        except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:  # RuntimeError: another hash
+        except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:  # RuntimeError: wrong checksum
             reason = str(error)
     raise ZooError(
-        f"torchvision:{name}: {weights.url} could not be had ({reason}). Where you can reach it, download it, and give "
-        f"the file: init.weights=PATH/{file}"
+        f"torchvision:{name}: {weights.url} could not be downloaded ({reason}). Download it on a machine that reaches "
+        f"it, and give the file: init.weights=PATH/{file}"
     )
 
 
 def read_cached(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file in torch's cache, whose name has its sha256's beginning: ``resnet18-f37072fd.pth``.
-
-    Torch compares the two when it downloads a file, and never again.
+    """The tensors of a file in torch's cache, whose name ends in the first digits of its sha256, as in
+    ``resnet18-f37072fd.pth``. The two are compared here, as torch does so only when it downloads a file.
 
     Raises:
-        ZooError: a file of another content than its name says, or no regular one.
+        ZooError: the content does not have the sha256 that the name says, or it is not a regular file.
     """
     begins = path.stem.rpartition("-")[2]
     try:

@@ -1,4 +1,4 @@
-"""Create a model by its config's name; load a trained one, from a shipped name or a file, and run nothing in it."""
+"""Create a model by the name of its config; load a trained one by name or from a file, without running code in it."""
 
 import inspect
 from collections.abc import Sequence
@@ -29,17 +29,18 @@ def create(
     """Build a model by the name of its config.
 
     Args:
-        name: a file of ``configs/model/``, the zoo's or your own.
-        weights: fill it from a shipped name, a file, or "torchvision:resnet18"; a head of another size keeps its
-            initial value.
-        features_only: a module that returns features instead of logits: a list of the outputs of the named layers,
-            or, for True, of all layers with parameters but the heads.
-        arguments: the model's own: ``num_classes`` (0 for pooled features instead of logits), ``in_channels`` …
+        name: the name of a file in ``configs/model/``, the zoo's or yours.
+        weights: the weights to load: a shipped name, a file, or "torchvision:resnet18"; a head of another size keeps
+            its initial values.
+        features_only: return a module that gives features instead of logits: a list with the outputs of the named
+            layers or, for True, of all layers with parameters except the heads.
+        arguments: the model's own arguments: ``num_classes`` (0 for pooled features instead of logits),
+            ``in_channels`` …
 
     Raises:
-        ZooError: unknown name or argument, weights that do not fit.
+        ZooError: an unknown name or argument, or weights that do not fit.
     """
-    # sizes that a data set would give keep the class's own default here
+    # sizes that a run would take from its data set keep the default of the model's class
     config = {k: v for k, v in model_config(name).items() if not (isinstance(v, str) and "${" in v)}
     model = build(config | arguments, trust=None)
     if weights is not None:
@@ -51,7 +52,7 @@ def create(
 
 
 def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """The heads that weights have in another size than a model, and those that it has not, with their branches."""
+    """The heads whose size in the weights differs from the model's, and branches with heads that the model lacks."""
     own = {name: p.shape for name, p in model.state_dict().items()}
     theirs = {new: weights[old].shape for old, new in new_names(model, weights).items()}
     found: list[str] = []
@@ -66,9 +67,10 @@ def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
 
 
 def example(name: str) -> tuple[nn.Module, Tensor | None]:
-    """An untrained model by its config's name, in eval mode, and an example of noise that it takes, if one is known.
+    """An untrained model by the name of its config, in eval mode, and a random example input; None if the model does
+    not take images or tokens.
 
-    Sizes that neither the config nor the class gives are those of MNIST, and for tokens of a text's characters.
+    Sizes that neither the config nor the class sets are those of MNIST or, for tokens, of a text of 65 characters.
     """
     sizes: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "image_size": 28}
     config = model_config(name)
@@ -89,35 +91,35 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     try:
         with torch.no_grad():
             model(x)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes something else
+    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes another kind of input
         return model, None
     return model, x
 
 
 def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
-    """A trained model in eval mode, from a shipped name or a file of your own.
+    """A trained model in eval mode, from a shipped name or a file of yours.
 
     Args:
-        source: a name of ``list_weights()``; the path of a checkpoint that training wrote; or of a safetensors file
-            that has its card beside it.
-        trust: what you know: modules of your own that the file's config may name, and paths in it, "data.file=my.txt".
+        source: a name in ``list_weights()``, the path of a checkpoint written by training, or the path of a safetensors
+            file with its card beside it.
+        trust: what the file's config may refer to: Python modules of yours, and paths such as "data.file=my.txt".
 
     Returns:
-        The module, with ``preprocess`` (``model(model.preprocess(model.preprocess.read("digit.png")))`` are logits),
-        ``classes`` and ``card``.
+        The module, with the attributes ``preprocess``, ``classes`` and ``card``. Its logits for an image file are
+        ``model(model.preprocess(model.preprocess.read("digit.png")))``.
 
     Raises:
-        ZooError: unknown name, damaged or foreign file, a file that would run code (it is not run).
+        ZooError: an unknown name, a damaged or foreign file, or a file that would run code (the code is not run).
     """
     card, weights = read(source)
     complaint = f"{source} is damaged: its weights are not of the model that its card names"
     if (empty := skeleton(card.model, len(weights), trust)) is not None:
-        load_exactly(empty, weights, complaint)  # says what does not fit before the model takes any memory
+        load_exactly(empty, weights, complaint)  # reports what does not fit before the model takes any memory
     model: Any = built(card.model, trust)
     load_exactly(model, weights, complaint)
     model.preprocess = build(card.preprocess, "preprocess", trust)
     if not isinstance(model.preprocess, Preprocess):
-        raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} prepares no inputs")
+        raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} does not prepare inputs")
     check_vocabulary(card, model.preprocess)
     model.classes = card.classes
     model.card = card
@@ -125,7 +127,7 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
 
 
 def check_vocabulary(card: Card, preprocess: Any) -> None:
-    """Raise a ``ZooError`` where a tokenizer's tokens are more or fewer than a model's."""
+    """Raise a ``ZooError`` if the tokenizer and the model have vocabularies of different sizes."""
     size = card.model.get("vocab_size")
     if isinstance(preprocess, Tokenizer) and size is not None and size != len(preprocess.vocabulary):
         raise ZooError(
@@ -134,12 +136,9 @@ def check_vocabulary(card: Card, preprocess: Any) -> None:
 
 
 def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, skip: Sequence[str] = ()) -> None:
-    """Copy weights that must fit; a ``ZooError`` begins with the complaint and names what does not."""
+    """Copy weights into a model; if some do not fit, raise a ``ZooError`` with the complaint and their names."""
     try:
         copy_weights(model, weights, skip)
     except Mismatch as mismatch:
         names = [f"{row.name} ({row.status})" for row in mismatch.rows if row.status not in FINE]
         raise ZooError(f"{complaint}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}") from None
-
-
-# --- reading files ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Reading weights, cards and checkpoints from files of anyone."""
+"""Read weights, cards and checkpoints from files that need not be trusted."""
 
 import hashlib
 import pickle
@@ -20,7 +20,7 @@ from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, fi
 
 
 def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card of a shipped name or of a file, and its tensors; see ``load``."""
+    """The card and the tensors of a shipped name or of a file; see ``load``."""
     card_file = card_beside(source)
     if card_file is not None:
         card = Card.read(card_file)
@@ -28,14 +28,14 @@ def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
     content = read_checkpoint(checkpoint_file(source))
     if not isinstance(content, dict) or "card" not in content:
         raise ZooError(
-            f"{source} is no checkpoint of this zoo: it does not say which model it is of; to use it as bare "
-            f"weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
+            f"{source} is no checkpoint of this zoo: it does not say which model it belongs to; to use it "
+            f"as bare weights: init.weights={source}, or zoo.create(…, weights={str(source)!r})"
         )
     return Card.of(content["card"], str(source)), tensors(content, Path(source))
 
 
 def card_beside(source: str | Path) -> Path | None:
-    """The card of a shipped name, or of a safetensors file that has one beside it."""
+    """The path of the card of a shipped name or beside a safetensors file; None if there is no card."""
     cards = shipped()
     if str(source) in cards:
         return cards[str(source)]
@@ -44,14 +44,14 @@ def card_beside(source: str | Path) -> Path | None:
 
 
 def checkpoint_file(source: str | Path) -> Path:
-    """The path, or a ``ZooError`` where nothing is there."""
+    """The path of a checkpoint; a ``ZooError`` with advice if there is no such file."""
     path = Path(source)
     if path.is_dir():
         inside = next((str(p) for name in ("best", "last") for p in sorted(path.glob(f"**/{name}.ckpt"))), None)
         raise ZooError(f"{path} is a folder; give a checkpoint in it{f': {inside}' if inside else ''}")
     if path.suffix == ".safetensors" and path.exists():
         raise ZooError(
-            f"{path} has no card beside it ({path.with_suffix('.json').name}), so nothing says which model it is of; "
+            f"{path} has no card beside it ({path.with_suffix('.json').name}), so its model is unknown; "
             f"to use it as bare weights: init.weights={path}, or zoo.create(…, weights={str(path)!r})"
         )
     if path.exists():
@@ -67,14 +67,14 @@ def checkpoint_file(source: str | Path) -> Path:
 def read_weights(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a shipped name, a checkpoint, a safetensors file or a saved state_dict, by parameter name.
 
-    ``torchvision:NAME`` is torchvision's own weights of that model of its, for ImageNet; ``copy_weights`` knows what
-    the zoo's models call them.
+    ``torchvision:NAME`` means torchvision's own ImageNet weights of its model NAME; ``copy_weights`` translates their
+    parameter names to the zoo's.
 
     Raises:
-        ZooError: as ``load``; a shipped file that is not what its card says; weights that cannot be fetched.
+        ZooError: as ``load``; a shipped file that does not match its card; weights that cannot be downloaded.
     """
     if str(source).startswith("torchvision:"):
-        from zoo.pretrained.hub import fetch_torchvision  # which reads checkpoints as this module does
+        from zoo.pretrained.hub import fetch_torchvision  # imported here, as that module imports this one
 
         return fetch_torchvision(str(source).partition(":")[2])
     path = Path(source)
@@ -89,7 +89,7 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; where it has a card, only if it is the file that the card describes."""
+    """The tensors of a safetensors file; with a card, a ``ZooError`` unless it is the file that the card describes."""
     from safetensors.torch import load as load_safetensors
 
     try:
@@ -108,7 +108,7 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
 
 
 def tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The model's tensors in the content of a checkpoint or of a saved state_dict."""
+    """The model's tensors, by parameter name, from the content of a checkpoint or of a saved state_dict."""
     content = content if isinstance(content, dict) else {}
     state = content.get("state_dict", content)
     prefix = "model." if "card" in content else ""
@@ -121,8 +121,8 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of a file of torch.save, read without running anything that is in it; that of a checkpoint in
-    today's format and by today's names (``zoo.config.formats``).
+    """The content of a file written by torch.save, read without running any code in it. The content of a checkpoint is
+    converted to the current format and names (``zoo.config.formats``).
     """
     damaged = ZooError(f"{path} is not a checkpoint, or it is damaged")
     objects = "holds Python objects that would run code when loaded"
@@ -130,12 +130,12 @@ def read_checkpoint(path: Path) -> Any:
         first = first_byte(path)
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
-    if first not in (b"P", b"\x80"):  # torch's zip, or a pickle as it wrote before; a text is neither
+    if first not in (b"P", b"\x80"):  # torch's zip, or the pickle of older versions
         raise damaged
     check_file(path, zipped=first == b"P")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of files that are then refused
+            warnings.simplefilter("ignore")  # torch warns about files that are then refused
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower() or "Unsupported class" in str(error):
@@ -143,7 +143,7 @@ def read_checkpoint(path: Path) -> Any:
         if first == b"\x80":
             raise ZooError(f"{path} {objects}, or it is damaged; it was not loaded") from None
         raise damaged from None
-    except Exception:  # whatever the zip reader and the unpickler make of bytes that are not theirs
+    except Exception:  # zip reader and unpickler may raise anything on damaged bytes
         raise damaged from None
     check_bounded(content, str(path))
     check_sizes(content, path)

@@ -1,4 +1,4 @@
-"""The tables of RESULTS.md and README.md, made from the cards of the shipped weights."""
+"""The tables of RESULTS.md and README.md, generated from the cards of the shipped weights."""
 
 from collections.abc import Sequence
 from math import nan
@@ -8,14 +8,14 @@ from zoo.pretrained.card import Card, show
 
 
 def results_table(cards: Sequence[Card]) -> str:
-    """RESULTS.md: a row a shipped weight."""
+    """The text of RESULTS.md, with one table row per card."""
     lines = [
         "# Results",
         "",
         "Made by `zoo results --write RESULTS.md` from the cards in `zoo/weights/`. Test (accuracy, unless another",
         "metric is named) and error are on the official test split; `zoo evaluate --all` measures the shipped weights",
         "again. Mean ± standard deviation are over the seeds of the last column; the weights shipped, and the minutes",
-        "of training, are the first seed's. Where there is an accuracy, the mean is the error's.",
+        "of training, are the first seed's. For an accuracy, mean and standard deviation are those of the error.",
         "Studies: transfer [from MNIST to Fashion-MNIST](docs/transfer.md), between the halves of CIFAR-10's classes "
         "([first to last](docs/transfer_first_to_last.md), [last to first](docs/transfer_last_to_first.md)), "
         "[from CIFAR-10 to Fashion-MNIST](docs/transfer_cifar10_to_fashion.md); "
@@ -53,16 +53,16 @@ MARKS = ("<!-- shipped", "<!-- /shipped -->")
 
 
 def readme_with_table(page: str, cards: Sequence[Card]) -> str:
-    """README.md with its table of the shipped weights made anew, between its two marks.
+    """The text of README.md with a new table of the shipped weights between its two marks.
 
     Raises:
-        ZooError: the page has no marks.
+        ZooError: the page does not have the two marks.
     """
     before, start, rest = page.partition(MARKS[0])
     head, line_end, rest = rest.partition("\n")
     _, end, after = rest.partition(MARKS[1])
     if not (start and line_end and end):
-        raise ZooError(f"README.md has no lines {MARKS[0]} … --> and {MARKS[1]} for the table to stand between")
+        raise ZooError(f"README.md has no lines {MARKS[0]} … --> and {MARKS[1]} with the table between them; add them")
     lines = ["| weights | what it is | parameters | test | published |", "|---|---|---:|---:|---|"]
     for card in cards:
         lines.append(f"| `{card.name}` | {card.title} | {card.parameters:,} | {card.headline()} | {card.published} |")

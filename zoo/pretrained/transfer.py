@@ -14,13 +14,13 @@ from zoo.errors import ZooError
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a parameter's dotted name fits a pattern: a glob (``"conv*"``), or a layer with all below it."""
+    """Whether a parameter's dotted name matches a pattern: a glob (``"conv*"``), or a layer that contains it."""
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
 @dataclass
 class Row:
-    """What became of one tensor: copied, adapted, skipped, missing, unexpected, wrong shape, or a flaw in it."""
+    """What happened to one tensor: copied, adapted, skipped, missing, unexpected, wrong shape, or its defect."""
 
     name: str
     status: str
@@ -31,7 +31,7 @@ FINE = ("copied", "adapted", "skipped")
 
 
 class Mismatch(ZooError):
-    """Weights that do not fit a model; ``rows`` is the table."""
+    """Weights that do not fit a model; ``rows`` tells what happened to each tensor."""
 
     def __init__(self, message: str, rows: list[Row]):
         super().__init__(message)
@@ -39,21 +39,20 @@ class Mismatch(ZooError):
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """The layers that are sized by the number of classes: ``head``, or what the model's class says in ``heads``."""
+    """The layers whose size depends on the number of classes: ``head``, or the ``heads`` of the model's class."""
     return tuple(model.heads) if isinstance(model, WithHeads) else ("head",)
 
 
 def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What tensors of other people's files are called in a model, by their names in the file.
+    """The model's name for each tensor of a file, by its name in the file.
 
-    A tensor that the model has keeps its name. Others go by the longest layer's name that fits: in ``rename``, from
-    theirs to ours, in what the model's layers were called once (``zoo.config.formats``), or in what torchvision calls
-    them, which the model's class says in ``torchvision_names``.
-
-    A prefix goes with ``{"module": ""}``.
+    A tensor whose name the model knows keeps it. Other names are translated by the longest matching layer name in
+    ``rename`` (from the file's names to the model's), in the former names of the model's layers
+    (``zoo.config.formats``), or in torchvision's names, which the model's class lists in ``torchvision_names``.
+    ``rename={"module": ""}`` removes the prefix "module".
 
     Raises:
-        ZooError: a name in ``rename`` that nothing in the file has; two tensors that would have the same name.
+        ZooError: a name in ``rename`` matches nothing in the file; two tensors would get the same name.
     """
     own, weights = set(model.state_dict()), list(weights)
     for old in rename or {}:
@@ -76,7 +75,7 @@ def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str
 
 
 def under(name: str, layer: str) -> bool:
-    """Whether a dotted name is a layer's, or that of something in it."""
+    """Whether a dotted name is that of the layer or of something in it."""
     return name == layer or name.startswith(f"{layer}.")
 
 
@@ -86,22 +85,23 @@ def copy_weights(
     skip: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """Fill a model from weights by their names, in place; nothing is copied unless everything is explained.
+    """Copy weights into a model by name, in place; if any tensor does not fit, nothing is copied.
 
-    Torchvision's names and those in ``rename`` are understood (see ``new_names``). A first convolution may change
-    between grey and colour input: it is adapted so that a grey image, repeated over the channels, gives the same
-    output.
+    Torchvision's names and those in ``rename`` are translated (see ``new_names``). If the first convolution has 1 input
+    channel in one model and 3 in the other, it is adapted so that a grey image, repeated over the channels, gives the
+    same output.
 
     Args:
-        skip: patterns (see ``matches``) of tensors that keep their initial value, or are not wanted of ``weights``.
-        rename: layers by their names in ``weights``, and what the model calls them.
+        skip: patterns (see ``matches``) of tensors of the model that keep their initial values, and of tensors in
+            ``weights`` that are ignored.
+        rename: from layer names in ``weights`` to the model's names for them.
 
     Returns:
-        A row a tensor.
+        One row per tensor.
 
     Raises:
-        Mismatch: a tensor is missing, unexpected or of the wrong shape and no pattern in ``skip`` explains it.
-        ZooError: a pattern fits nothing.
+        Mismatch: a tensor is missing, unexpected, of the wrong shape or unusable, and ``skip`` does not match it.
+        ZooError: a pattern matches nothing.
     """
     target = model.state_dict()
     renamed = {new: old for old, new in new_names(model, weights, rename).items()}
@@ -111,14 +111,14 @@ def copy_weights(
         if not any(matches(name, pattern) for name in names):
             raise ZooError(f"init.skip: nothing fits {pattern!r}; tensors: {', '.join(names)}")
     kernels = [(name, p.shape[1]) for name, p in model.named_parameters() if p.ndim == 4]
-    first = {name for name, channels in kernels if channels == kernels[0][1]}  # several, where towers share the image
+    first = {name for name, channels in kernels if channels == kernels[0][1]}  # several, if towers share the image
     rows: list[Row] = []
     new: dict[str, Tensor] = {}
     for name in names:
         if any(matches(name, pattern) for pattern in skip):
             rows.append(Row(name, "skipped"))
         elif name not in weights and name.endswith(".num_batches_tracked"):
-            rows.append(Row(name, "skipped", "not in the weights, as in files of old; nothing is computed from it"))
+            rows.append(Row(name, "skipped", "not in the weights, as in old files; it does not affect any output"))
         elif name not in weights:
             rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
         elif (flaw := kind_of(weights[name])) != "dense" or (flaw := mistaken(weights[name], target.get(name))):
@@ -151,7 +151,7 @@ def copy_weights(
 
 
 def kind_of(tensor: Tensor) -> str:
-    """Whether a tensor is "dense", as those of a model are, or what else it is."""
+    """The storage of a tensor: "dense", as every tensor of a model must be, or a word for another kind."""
     kinds = (
         (tensor.is_meta, "meta, without values"), (tensor.is_nested, "nested"), (tensor.is_quantized, "quantised"),
         (tensor.layout is not torch.strided, "sparse"),
@@ -160,16 +160,16 @@ def kind_of(tensor: Tensor) -> str:
 
 
 def mistaken(tensor: Tensor, target: Tensor | None) -> str:
-    """What is wrong with the numbers that would be copied to a model's tensor; nothing where they are numbers."""
+    """What is wrong with the values that would be copied to a model's tensor; "" if nothing is."""
     if target is None or tensor.shape != target.shape:
-        return ""  # which is said otherwise
+        return ""  # reported as unexpected or as a wrong shape
     if tensor.is_complex() != target.is_complex():
         return "complex" if tensor.is_complex() else "not complex"
     return "NaN" if tensor.dtype.is_floating_point and bool(tensor.float().isnan().any()) else ""
 
 
 def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
-    """A kernel (O, I, h, w) for 1 instead of 3 input channels or 3 instead of 1; None where that is not the case."""
+    """A kernel (O, I, h, w) converted from 3 input channels to 1 or from 1 to 3; None if that is not the difference."""
     if (kernel.shape[0], *kernel.shape[2:]) != (shape[0], *shape[2:]):
         return None
     if (kernel.shape[1], shape[1]) == (3, 1):
@@ -180,18 +180,19 @@ def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Freeze what fits the patterns: no gradient, no update, no decay; norm statistics and dropout stand still.
+    """Freeze the layers that match the patterns: their parameters get no gradient, update or weight decay, and they
+    stay in eval mode, with fixed normalisation statistics and without dropout.
 
-    Patterns after "!" stand for all that fits none of them: ``["!head"]`` trains the head alone. Layers whose
-    parameters are all frozen go to eval mode and stay there whatever ``model.train()`` says. So does a layer without
-    parameters, as dropout, that fits a pattern or is part of such a layer, or whose output a frozen layer reads: of
-    dropout between two layers, the second one decides.
+    Patterns that begin with "!" freeze everything that matches none of them: ``["!head"]`` trains only the head. Layers
+    whose parameters are all frozen stay in eval mode even after ``model.train()``. The same holds for a layer without
+    parameters, such as dropout, if it matches a pattern, is part of such a layer, or is followed by a frozen layer:
+    dropout between two layers is off if the second is frozen.
 
     Returns:
-        The names of the frozen tensors: parameters, and the statistics of frozen norms.
+        The names of the frozen tensors: parameters, and the statistics of frozen normalisation layers.
 
     Raises:
-        ZooError: a pattern fits no parameter or layer.
+        ZooError: a pattern matches no parameter or layer.
     """
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
@@ -221,8 +222,8 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def parameters_of_reader(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """The parameters of the layer that reads the output of another, which has none: the first with parameters of its
-    own among those that the same module registers after it. None, where there is none.
+    """The parameters of the layer that reads the output of the layer ``name``, taken to be the first layer with
+    parameters among those registered after it in the same module; empty if there is none.
     """
     parent, _, child = name.rpartition(".")
     siblings = list(model.get_submodule(parent).named_children())
@@ -233,5 +234,5 @@ def parameters_of_reader(model: nn.Module, name: str) -> list[nn.Parameter]:
 
 
 def stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
-    """What ``module.train(mode)`` is for a frozen layer; a function of the file, so that models still pickle."""
+    """The ``train`` method of a frozen layer, which does nothing; a function, so that models can be pickled."""
     return module

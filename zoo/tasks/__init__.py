@@ -1,1 +1,1 @@
-"""LightningModules, one an objective. A task owns a model and never knows which."""
+"""LightningModules, one per training objective. A task holds a model but does not depend on which model it is."""

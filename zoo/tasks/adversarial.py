@@ -1,4 +1,4 @@
-"""A game of two: a generator learns to make what a discriminator takes for real (16.7)."""
+"""Generative adversarial networks (lecture 16.7): a generator learns to make images that pass for real ones."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -22,24 +22,26 @@ PLAYERS = ("generator", "discriminator")
 class Adversarial(Task):
     """Train a generator against a discriminator, each with an optimizer and a schedule of its own.
 
-    "gan" is the game of Goodfellow et al. 2014 with the generator's loss −log D(G(z)), which does not fade (their
-    section 3); "wgan_gp" the Wasserstein distance with a gradient penalty (Gulrajani et al. 2017, algorithm 1).
+    "gan" is the game of Goodfellow et al. 2014 with the generator's loss −log D(G(z)), whose gradient does not vanish
+    when the discriminator is sure (their section 3); "wgan_gp" minimises the Wasserstein distance with a gradient
+    penalty (Gulrajani et al. 2017, algorithm 1).
 
-    Measures ``fid``, the Fréchet distance between as many samples as there are images in the part that is measured,
-    in the features of a named, trained classifier; and what else ``zoo.pretrained.measures`` says. Samples are drawn
-    from seeds. ``trainer.max_steps`` counts the updates of both players.
+    Measures ``fid``, the Fréchet distance between the images of the validation or test set and as many samples, in the
+    features of the classifier ``judge``, and the other measures of ``zoo.pretrained.measures``. Samples are drawn from
+    fixed seeds. ``trainer.max_steps`` counts the updates of generator and discriminator together.
 
     Args:
-        model: with ``generate``, ``judge``, ``sample`` and ``latent``, as ``zoo.models.gan``.
+        model: a model with ``generate``, ``judge``, ``sample`` and ``latent``, as those of ``zoo.models.gan``.
         loss: "gan" or "wgan_gp".
-        critic_steps: updates of the discriminator to one of the generator.
-        smoothing: how much less than 1 real images are to be judged: one-sided label smoothing (Salimans et al. 2016,
-            section 3.4). Of "gan" alone.
-        penalty_weight: λ of the gradient penalty, of "wgan_gp".
-        discriminator_lr: factor of its learning rate beside the generator's.
-        judge: a shipped classifier of such images, whose features and classes samples are measured in; "inception",
-            the net of published distances, which sees no classes; null measures nothing.
-        shared: see ``Task``, but for l1, l2 and max_norm; clip_norm is for each of the two.
+        critic_steps: the number of discriminator updates per generator update.
+        smoothing: one-sided label smoothing: the discriminator's target for real images is 1 − smoothing (Salimans et
+            al. 2016, section 3.4). Used with "gan" only.
+        penalty_weight: λ of the gradient penalty, used with "wgan_gp" only.
+        discriminator_lr: the discriminator's learning rate as a multiple of the generator's.
+        judge: the name of a shipped classifier of such images, whose features and classes are used to measure samples;
+            or "inception", the network of published Fréchet distances, which gives features but no classes; null
+            measures nothing.
+        shared: see ``Task``; l1, l2 and max_norm are not allowed, and clip_norm is applied to each network separately.
     """
 
     single_process_only = True
@@ -66,30 +68,32 @@ class Adversarial(Task):
             raise ZooError(f"task.loss={loss} is unknown; valid: gan, wgan_gp")
         if critic_steps < 1 or not 0 <= smoothing < 1:
             raise ZooError(
-                f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give 1 or more, and 0 to less than 1"
+                f"task.critic_steps={critic_steps}, task.smoothing={smoothing}: give critic_steps of 1 or more, and "
+                f"smoothing from 0 to less than 1"
             )
         self.loss, self.critic_steps, self.smoothing = loss, critic_steps, smoothing
         if loss == "wgan_gp":
-            self.calls = ("generate",)  # torch compiles nothing whose gradient has a gradient, as the penalty's has
+            self.calls = ("generate",)  # torch.compile lacks the second derivatives of ``judge`` that the penalty needs
         self.penalty_weight, self.discriminator_lr = penalty_weight, discriminator_lr
         self.judge = judge_named(judge) if judge else None
         self.measured = judge is not None
         self.comparison: Comparison | None = None
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
-        """Raise a ``ZooError`` where the model is no pair of players; called once, before training."""
-        require(self.model, Pair, "task=adversarial", "choose a model as gan")
+        """Raise a ``ZooError`` if the model is not a generator and a discriminator; called once, before training."""
+        require(self.model, Pair, "task=adversarial", "choose a model such as gan")
         if x.min() < 0 or x.max() > 1:
             raise ZooError(
-                "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+                "task=adversarial takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0], a value per channel"
             )
         if others := [name for name, _ in self.model.named_parameters() if name.partition(".")[0] not in PLAYERS]:
             raise ZooError(
-                f"task=adversarial trains what is below the model's generator and discriminator, and not {others[0]}"
+                f"task=adversarial trains the parameters of model.generator and model.discriminator only, and "
+                f"{others[0]} is in neither; move it into one of them"
             )
         norms = [m for m in self.model.discriminator.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
         if self.loss == "wgan_gp" and norms:
-            raise ZooError("task.loss=wgan_gp judges each image by itself: set model.norm=none")
+            raise ZooError("task.loss=wgan_gp does not allow batch norm in the discriminator: set model.norm=none")
         if self.judge:
             self.judge.check(x)
 
@@ -99,16 +103,18 @@ class Adversarial(Task):
         if self.make_optimizer is None:
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
         if made_by(self.make_optimizer) is torch.optim.LBFGS:
-            raise ZooError("optimizer=lbfgs minimises one loss, and here are two players; try adam")
+            raise ZooError("optimizer=lbfgs minimises a single loss, but task=adversarial has two; try optimizer=adam")
         if made_by(self.make_scheduler) is ReduceLROnPlateau:
-            raise ZooError("scheduler=plateau waits for a loss to end its fall, which a game's does not; try none")
+            raise ZooError(
+                "scheduler=plateau waits until a loss stops falling, and a GAN's need not fall; try scheduler=none"
+            )
         optimizers, schedulers = [], []
         for player, factor in zip(PLAYERS, (1.0, self.discriminator_lr), strict=True):
             groups = self.parameter_groups(lambda name, player=player: name.startswith(player))
             scales = [group.pop("lr_scale", 1.0) * factor for group in groups]
             try:
                 optimizer = self.make_optimizer(groups)
-            except ValueError as error:  # torch's own words, of a range
+            except ValueError as error:  # torch's own message: an argument is out of range
                 raise ZooError(f"optimizer: {error}") from None
             for group, scale in zip(optimizer.param_groups, scales, strict=True):
                 group["lr"] *= scale
@@ -127,7 +133,7 @@ class Adversarial(Task):
             raise ZooError(f"task.critic_steps={self.critic_steps} is more than an epoch has batches; give fewer")
 
     def totals(self) -> dict[str, Any]:
-        """The length of the run in updates of the generator, by which both schedules go."""
+        """The length of the run in generator updates, which both learning-rate schedules follow."""
         totals = super().totals()
         updates = totals["total_steps"] // self.critic_steps
         if (most := self.trainer.max_steps) > 0:  # type: ignore[attr-defined]  it counts the updates of both players
@@ -145,9 +151,8 @@ class Adversarial(Task):
         x, labels = batch
         model: Any = self.model
         optimizer_g, optimizer_d = self.optimizers()  # type: ignore[misc]
-        if (
-            batch_idx == 0 or self.carried is None
-        ):  # judgements of this epoch that were right, and all; a resumed run goes on with them
+        # how many of the discriminator's decisions in this epoch were right, and how many there were in all
+        if batch_idx == 0 or self.carried is None:  # a run resumed within an epoch keeps its counts
             self.carried = torch.zeros(2, device=x.device)
 
         self.toggle_optimizer(optimizer_d)
@@ -186,9 +191,9 @@ class Adversarial(Task):
             self.check_game()
 
     def log_generator(self, loss: Tensor) -> None:
-        """Log the loss of the generator's own updates: of the first from each logged step on, at its own step.
+        """Log the generator's loss at its first update at or after each logged step, under the step of that update.
 
-        Lightning would log it again at all steps between two of them.
+        ``self.log`` would repeat the last value at the logged steps at which the generator is not updated.
         """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         stepped = batch_step(self.trainer)
@@ -203,14 +208,15 @@ class Adversarial(Task):
                 config.scheduler.step()  # type: ignore[call-arg]
 
     def check_game(self) -> None:
-        """Raise a ``ZooError`` where the discriminator was right on every image of an epoch: the generator
-        gets no useful gradient."""
+        """Raise a ``ZooError`` if the discriminator was right on every image of an epoch: then the generator gets no
+        useful gradient.
+        """
         right, total = self.carried.tolist()
         if self.loss == "gan" and right == total:
             raise ZooError(
                 f"the discriminator was right on all {int(total):,} images of epoch {self.current_epoch + 1} (to step "
-                f"{self.trainer.global_step}), so the generator learns no more; the checkpoint of the epoch before is "
-                f"kept. Try a lower task.discriminator_lr, task.smoothing=0.1, or task.loss=wgan_gp"
+                f"{self.trainer.global_step}), so the generator gets no useful gradient; the checkpoint of the epoch "
+                f"before is kept. Try a lower task.discriminator_lr, task.smoothing=0.1, or task.loss=wgan_gp"
             )
 
     # --- measures -------------------------------------------------------------------------------------------------
@@ -235,7 +241,7 @@ class Adversarial(Task):
 
 
 def gradient_penalty(model: Any, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-    """E (‖∇ D(x̂)‖ − 1)² at points between real and made images (Gulrajani et al. 2017, equation 3)."""
+    """E (‖∇ D(x̂)‖ − 1)² at random points x̂ between real and generated images (Gulrajani et al. 2017, equation 3)."""
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = (share * real + (1 - share) * fake).requires_grad_()
     (gradient,) = torch.autograd.grad(model.judge(between, labels).sum(), between, create_graph=True)

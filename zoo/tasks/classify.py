@@ -1,4 +1,4 @@
-"""Classification: one label for an input."""
+"""Classification: one label for each input."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,17 +15,18 @@ from zoo.tasks.task import Mean, Task
 
 
 class Classify(Task):
-    """Minimise a loss of logits, and measure accuracy.
+    """Minimise a classification loss on the logits, and measure accuracy.
 
     Args:
-        model: any module from inputs to logits (B, num_classes).
+        model: any module that maps inputs to logits (B, num_classes).
         num_classes: number of classes.
-        loss: of (logits, labels); validation and test use the same loss without its label smoothing. A model with
-            auxiliary heads has ``forward_with_aux``, to (logits, auxiliary logits, …), which training uses.
-        aux_weight: of each auxiliary head's loss (Szegedy et al. 2014, section 5).
-        tta: test-time augmentation: the logits tested are means over an image and its "mirror", or those of it and of
-            its shifts by a pixel up-left and down-right, "mirror_shift" (Jordan 2024, section 3.5). The test then gives
-            the accuracy without it as well, as accuracy_plain.
+        loss: a function of (logits, labels), by default the cross-entropy; validation and test use it without its label
+            smoothing. If the model has auxiliary heads, training calls its ``forward_with_aux``, which returns (logits,
+            auxiliary logits, …).
+        aux_weight: the weight of each auxiliary head's loss (Szegedy et al. 2014, section 5).
+        tta: test-time augmentation. "mirror" averages the logits of an image and its mirror image; "mirror_shift"
+            also averages over the image shifted by one pixel up-left and down-right, and the mirror images of both
+            shifts (Jordan 2024, section 3.5). The test then also reports ``accuracy_plain``, the accuracy without it.
         shared: see ``Task``.
     """
 
@@ -49,27 +50,27 @@ class Classify(Task):
         self.aux_weight, self.tta = aux_weight, tta
         kwargs: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
         self.train_accuracy = MulticlassAccuracy(average="micro", **kwargs)
-        self.train_accuracy.persistent(True)  # so that a resumed epoch reports what an unbroken one would
+        self.train_accuracy.persistent(True)  # so that a resumed epoch reports the same as an uninterrupted one
         self.measures["loss"] = Mean()
         self.measures["accuracy"] = MulticlassAccuracy(average="micro", **kwargs)
         self.measures["calibration_error"] = MulticlassCalibrationError(**kwargs)
         self.measures["f1"] = MulticlassF1Score(average="macro", **kwargs)
-        if num_classes > 20:  # of ten classes, five are nearly always right
+        if num_classes > 20:  # with ten classes, the top 5 are nearly always right
             self.measures["top5"] = MulticlassAccuracy(average="micro", top_k=5, **kwargs)
         self.measures["accuracy_plain"] = MulticlassAccuracy(average="micro", **kwargs)
 
     def check_output(self, logits: Tensor, x: Tensor, labels: Tensor) -> None:
-        """Raise a ``ZooError`` where the model does not give a number a class; called once, before training."""
+        """Raise a ``ZooError`` if the model does not give one logit per class; called once, before training."""
         if labels.ndim > 1:
             raise ZooError("these data have a label at every step of a sequence: set task=language")
         if logits.ndim != 2:
             raise ZooError(
-                f"the model gives {tuple(logits.shape[1:])} numbers an example and no class; it is for another task: "
-                "reconstruct, variational, density, em, adversarial, or for sequences language"
+                f"the model gives {tuple(logits.shape[1:])} numbers per example, not class logits; use another task: "
+                "reconstruct, variational, density, em, adversarial, or language for sequences"
             )
         if tuple(logits.shape) != (len(labels), self.num_classes):
             raise ZooError(
-                f"the model gives {tuple(logits.shape[1:])} numbers an example, but the data have {self.num_classes} "
+                f"the model gives {tuple(logits.shape[1:])} numbers per example, but the data have {self.num_classes} "
                 f"classes; set model.num_classes={self.num_classes}, which is the default"
             )
         try:
@@ -77,15 +78,15 @@ class Classify(Task):
         except (RuntimeError, ValueError) as error:
             raise ZooError(f"task.loss: {str(error).splitlines()[0]}") from None
 
-    # --- what a batch becomes -------------------------------------------------------------------------------------
+    # --- from a batch to a loss and metrics -----------------------------------------------------------------------
 
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
         return self.supervised(self.all_logits(x), y, batch_idx)
 
     def supervised(self, outputs: list[Tensor], y: Tensor, batch_idx: int) -> Tensor:
-        """The loss of what ``all_logits`` gave; it and the accuracy are logged."""
-        if batch_idx == 0:  # not at an epoch's end: a run may be resumed between the two
+        """The loss of the outputs of ``all_logits``, (); also logs it and the accuracy so far in the epoch."""
+        if batch_idx == 0:  # rather than at an epoch's end, as a run may be resumed between the two
             self.train_accuracy.reset()
         logits, *aux = outputs
         loss = self.loss(logits, y)
@@ -97,12 +98,12 @@ class Classify(Task):
         return loss
 
     def all_logits(self, x: Tensor) -> list[Tensor]:
-        """The model's logits and those of its auxiliary heads, in full precision: each (B, num_classes)."""
+        """The logits of the model and of its auxiliary heads, in full precision: each (B, num_classes)."""
         outputs = self.model.forward_with_aux(x) if self.with_aux else [self.model(x)]  # type: ignore[operator]
         return [logits.float() for logits in outputs]
 
     def measure(self, batch: tuple[Tensor, Tensor], part: str) -> tuple[Tensor, Tensor]:
-        """Returns (logits, labels)."""
+        """Update the metrics; return (logits, labels), with the averaged logits where ``tta`` is used."""
         x, y = batch
         logits, measured = self.model(x).float(), ["accuracy"]
         if part == "test":
@@ -121,14 +122,14 @@ class Classify(Task):
         return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch).softmax(-1)
 
     def eval_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The training loss without label smoothing or penalties, so that runs compare."""
+        """The training loss without label smoothing or penalties, so that runs can be compared."""
         if isinstance(self.loss, nn.CrossEntropyLoss):
             return nn.functional.cross_entropy(logits, labels, weight=self.loss.weight)
         return self.loss(logits, labels)
 
 
 def views(x: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
-    """What an image's prediction is averaged over besides itself: weights, and images (B, C, H, W) -> same."""
+    """The transformed copies of x (B, C, H, W) for test-time augmentation: each a weight and images of that shape."""
     if tta == "mirror":
         yield 0.5, x.flip(3)
         return

@@ -1,4 +1,4 @@
-"""Maximum likelihood for models whose log p(x) is exact (16.7): by gradients, or by EM."""
+"""Maximum likelihood for models whose log p(x) can be computed exactly (lecture 16.7): by gradients, or by EM."""
 
 from collections.abc import Mapping
 from math import log
@@ -15,12 +15,12 @@ from zoo.tasks.task import Mean, Task
 
 
 class Density(Task):
-    """Minimise −log p(x), in nats an image; labels are not looked at.
+    """Minimise −log p(x), in nats per image; labels are ignored.
 
-    Measures ``nll`` (nats an image), and ``bits_per_dim``, nll / log 2 / the pixels of an image.
+    Measures ``nll`` (nats per image) and ``bits_per_dim``, nll / (log 2 · C·H·W).
 
     Args:
-        model: with ``log_prob``, from images (B, C, H, W) to nats (B,).
+        model: a model with ``log_prob``, which maps images (B, C, H, W) to log p(x) in nats (B,).
         shared: see ``Task``.
     """
 
@@ -37,17 +37,17 @@ class Density(Task):
         self.measures["nll"], self.dims = Mean(), 1
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
-        """Raise a ``ZooError`` where the model has no likelihood; called once, before training."""
-        require(self.model, contracts.Density, "task=density", "choose a model as made")
+        """Raise a ``ZooError`` if the model has no ``log_prob`` or it does not suit the data; called once."""
+        require(self.model, contracts.Density, "task=density", "choose a model such as made")
         if isinstance(self.model, PixelByPixel) and not ((x == 0) | (x == 1)).all():
             raise ZooError(
-                "this model is of pixels that are 0 or 1: set data.binarise=fixed (or stochastic), data.mean=[0.0] and "
+                "this model takes pixels that are 0 or 1: set data.binarise=fixed (or stochastic), data.mean=[0.0] and "
                 "data.std=[1.0]"
             )
         with torch.no_grad():
             found = self.model.log_prob(x)  # type: ignore[operator]
         if found.shape != (len(x),):
-            raise ZooError(f"log_prob of {len(x)} images must give as many numbers; it gives {tuple(found.shape)}")
+            raise ZooError(f"log_prob of {len(x)} images must give shape ({len(x)},); it gives {tuple(found.shape)}")
 
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         nll = -self.model.log_prob(batch[0]).mean()  # type: ignore[operator]
@@ -67,16 +67,16 @@ class Density(Task):
 class EM(Density):
     """Expectation maximisation (Dempster et al. 1977): an epoch is one E step over all batches, then one M step.
 
-    Nothing is chosen but the model, so there is no optimizer; the likelihood of the training data never falls.
+    The likelihood of the training data never falls. EM has no learning rate or other setting, and uses no optimizer.
 
     Args:
-        model: with ``log_prob``; ``statistics``, from a batch to sums that add over batches; and ``update`` from
-            those, as ``zoo.models.ppca.PPCA``.
-        optimizer, scheduler: not used.
+        model: a model with ``log_prob``; with ``statistics``, which maps a batch to sums that can be added over
+            batches; and with ``update``, which sets the parameters from those sums, as ``zoo.models.ppca.PPCA``.
+        optimizer, scheduler: ignored.
         monitor, mode: see ``Task``.
     """
 
-    calls = ()  # sums and solutions of linear equations in 64 bits, from which there is nothing to gain
+    calls = ()  # sums and linear systems in 64 bits, which gain nothing from compilation
 
     def __init__(
         self,
@@ -94,13 +94,13 @@ class EM(Density):
         require(self.model, ClosedForm, "task=em", "choose model=ppca")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One that changes nothing: its steps are what Lightning counts, and saves checkpoints by."""
+        """An optimizer that changes nothing: Lightning counts its steps, and needs them to save checkpoints."""
         return torch.optim.SGD(self.model.parameters(), lr=0.0)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         found = self.model.statistics(batch[0])  # type: ignore[operator]
         self.carried = [a + b for a, b in zip(self.carried, found, strict=True)] if batch_idx else list(found)
-        if batch_idx + 1 == self.trainer.num_training_batches:  # in the step, so that a checkpoint is after it
+        if batch_idx + 1 == self.trainer.num_training_batches:  # in the step, so before the epoch's checkpoint
             sums: Any = self.carried
             if self.trainer.world_size > 1:
                 sums = [self.trainer.strategy.reduce(t.clone(), reduce_op="sum") for t in sums]

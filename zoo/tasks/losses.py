@@ -12,10 +12,10 @@ class MAPLoss(nn.Module):
 
     E = mean over images of y_D + log(e^(−j) + Σ_i e^(−y_i)), with y_i the penalty of class i and D the right class.
     With outputs −y (as ``LeNet5_1998`` gives them) it is the cross-entropy over the classes and one more class,
-    "rubbish", of constant penalty j, which keeps penalties that are large already from being pushed up.
+    "rubbish", whose penalty is the constant j. It keeps penalties that are already large from being pushed up.
 
     Args:
-        j: that penalty, above 0.
+        j: the penalty of the rubbish class, above 0.
     """
 
     def __init__(self, j: float = 1.0):
@@ -24,6 +24,6 @@ class MAPLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:  # (B, classes), (B,) -> ()
         if target.ndim != 1:
-            raise ZooError("task/loss=map takes one label an image: leave data.augment.mixup and cutmix at 0")
+            raise ZooError("task/loss=map takes one label per image: leave data.augment.mixup and cutmix at 0")
         rubbish = output.new_full((len(output), 1), -self.j)
         return F.cross_entropy(torch.cat([output, rubbish], dim=1), target)

@@ -18,22 +18,24 @@ from zoo.pretrained.transfer import head_names, matches
 
 
 class Optimised(LightningModule):
-    """A model and its updates; ``Task`` is what it is for.
+    """A model and how its weights are updated; the base class of ``Task``.
 
     Args:
         model: any module.
         optimizer: builds the optimizer from parameter groups, as a ``functools.partial`` of a torch.optim class does;
-            null for a task that is only to evaluate.
-        scheduler: builds the schedule from the optimizer, or null. Where it has an argument ``"total_steps"`` that is
-            the number of updates in the whole run, and it advances every update; else it advances every epoch, and
-            ``"total_epochs"`` is their number.
-        l1, l2: λ of the explicit penalties λ Σ|w| and λ Σw², which ``penalty`` gives; biases and norm layers are left
-            out, of the optimizer's own ``weight_decay`` as well. For SGD, l2 = λ is the step of weight_decay = 2λ.
-        max_norm: after an update each unit's incoming weights are scaled back to this length (Srivastava et al. 2014,
-            section 5.1); the head is not constrained. Null is no limit.
-        clip_norm: the gradient of all parameters together is scaled back to this length before an update (Pascanu et
-            al. 2013, algorithm 1), where ``trainer.gradient_clip_val`` does not say otherwise. Null is no limit.
-        lr_scale: factors of the learning rate by name or pattern of a layer; the first that fits is taken.
+            null for a task that only evaluates.
+        scheduler: builds the learning-rate schedule from the optimizer, or null for a constant rate. If one of its
+            arguments has the value ``"total_steps"``, it receives the number of updates in the whole run, and the
+            schedule advances after every update; otherwise it advances after every epoch. The value ``"total_epochs"``
+            stands for the number of epochs.
+        l1, l2: λ of the explicit penalties λ Σ|w| and λ Σw², see ``penalty``. Biases and norm layers are excluded from
+            them, and from the optimizer's own ``weight_decay`` as well. For SGD, l2 = λ gives the same updates as
+            weight_decay = 2λ.
+        max_norm: after each update a unit's incoming weights are scaled down to at most this norm (Srivastava et al.
+            2014, section 5.1); the head is not constrained. Null sets no limit.
+        clip_norm: before each update the gradient of all parameters together is scaled down to at most this norm
+            (Pascanu et al. 2013, algorithm 1), unless ``trainer.gradient_clip_val`` is set. Null sets no limit.
+        lr_scale: factors of the learning rate by the name or pattern of a layer; the first that matches is taken.
         monitor, mode: see ``Task``.
     """
 
@@ -60,7 +62,7 @@ class Optimised(LightningModule):
         self.l1, self.l2, self.max_norm, self.clip_norm = l1, l2, max_norm, clip_norm
         self.lr_scale = dict(lr_scale or {})
         self.monitor, self.mode = monitor or self.monitor, mode or self.mode
-        self.totals_before: dict[str, Any] | None = None  # of a resumed run
+        self.totals_before: dict[str, Any] | None = None  # those stored in the checkpoint of a resumed run
 
     # --- regularisers ---------------------------------------------------------------------------------------------
 
@@ -78,12 +80,12 @@ class Optimised(LightningModule):
         return total
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An update, and the constraint on its result: within the step, before averages and checkpoints see it."""
+        """Update the weights and apply ``max_norm``, before weight averages and checkpoints see the new weights."""
         super().optimizer_step(*args, **kwargs)
         self.constrain()
 
     def constrain(self) -> None:
-        """Scale each unit's incoming weights back to ``max_norm``, where they are longer."""
+        """Scale each unit's incoming weights down to norm ``max_norm``, where theirs is greater."""
         if self.max_norm is not None:
             with torch.no_grad():
                 heads = tuple(f"{head}." for head in head_names(self.model))
@@ -98,7 +100,7 @@ class Optimised(LightningModule):
             raise ZooError("this task was built without an optimizer, so it can only evaluate")
         try:
             optimizer = self.make_optimizer(self.parameter_groups())
-        except ValueError as error:  # torch's own words: a range, or parameters that this optimizer does not take
+        except ValueError as error:  # torch's message: an argument out of range, or unsupported parameters
             raise ZooError(f"optimizer: {error}") from None
         if isinstance(optimizer, torch.optim.SparseAdam) and not gives_sparse(self):
             raise ZooError(
@@ -111,7 +113,7 @@ class Optimised(LightningModule):
             return optimizer
         scheduler, interval = self.build_scheduler(optimizer, scales)
         settings = {"scheduler": scheduler, "interval": interval}
-        if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would take its step after the epoch's checkpoint
+        if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would step it only after saving the checkpoint
             settings |= {"monitor": None, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
@@ -120,7 +122,7 @@ class Optimised(LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_end(self) -> None:
-        """Let ``scheduler=plateau`` see the validation: its loss, or where none is measured what is watched."""
+        """Pass the validation loss to ``scheduler=plateau``, or ``monitor`` for a task that measures no such loss."""
         if self.trainer.sanity_checking:
             return
         measured = self.trainer.callback_metrics
@@ -128,7 +130,9 @@ class Optimised(LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 if watched not in measured:
-                    raise ZooError(f"scheduler=plateau watches val/loss or {self.monitor}, and neither is measured")
+                    raise ZooError(
+                        f"scheduler=plateau watches val/loss or {self.monitor}, but validation measures neither"
+                    )
                 config.scheduler.step(measured[watched])
 
     def configure_gradient_clipping(
@@ -139,8 +143,8 @@ class Optimised(LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
 
     def parameter_groups(self, wanted: Callable[[str], bool] = lambda name: True) -> list[dict[str, Any]]:
-        """The trained parameters whose names are wanted, grouped by their factor of the learning rate and by whether
-        they decay.
+        """The trainable parameters whose names satisfy ``wanted``, grouped by their learning-rate factor and by whether
+        weight decay applies to them.
         """
         for pattern in self.lr_scale:
             if not any(matches(name, pattern) for name, _ in self.model.named_parameters()):
@@ -154,7 +158,7 @@ class Optimised(LightningModule):
         if not groups:
             raise ZooError("nothing is left to train: init.freeze holds every parameter; freeze fewer layers")
         keywords = keywords_of(self.make_optimizer)
-        if not keywords.get("weight_decay"):  # then decayed or not is all the same
+        if not keywords.get("weight_decay"):  # without weight decay the two kinds of groups need no distinction
             merged: dict[float, list[nn.Parameter]] = {}
             for (scale, _), params in groups.items():
                 merged.setdefault(scale, []).extend(params)
@@ -165,7 +169,7 @@ class Optimised(LightningModule):
         ]
 
     def build_scheduler(self, optimizer: Optimizer, scales: list[float]) -> tuple[LRScheduler, str]:
-        """The schedule and its interval, "step" or "epoch"; ``scales`` are the groups' factors of the learning rate."""
+        """The schedule and its interval, "step" or "epoch"; ``scales`` are the learning-rate factors of the groups."""
         assert self.make_scheduler is not None
         keywords = keywords_of(self.make_scheduler)
         totals = self.totals()
@@ -178,7 +182,7 @@ class Optimised(LightningModule):
         return self.make_scheduler(optimizer, **filled), interval  # type: ignore[call-arg]
 
     def totals(self) -> dict[str, Any]:
-        """The length of the run: what a scheduler's arguments of these names stand for."""
+        """The length of the run in updates and epochs, by the strings that stand for them in a scheduler's config."""
         return {"total_steps": self.trainer.estimated_stepping_batches, "total_epochs": self.trainer.max_epochs}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -188,40 +192,40 @@ class Optimised(LightningModule):
         self.totals_before = checkpoint.get("totals")
 
     def on_train_start(self) -> None:
-        """Where a resumed run is longer or shorter than it was, its schedule is that of the new length from here on."""
+        """If a resumed run has a new length, continue its schedule as that of a run of the new length."""
         schedules: Any = self.lr_schedulers()
         schedules = schedules if isinstance(schedules, list) else [schedules]
         if self.totals_before in (None, self.totals()):
             return
-        for schedule, scheduler in zip(schedules, self.fresh_schedulers(), strict=False):  # none, where there is none
+        for schedule, scheduler in zip(schedules, self.fresh_schedulers(), strict=False):  # empty without a schedule
             if isinstance(schedule, LRScheduler) and not isinstance(schedule, ReduceLROnPlateau):
                 lengthen(schedule, scheduler)
 
     def fresh_schedulers(self) -> list[Any]:
-        """The schedules of a run of this length, from its beginning."""
+        """New schedules for a run of the current length, at step 0."""
         fresh = self.configure_optimizers()
         return [fresh["lr_scheduler"]["scheduler"]] if isinstance(fresh, dict) else []
 
 
 def keywords_of(make: Callable | None) -> dict[str, Any]:
-    """The arguments that a ``functools.partial`` has been given; none of another callable."""
+    """The keyword arguments stored in a ``functools.partial``; empty for any other callable."""
     return make.keywords if isinstance(make, partial) else {}
 
 
 def made_by(make: Callable | None) -> Callable | None:
-    """The class that makes an optimizer or a schedule, whether it has been given arguments or not."""
+    """The class that builds an optimizer or a schedule, with or without a ``functools.partial`` around it."""
     return make.func if isinstance(make, partial) else make
 
 
 def gives_sparse(task: nn.Module) -> bool:
-    """Whether a layer has sparse gradients."""
+    """Whether any layer gives sparse gradients."""
     return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse for m in task.modules())
 
 
 def lengthen(schedule: LRScheduler, fresh: Any) -> None:
-    """Let a schedule, and its optimizer, be where a fresh one is after as many steps."""
+    """Bring a schedule and its optimizer into the state that a fresh schedule has after the same number of steps."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # there is no update between these steps
+        warnings.simplefilter("ignore")  # torch warns about scheduler steps without optimizer steps
         for _ in range(schedule.last_epoch):
             fresh.step()
     schedule.load_state_dict(fresh.state_dict())
@@ -230,6 +234,6 @@ def lengthen(schedule: LRScheduler, fresh: Any) -> None:
 
 
 def known_layers(model: nn.Module) -> str:
-    """For messages: the names of the layers that have parameters."""
+    """A phrase for error messages that lists the layers with parameters."""
     names = dict.fromkeys(re.sub(r"\.[^.]+$", "", name) for name, _ in model.named_parameters())
     return f"layers with parameters: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Reconstruction: an autoencoder gives back what it is given, or what it was before it was corrupted (16.7)."""
+"""Reconstruction (lecture 16.7): an autoencoder learns to output its input, clean even if the input is corrupted."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,29 +14,33 @@ from zoo.errors import ZooError
 from zoo.models.ppca import PPCA
 from zoo.tasks.task import Mean, Task
 
-MOST_PIXELS = 4096  # of an image, for the principal components beside an autoencoder
+MOST_PIXELS = 4096  # the largest image for which the test computes principal components
 
 
 class Reconstruct(Task):
-    """Minimise the distance of the reconstruction from the input, a pixel; labels are not looked at.
+    """Minimise the reconstruction error per pixel; labels are ignored.
 
-    Evaluation is of clean inputs: ``loss`` is the mean squared error a pixel, whatever is minimised. In the test
-    ``pca_loss`` stands beside it: that of as many principal components of the training images as the code has numbers,
-    if they are fewer than the pixels, and those no more than ``MOST_PIXELS``.
+    Evaluation uses clean inputs: ``loss`` is the mean squared error per pixel, whatever loss is minimised. The test
+    also measures ``pca_loss`` for comparison: the error of a reconstruction from as many principal components of the
+    training images as the code has numbers. It is left out if the code has as many numbers as the image has pixels,
+    or if the image has more than ``MOST_PIXELS``.
 
     Args:
-        model: from images (B, C, H, W) to as many; with ``encode`` for the penalties on the code.
+        model: maps images (B, C, H, W) to images of the same shape; the penalties on the code need its ``encode``.
         loss: "mse", or "bce", the cross-entropy of pixels in [0, 1] and outputs in (0, 1).
-        corruption: "none"; "gaussian", noise of standard deviation ``amount``; "masking", a share of pixels set to 0;
-            "salt_pepper", a share set to 0 or 1 by a coin (Vincent et al. 2010, section 3.3). In training alone.
+        corruption: what is done to the inputs in training: "none"; "gaussian" adds noise of standard deviation
+            ``amount``; "masking" sets a fraction ``amount`` of the pixels to 0; "salt_pepper" sets a fraction
+            ``amount`` to 0 or 1 with equal probability (Vincent et al. 2010, section 3.3).
         amount: see corruption.
-        sparsity: λ of λ Σ_j KL(ρ ‖ ρ̂_j), where ρ̂_j is the batch's mean of unit j of a code in [0, 1].
-        rho: ρ, how active a unit should be.
-        contraction: λ of λ ‖∂ code / ∂ x‖² (Rifai et al. 2011), by Hutchinson's estimate: one random vector a batch.
-        layerwise: one layer after the other, each in an equal share of ``trainer.max_epochs``: layer k learns to give
-            back what the trained layers before it make of clean images, from a corrupted copy of that (stacked
-            denoising autoencoders, Vincent et al. 2010, section 3.5). Above the first the loss is "mse", of a linear
-            reconstruction. Evaluation is of the whole net, so use select=last.
+        sparsity: λ of the penalty λ Σ_j KL(ρ ‖ ρ̂_j), where ρ̂_j is the mean activation of unit j over the batch, for
+            a code in [0, 1].
+        rho: ρ, the desired mean activation of each unit.
+        contraction: λ of the penalty λ ‖∂ code / ∂ x‖² (Rifai et al. 2011), by Hutchinson's estimate with one random
+            vector per image.
+        layerwise: train one layer after the other, each for an equal share of ``trainer.max_epochs``. Layer k learns to
+            reconstruct its clean input, the output of the trained layers before it for clean images, from a corrupted
+            copy (stacked denoising autoencoders, Vincent et al. 2010, section 3.5). From the second layer on, the loss
+            is "mse" and the reconstruction is linear. Evaluation measures the whole network, so use select=last.
         shared: see ``Task``.
     """
 
@@ -59,38 +63,38 @@ class Reconstruct(Task):
             raise ZooError(f"task.loss={loss} is unknown; valid: mse, bce")
         if (corruption != "none") != (amount > 0) or (corruption != "gaussian" and not 0 <= amount <= 1):
             raise ZooError(
-                f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need a share up to 1, "
-                "gaussian a standard deviation, and none 0"
+                f"task.corruption={corruption}, task.amount={amount}: masking and salt_pepper need an amount above "
+                "0 and up to 1, gaussian one above 0, and none an amount of 0"
             )
         if layerwise and (sparsity or contraction or self.l1 or self.l2 or corruption == "salt_pepper"):
-            raise ZooError("task.layerwise takes no sparsity, contraction, l1 or l2, and no salt_pepper")
+            raise ZooError("task.layerwise excludes sparsity, contraction, l1, l2 and salt_pepper: leave them out")
         self.loss, self.corruption, self.amount = loss, corruption, amount
         self.sparsity, self.rho, self.contraction, self.layerwise = sparsity, rho, contraction, layerwise
         if isinstance(model, Autoencoder):
             self.calls = ("forward", "encode", "decode")
         if layerwise:
-            self.calls = ()  # parts that are made anew in each update
+            self.calls = ()  # ``layer`` builds new modules in each update, which would be compiled each time
         elif contraction:
-            self.calls = ("forward", "decode")  # torch compiles nothing whose gradient has a gradient
+            self.calls = ("forward", "decode")  # torch.compile lacks the second derivatives of ``encode`` needed here
         self.measures.update({"loss": Mean(), "pca_loss": Mean()})
-        self.project: Callable[[Tensor], Tensor] | None = None  # to as many principal components
+        self.project: Callable[[Tensor], Tensor] | None = None  # the test's reconstruction by principal components
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
-        """Raise a ``ZooError`` where the model gives no images, or has no code that penalties need; called once."""
+        """Raise a ``ZooError`` if the output is not an image, or a penalty lacks the code it needs; called once."""
         if not isinstance(output, Tensor) or output.shape != x.shape:
             raise ZooError(
-                "task=reconstruct needs a model that gives back an image, as model=autoencoder; for class numbers: "
+                "task=reconstruct needs a model whose output is an image, such as model=autoencoder; for a classifier: "
                 "task=classify"
             )
         if self.sparsity or self.contraction:
-            require(self.model, Autoencoder, "task.sparsity or task.contraction", "choose a model as autoencoder")
+            require(self.model, Autoencoder, "task.sparsity or task.contraction", "choose a model such as autoencoder")
         if self.layerwise:
             require(self.model, Layered, "task.layerwise", "choose model=autoencoder")
         inside, given = x.min() >= 0 and x.max() <= 1, output.min() >= 0 and output.max() <= 1
         if not inside and (given or self.loss == "bce" or self.corruption in ("masking", "salt_pepper")):
             raise ZooError(
                 "the model's outputs, task.loss=bce, and masking or salt_pepper are for pixels in [0, 1]: set "
-                "data.mean=[0.0] and data.std=[1.0] (a value a channel)"
+                "data.mean=[0.0] and data.std=[1.0] (one value per channel)"
             )
         if self.sparsity:
             with torch.no_grad():
@@ -99,10 +103,10 @@ class Reconstruct(Task):
                 raise ZooError("task.sparsity is for a code in [0, 1]: set model.code_activation=sigmoid")
 
     def corrupted(self, x: Tensor) -> Tensor | None:
-        """What the model sees of clean images in training; None where it sees them as they are."""
+        """Clean images (B, C, H, W) as training corrupts them, of the same shape; None without corruption."""
         return None if self.corruption == "none" else corrupt(x, self.corruption, self.amount)
 
-    # --- what a batch becomes -------------------------------------------------------------------------------------
+    # --- from a batch to a loss and metrics -----------------------------------------------------------------------
 
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
@@ -131,12 +135,14 @@ class Reconstruct(Task):
             return
         epochs, depth = trainer.max_epochs or -1, self.model.depth()  # type: ignore[operator]
         if trainer.world_size > 1 or trainer.max_steps > 0:
-            raise ZooError("task.layerwise trains in one process, for epochs: leave trainer.max_steps at -1")
-        if 1 < epochs < depth or epochs < 1:  # a single epoch is to see whether it runs
-            raise ZooError(f"task.layerwise trains {depth} layers: set trainer.max_epochs to a multiple of that")
+            raise ZooError(
+                "task.layerwise trains in one process, for a number of epochs: leave trainer.max_steps at -1"
+            )
+        if 1 < epochs < depth or epochs < 1:  # a single epoch is allowed, for a quick try
+            raise ZooError(f"task.layerwise trains {depth} layers: set trainer.max_epochs to a multiple of {depth}")
 
     def layer_step(self, x: Tensor) -> Tensor:
-        """The loss of the layer whose turn it is."""
+        """The loss of the layer that is trained in this epoch, ()."""
         i = self.current_epoch * self.model.depth() // self.trainer.max_epochs  # type: ignore[operator]
         before, layer, back = self.model.layer(i)  # type: ignore[operator]
         with torch.no_grad():
@@ -145,7 +151,7 @@ class Reconstruct(Task):
         if i == 0:
             output = back(code).float()
             loss = F.mse_loss(output, wanted) if self.loss == "mse" else cross_entropy(output, wanted)
-        else:  # linear: a ReLU that is off gets no gradient
+        else:  # a linear reconstruction: an inactive ReLU would get no gradient
             loss = F.mse_loss(back[0](code).float(), wanted)
         self.log_training(**{f"loss_layer{i + 1}": loss})
         return loss
@@ -171,13 +177,13 @@ class Reconstruct(Task):
 
 
 def cross_entropy(output: Tensor, x: Tensor) -> Tensor:
-    """The mean cross-entropy in nats of pixels x in [0, 1] and outputs in (0, 1), in 32 bits under autocast too."""
+    """The mean cross-entropy in nats of pixels x in [0, 1] and outputs in (0, 1), in 32 bits even under autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return F.binary_cross_entropy(output.float(), x.float())
 
 
 def corrupt(x: Tensor, kind: str, amount: float) -> Tensor:
-    """Images with noise of a kind, as ``Reconstruct`` has them; those given are not changed."""
+    """A corrupted copy of images, of the same shape; ``kind`` and ``amount`` as in ``Reconstruct``."""
     if kind == "gaussian":
         return x + amount * torch.randn_like(x)
     if kind == "masking":
@@ -196,7 +202,7 @@ def sparseness(code: Tensor, rho: float) -> Tensor:
 
 
 def jacobian(code: Tensor, x: Tensor) -> Tensor:
-    """An estimate of ‖∂ code / ∂ x‖² (Frobenius), mean over the batch: E |vᵀ J|² with v from N(0, I) is just that."""
+    """An unbiased estimate of ‖∂ code / ∂ x‖² (Frobenius), mean over the batch: it equals E |vᵀ J|² for v ~ N(0, I)."""
     v = torch.randn_like(code)
     (products,) = torch.autograd.grad(code, x, v, create_graph=True)
     return products.flatten(1).square().sum(1).mean()

@@ -1,4 +1,4 @@
-"""Regression: numbers for an input."""
+"""Regression: real numbers for each input."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ class Regress(Task):
     """Minimise the mean squared error.
 
     Args:
-        model: from inputs to (B, num_classes).
-        num_classes: numbers to give, named as the size of every model's output is.
+        model: maps inputs to (B, num_classes).
+        num_classes: how many numbers to predict; the size of a model's output has this name in every task.
         shared: see ``Task``.
     """
 
@@ -28,12 +28,14 @@ class Regress(Task):
         self.measures["loss"] = Mean()
 
     def check_output(self, output: Tensor, x: Tensor, target: Tensor) -> None:
-        """Raise a ``ZooError`` where the model does not give what the data ask; called once, before training."""
+        """Raise a ``ZooError`` if the output's shape is not the targets' shape; called once, before training."""
         if not target.is_floating_point():
-            raise ZooError("these data have labels, not numbers to give: set task=classify, or for sequences language")
+            raise ZooError(
+                "these data have class labels, not numbers: set task=classify, or task=language for sequences"
+            )
         if output.shape != target.shape:
             raise ZooError(
-                f"the model gives {tuple(output.shape[1:])} numbers an example, and the data ask "
+                f"the model gives {tuple(output.shape[1:])} numbers per example, but the targets have "
                 f"{tuple(target.shape[1:])}; leave model.num_classes and model.read at their defaults"
             )
 

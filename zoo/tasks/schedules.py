@@ -9,7 +9,7 @@ from zoo.arguments import Probability
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: Probability = 0.1) -> LambdaLR:
-    """Linear from 0 over the first share ``warmup`` of the steps, then half a cosine down to 0."""
+    """Linear warm-up from 0 over the first ``warmup`` fraction of the steps, then half a cosine down to 0."""
     rising = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
@@ -23,7 +23,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: Probability = 
 def triangle(
     optimizer: Optimizer, total_steps: int, start: float = 0.2, peak: float = 0.23, end: float = 0.07
 ) -> LambdaLR:
-    """Straight from ``start`` × lr up to lr at the share ``peak`` of the steps, and straight down to ``end`` × lr."""
+    """Linear from ``start`` × lr to lr at the fraction ``peak`` of all steps, then linear down to ``end`` × lr."""
     top = max(1.0, peak * total_steps)
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""Semi-supervised classification: few images have labels, and many have none (16.7)."""
+"""Semi-supervised classification: few images have labels, and many have none (lecture 16.7)."""
 
 import math
 from typing import Any, Literal
@@ -18,22 +18,27 @@ METHODS = ("none", "pseudo_label", "pi", "mean_teacher", "ladder")
 
 
 class SemiSupervised(Classify):
-    """Minimise the loss of images with labels, and λ times what two views of an image without one should agree on.
+    """Minimise the classification loss of labelled images plus λ times a consistency loss on unlabelled images.
 
-    "pseudo_label": the class that the model gives to the first view, where it is sure enough, is the label of the
-    second (Lee 2013; with a stronger change of the second view, Sohn et al. 2020, equation 4). "pi": the squared
-    distance of the probabilities of both views (the Π-model of Laine & Aila 2017). "mean_teacher": that of the second
-    view's from those that the averaged weights give to the first (Tarvainen & Valpola 2017); needs callbacks=ema, whose
-    average it is, and which is what is tested. "ladder": how well each layer is found again from a noisy copy (Rasmus
-    et al. 2015); needs model=ladder, and looks at the first view alone. "none": labels alone, the baseline to stand
-    beside, with the same images, updates and changes. A ladder's baseline is weight=0, which keeps its noise.
+    Each unlabelled image comes in two views, that is, with two random augmentations. The methods are:
+
+    - "pseudo_label": the class predicted for the first view, if its probability reaches ``threshold``, is the label of
+      the second view (Lee 2013; with a stronger augmentation of the second view, Sohn et al. 2020, equation 4).
+    - "pi": the mean squared difference of the class probabilities of the two views (Π-model, Laine & Aila 2017).
+    - "mean_teacher": the mean squared difference between the probabilities of the second view and those that the model
+      with averaged weights gives to the first (Tarvainen & Valpola 2017). It needs callbacks=ema, which averages the
+      weights; the averaged weights are the ones that are tested.
+    - "ladder": the error in denoising each layer of a noisy copy of the network (Rasmus et al. 2015). It needs
+      model=ladder, and uses the first view only.
+    - "none": the supervised baseline, with the same labelled images, updates and augmentations. The baseline of a
+      ladder network is method=ladder with weight=0, which keeps its noise.
 
     Args:
         model, num_classes, loss, tta: see ``Classify``.
-        method: one of the five.
-        weight: λ at its greatest.
-        ramp_up: the share of the run in which λ rises from 0, as exp(−5 (1 − t)²).
-        threshold: how probable a pseudo label must be; 0 takes all.
+        method: one of the five above.
+        weight: the final value of λ.
+        ramp_up: the share of the run over which λ rises, as weight · exp(−5 (1 − t)²) for t from 0 to 1.
+        threshold: the least probability of a pseudo label; 0 uses every one.
         shared: see ``Task``.
     """
 
@@ -56,44 +61,44 @@ class SemiSupervised(Classify):
             raise ZooError(f"task.method={method} is unknown; valid: {', '.join(METHODS)}")
         if not (0 <= ramp_up <= 1 and 0 <= threshold < 1 and weight >= 0):
             raise ZooError(
-                f"task.ramp_up={ramp_up}, task.threshold={threshold}, task.weight={weight}: give shares of 1, and 0 or "
-                "more"
+                f"task.ramp_up={ramp_up}, task.threshold={threshold}, task.weight={weight}: give a "
+                "ramp_up from 0 to 1, a threshold from 0 to less than 1, and a weight of 0 or more"
             )
         self.method, self.weight, self.ramp_up, self.threshold = method, weight, ramp_up, threshold
         if isinstance(model, Denoising):
             self.calls = (*self.calls, "corrupted_and_cost")
-        self.length = 0.0  # of the run, in updates
+        self.length = 0.0  # the length of the run, in updates
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
-        """Raise a ``ZooError`` where the method needs another model; called once, before training."""
+        """Raise a ``ZooError`` if the model or the pixels do not suit the method; called once, before training."""
         super().check_output(output, x, target)
         if self.method == "ladder":
             require(self.model, Denoising, "task.method=ladder", "choose model=ladder")
         if self.method == "ladder" and (x.min() < 0 or x.max() > 1):
             raise ZooError(
-                "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a value a "
-                "channel)"
+                "task.method=ladder adds noise to pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (one "
+                "value per channel)"
             )
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
         super().check_run(trainer, data)
         if not isinstance(data, Unlabelled) or not data.unlabelled:
-            raise ZooError("task=semi needs images without labels: set data.unlabelled, as to 256")
+            raise ZooError("task=semi needs images without labels: set data.unlabelled, for example to 256")
         if self.method == "mean_teacher" and not averages(trainer):
             raise ZooError("task.method=mean_teacher needs averaged weights: set 'callbacks=[default,ema]'")
         if isinstance(self.model, Denoising) and trainer.world_size > 1:
-            raise ZooError("model=ladder is called in parts, so it trains in one process: leave trainer.devices at 1")
+            raise ZooError("model=ladder trains in one process: leave trainer.devices at 1")
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self.length = float(self.totals()["total_steps"])
 
     def teacher(self) -> nn.Module:
-        """The model with the averaged weights."""
+        """The model with the averaged weights of callbacks=ema."""
         return averages(self.trainer)[0]._average_model.module.model  # type: ignore[union-attr]
 
     def lambda_now(self) -> float:
-        """λ at this update."""
+        """λ at the current update."""
         updates = self.ramp_up * self.length
         done = min(1.0, self.trainer.global_step / updates) if updates else 1.0
         return self.weight * math.exp(-5 * (1 - done) ** 2)
@@ -112,7 +117,7 @@ class SemiSupervised(Classify):
             with torch.no_grad():
                 wanted = teacher(u).float().softmax(1)
             return self.weighted(supervised, F.mse_loss(self.model(v).float().softmax(1), wanted))
-        # what has gradients goes in one pass, so that batch norm sees it all
+        # one forward pass for all images that need gradients, so that batch norm takes its statistics over all of them
         views = [x, v, u] if self.method == "pi" else [x, v]
         logits, *others = self.model(torch.cat(views)).float().split([len(view) for view in views])
         supervised = self.supervised([logits], y, batch_idx)
@@ -126,11 +131,11 @@ class SemiSupervised(Classify):
         return self.weighted(supervised, agreement)
 
     def weighted(self, supervised: Tensor, agreement: Tensor) -> Tensor:
-        """The loss of images with labels, and λ times that of those without."""
+        """The loss of the labelled images plus λ times the consistency loss; logs the latter."""
         self.log_training(agreement=agreement)
         return supervised + self.lambda_now() * agreement
 
 
 def averages(trainer: Trainer) -> list[WeightAveraging]:
-    """The callbacks that average weights."""
+    """The trainer's callbacks that average weights."""
     return [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What every objective shares: when a model is trained, measured and checked."""
+"""The base class of all tasks: when a model is checked, trained and measured."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,39 +20,39 @@ from zoo.tasks.optimised import Optimised, made_by
 class Task(Optimised):
     """A model, how its weights are updated, and when it is measured.
 
-    A subclass says what is its own: ``training_loss``, how a batch becomes a loss; ``measure``, what a batch of
-    validation or test adds to ``measures``; and where that is not all, ``metrics``. Its constructor takes the arguments
-    here as ``**shared``.
+    A subclass implements ``training_loss``, which turns a batch into a loss, and ``measure``, which updates
+    ``measures`` with a validation or test batch. It overrides ``metrics`` where the logged values are more than those
+    of ``measures``. Its constructor passes the arguments below on as ``**shared``.
 
     Args:
         model, optimizer, scheduler, l1, l2, max_norm, lr_scale, clip_norm: see ``Optimised``.
-        monitor, mode: the logged metric by which the best weights are chosen, and whether more of it is better ("max")
-            or less ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them. Null is what the
-            class says.
+        monitor, mode: the logged metric by which the best weights are chosen, and whether a higher value is better
+            ("max") or a lower one ("min"); the checkpoint callback in configs/callbacks/default.yaml reads them. Null
+            takes the defaults of the task's class.
 
     Attributes:
-        measures: torchmetrics' metrics of validation and test, by the names that are logged.
+        measures: the torchmetrics objects of validation and test, by the names under which they are logged.
     """
 
     single_process_only = False
-    takes_unlabelled = False  # images without labels beside each batch
-    measured = True  # validation measures ``monitor``, by which the best weights are chosen
-    calls_forward = True  # of the model, and no other method; then its weights can be shared out (trainer=fsdp)
+    takes_unlabelled = False  # whether each batch comes with images without labels
+    measured = True  # whether validation logs ``monitor``, by which the best weights are chosen
+    calls_forward = True  # whether only the model's ``forward`` is called, as sharded weights need (trainer=fsdp)
     calls: tuple[str, ...] = ("forward",)  # the model's methods that training calls, which compile=true compiles
 
     def __init__(self, model: nn.Module, **shared: Inherited):
         super().__init__(model, **shared)
         self.measures = nn.ModuleDict()
-        self.carried: Any = None  # what a process hands on from batch to batch; see ``zoo.run.parallel.own_states``
+        self.carried: Any = None  # what a process keeps from one batch to the next; see ``zoo.run.parallel.own_states``
 
     def forward(self, x: Any) -> Any:
         return self.model(x)
 
     def check_output(self, output: Any, x: Any, target: Any) -> None:
-        """Raise a ``ZooError`` where the model does not give what the task needs; called once, before training."""
+        """Raise a ``ZooError`` if the model's output does not suit the task; called once, before training."""
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
-        """Raise a ``ZooError`` where trainer or data do not suit the task; called once, before anything is written."""
+        """Raise a ``ZooError`` if trainer or data do not suit the task; called once, before anything is written."""
         if self.single_process_only and not isinstance(trainer.strategy, SingleDeviceStrategy):
             raise ZooError(f"{type(self).__name__} trains in one process: leave trainer.strategy at auto")
         if not self.takes_unlabelled and isinstance(data, Unlabelled) and data.unlabelled:
@@ -66,23 +66,24 @@ class Task(Optimised):
                 "trainer.limit_val_batches"
             )
 
-    # --- the rhythm of a run --------------------------------------------------------------------------------------
+    # --- training, validation and test ----------------------------------------------------------------------------
 
     def training_loss(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of a batch that training minimises, (), without the penalties of ``l1`` and ``l2``."""
+        """The loss of a batch that training minimises, a scalar (), without the penalties of ``l1`` and ``l2``."""
         raise NotImplementedError(f"{type(self).__name__} has no training_loss; see zoo.tasks.task.Task")
 
     def start_measuring(self, part: str) -> None:
-        """Called before the first batch of a part, "val" or "test"."""
+        """Prepare to measure a part, "val" or "test"; called before its first batch."""
 
     def measure(self, batch: Any, part: str) -> Any:
-        """Add a batch of "val" or "test" to ``measures``; what it returns of the test is for callbacks that look at
-        single predictions.
+        """Update ``measures`` with a batch of "val" or "test".
+
+        Whatever it returns for a test batch is passed to the callbacks that look at single predictions.
         """
         raise NotImplementedError(f"{type(self).__name__} has no measure; see zoo.tasks.task.Task")
 
     def metrics(self, part: str) -> Mapping[str, Tensor | float]:
-        """The metrics of a part, by their names."""
+        """The metrics of a part, "val" or "test", by name."""
         measured = {name: measure for name, measure in self.measures.items() if isinstance(measure, Metric)}
         return {name: measure.compute() for name, measure in measured.items() if measure.update_called}
 
@@ -91,20 +92,20 @@ class Task(Optimised):
         return loss + self.penalty() if self.l1 or self.l2 else loss
 
     def log_training(self, **values: Tensor) -> None:
-        """Log values of a training batch by their names, at the steps whose curves get a point."""
+        """Log values of a training batch by name, at every ``trainer.log_every_n_steps``-th step only."""
         if logs_now(self.trainer):  # each self.log costs as much as a small layer
             for name, value in values.items():
                 self.log(f"train/{name}", value.detach(), prog_bar=name in ("loss", self.headline()))
 
     def headline(self) -> str:
-        """The metric that the class watches, which the progress bar shows of training and of validation."""
+        """The metric that the progress bar shows for training and validation: the class's default ``monitor``."""
         return type(self).monitor.removeprefix("val/")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.measure(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> Any:
-        with torch.autocast(self.device.type, enabled=False):  # whatever it was trained in, weights are used in 32 bits
+        with torch.autocast(self.device.type, enabled=False):  # tested in 32 bits, however it was trained
             return self.measure(batch, "test")
 
     def on_validation_epoch_start(self) -> None:
@@ -120,7 +121,7 @@ class Task(Optimised):
         self.report("test")
 
     def report(self, part: str) -> None:
-        """Log the metrics of a part, and begin anew."""
+        """Log the metrics of a part and reset them."""
         for name, value in self.metrics(part).items():
             self.log(f"{part}/{name}", value, prog_bar=part == "val" and name == self.headline())
         for measure in self.measures.values():
@@ -128,10 +129,10 @@ class Task(Optimised):
 
 
 class Mean(Metric):
-    """A mean over examples. A NaN stays one, and nothing waits for the device to look for any.
+    """The mean of a value over all examples. A NaN makes the mean NaN, and ``update`` never waits for the device.
 
-    (torchmetrics' ``MeanMetric`` looks for NaNs and leaves them out, or with ``nan_strategy="disable"`` forgets the
-    weights.)
+    (torchmetrics' ``MeanMetric`` searches each value for NaNs and drops them, which makes the host wait for the
+    device; with ``nan_strategy="disable"`` it ignores the weights.)
     """
 
     full_state_update = False
@@ -144,7 +145,7 @@ class Mean(Metric):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, n: int | Tensor) -> None:
-        """Add the mean () of n examples."""
+        """Add n examples, given the mean of their values, a scalar ()."""
         self.total += value * n
         self.weight += n
 
@@ -153,9 +154,9 @@ class Mean(Metric):
 
 
 def check_kind(task: Any) -> None:
-    """Raise a ``ZooError`` where what a config calls a task is none."""
+    """Raise a ``ZooError`` if the object that a task config builds is not a ``Task``."""
     if not isinstance(task, Task):
         kind = type(task)
         raise ZooError(
-            f"task={kind.__module__}.{kind.__qualname__} is no task: an own one is a subclass of zoo.tasks.task.Task"
+            f"task={kind.__module__}.{kind.__qualname__} is not a task: it must be a subclass of zoo.tasks.task.Task"
         )

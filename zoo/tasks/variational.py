@@ -1,4 +1,4 @@
-"""Raising a variational autoencoder's lower bound of log p(x) (16.7), and measuring how low it is."""
+"""Variational autoencoders: maximise a lower bound of log p(x) (lecture 16.7), and estimate log p(x) in the test."""
 
 import math
 from typing import Any
@@ -15,19 +15,19 @@ from zoo.tasks.task import Mean, Task
 
 
 class Variational(Task):
-    """Maximise E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)) (Kingma & Welling 2014, equation 3), in nats an image.
+    """Maximise E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)) (Kingma & Welling 2014, equation 3), in nats per image.
 
-    Evaluation gives ``loss``, the negative bound (β = 1, one code an image), its two parts ``reconstruction`` and
-    ``kl``; and in the test with ``nll_samples`` = K > 0 ``nll``, the estimate of −log p(x) from K codes drawn by
-    importance, which is nearer to the truth and not to be compared with a bound (Burda et al. 2016, equation 8).
-    Codes are drawn from a seed, so it can be measured again.
+    Evaluation measures ``loss``, the negative bound with β = 1 and one latent code per image, and its two parts
+    ``reconstruction`` and ``kl``. With ``nll_samples`` = K > 0 the test also measures ``nll``, an estimate of −log p(x)
+    from K importance samples per image (Burda et al. 2016, equation 8); it is closer to the true value than ``loss``,
+    so do not compare the two. Evaluation draws codes from a fixed seed, so measuring again gives the same values.
 
     Args:
-        model: with ``posterior`` and ``logits``, as ``zoo.models.vae.VAE``.
+        model: a model with ``posterior`` and ``logits``, as ``zoo.models.vae.VAE``.
         beta: β (Higgins et al. 2017).
-        samples: codes an image and update; with k > 1 the bound is the tighter log (1/k) Σ p(x, z)/q(z|x) of importance
-            weighting, and β must be 1.
-        nll_samples: codes an image in the test, for ``nll``; 0 leaves it out.
+        samples: the number k of codes per image in each update. With k > 1 training maximises the tighter
+            importance-weighted bound log (1/k) Σ p(x, z)/q(z|x), and β must be 1.
+        nll_samples: the number K of codes per image for ``nll`` in the test; 0 leaves ``nll`` out.
         shared: see ``Task``.
     """
 
@@ -44,26 +44,30 @@ class Variational(Task):
     ):
         super().__init__(model, **shared)
         if samples < 1 or (samples > 1 and beta != 1):
-            raise ZooError(f"task.samples={samples}, task.beta={beta}: 1 sample or more, several with beta=1")
+            raise ZooError(
+                f"task.samples={samples}, task.beta={beta}: give 1 sample or more, and beta=1 for more than one"
+            )
         self.beta, self.samples, self.nll_samples = beta, samples, nll_samples
         self.measures.update({name: Mean() for name in ("loss", "reconstruction", "kl", "nll")})
         self.generator, self.importance_generator = torch.Generator(), torch.Generator()
 
     def check_output(self, output: Any, x: Tensor, target: Any) -> None:
-        """Raise a ``ZooError`` where the model is no variational autoencoder, or pixels are no probabilities."""
+        """Raise a ``ZooError`` if the model is no variational autoencoder, or pixels are not in [0, 1]."""
         require(self.model, contracts.Variational, "task=variational", "choose model=vae")
         if not (x.min() >= 0 and x.max() <= 1):
             raise ZooError(
-                "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0] (a channel)"
+                "task=variational takes pixels in [0, 1]: set data.mean=[0.0] and data.std=[1.0], a value per channel"
             )
         if self.nll_samples and not ((x == 0) | (x == 1)).all():
-            raise ZooError("task.nll_samples: a likelihood is of pixels that are 0 or 1: set data.binarise=fixed")
+            raise ZooError(
+                "task.nll_samples needs pixels that are 0 or 1, for which p(x) is defined: set data.binarise=fixed"
+            )
 
     def corrupted(self, x: Tensor) -> Tensor | None:
-        """Nothing is done to images before the model sees them."""
+        """None: training does not corrupt images."""
         return None
 
-    # --- what a batch becomes -------------------------------------------------------------------------------------
+    # --- from a batch to a loss and metrics -----------------------------------------------------------------------
 
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
@@ -98,21 +102,21 @@ class Variational(Task):
 
 
 def log_likelihood(model: Any, x: Tensor, z: Tensor) -> Tensor:
-    """log p(x|z) in nats: images (B, C, H, W), codes (k·B, latent), sample after sample -> (k·B,)."""
+    """log p(x|z) in nats: images (B, C, H, W), codes (k·B, latent), k times the whole batch -> (k·B,)."""
     logits = model.logits(z).float().flatten(1)
     target = x.flatten(1).repeat(len(z) // len(x), 1)
     return -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
 
 
 def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) ‖ N(0, I)) in nats: (B, latent) each -> (B,) (the same, appendix B)."""
+    """KL(q(z|x) ‖ N(0, I)) in nats: (B, latent) each -> (B,) (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
 def importance(
     model: Any, x: Tensor, mean: Tensor, log_variance: Tensor, k: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """log (1/k) Σ_i p(x, z_i) / q(z_i|x) with z_i from q(z|x): (B,), in nats; a few at a time, to save memory."""
+    """log (1/k) Σ_i p(x, z_i) / q(z_i|x) with z_i ~ q(z|x): (B,), in nats; in evaluation by chunks, to save memory."""
     b, latent = mean.shape
     at_once = max(1, min(k, 2**13 // b)) if not torch.is_grad_enabled() else k
     total: Tensor | None = None
@@ -120,7 +124,7 @@ def importance(
         n = min(at_once, k - start)
         noise = torch.randn(n, b, latent, generator=generator).to(mean.device)
         z = mean + (log_variance / 2).exp() * noise  # (n, B, latent)
-        # log p(z) − log q(z|x); the constants are the same
+        # log p(z) − log q(z|x), whose constants cancel
         ratio = 0.5 * (noise.square() + log_variance - z.square()).sum(2)  # (n, B)
         weights = log_likelihood(model, x, z.flatten(0, 1)).view(n, b) + ratio
         part = weights.logsumexp(0)

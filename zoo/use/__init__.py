@@ -1,1 +1,1 @@
-"""What is done with a trained model: predict, sample, draw, export, and look inside."""
+"""Use a trained model: predict, sample, draw, export, and look inside."""

@@ -1,4 +1,4 @@
-"""Export of a trained model to ONNX or torch.export, checked against the original."""
+"""Export a trained model to ONNX or torch.export, and compare its outputs with the original's."""
 
 import importlib
 import json
@@ -27,20 +27,25 @@ def export(
     trust: Sequence[str] = (),
     part: str | None = None,
 ) -> tuple[Path, float]:
-    """Write a model that takes prepared inputs, for images normalised and of shape (B, C, H, W), for any B.
+    """Export a model to a file. The exported model takes preprocessed inputs, for images normalised ones of shape
+    (B, C, H, W), and batches of any size B; sequences may have any length.
 
-    Its inputs and outputs have the names that ``zoo.use.signature`` gives them; sequences may have any length. What the
-    inputs are to be prepared with, the classes and the like are in the file: as metadata of ONNX, and in "zoo.json" of
-    torch.export, text each. A file that is there already is replaced when the new one has been checked, and not before.
+    The names of its inputs and outputs are those of ``zoo.use.signature``. The file also holds the settings of the
+    preprocessing, the class names and the model's name as text: in ONNX metadata, or in "zoo.json" of torch.export. An
+    existing file is replaced only after the new one has been checked.
 
     Args:
-        part: of the model; see ``zoo.use.signature.signature``.
+        source, trust: as in ``zoo.load``.
+        format: "onnx" or "torch_export".
+        output: the file to write; None writes one named after the model into the current folder.
+        part: the part of the model to export; see ``zoo.use.signature.signature``.
 
     Returns:
-        The file, and the largest difference of its outputs from the original's, at batch sizes it was not made with.
+        The file, and the largest difference between its outputs and the original's, at batch sizes that were not used
+        for the export.
 
     Raises:
-        ZooError: an unknown format or part, a missing extra, outputs that differ, a place that cannot be written to.
+        ZooError: an unknown format or part, a missing extra, outputs that differ, or a file that cannot be written.
     """
     if format not in SUFFIXES:
         raise ZooError(f"--format {format} is unknown; valid: {', '.join(SUFFIXES)}")
@@ -48,7 +53,7 @@ def export(
         check_extra()
     model: Any = load(source, trust)
     exported, original = signature(model, part), signature(model, part)
-    path = output or Path(f"{Path(model.card.name).name}{SUFFIXES[format]}")  # a stranger's card names no folder
+    path = output or Path(f"{Path(model.card.name).name}{SUFFIXES[format]}")  # a foreign card must not choose a folder
     written = path.with_name(f".{path.name}-{os.getpid()}{SUFFIXES[format]}")
     try:
         written.touch()
@@ -61,7 +66,7 @@ def export(
         raise ZooError(f"{path} cannot be written: {error.strerror or error}; choose another --output") from None
     except ZooError:
         raise
-    except Exception as error:  # the exporters raise nearly anything on what they cannot express
+    except Exception as error:  # the exporters raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise ZooError(f"{format} cannot express this model: {type(error).__name__}: {reason}") from error
     finally:
@@ -72,28 +77,28 @@ def export(
 
 @torch.no_grad()
 def compare(run: Run, model: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    """The largest difference of an output."""
+    """The largest absolute difference between the outputs of the exported model and of the original."""
     given = model(*inputs)
     given = given if isinstance(given, tuple) else (given,)
     return max(float((a - b).abs().max()) for a, b in zip(run(*inputs), given, strict=True))
 
 
 def metadata(model: Any) -> dict[str, str]:
-    """What prepares a model's inputs, as mean, std and image_size, and its classes: JSON each, but for the name."""
+    """A model's name, and as JSON its classes and the settings of its preprocessing, such as mean and std."""
     prepared = {key: value for key, value in model.preprocess.config().items() if not key.startswith("_")}
     found = {**prepared, "classes": model.classes}
     return {"name": model.card.name, **{key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}}
 
 
 def dynamic_shapes(inputs: dict[str, dict[int, str]]) -> tuple[dict[int, Any], ...]:
-    """For the exporters: a dimension that has the same name in two inputs is the same."""
+    """The free dimensions in torch.export's form; those with the same name in two inputs must have the same size."""
     names = dict.fromkeys(name for free in inputs.values() for name in free.values())
     dims = {name: torch.export.Dim(name) for name in names}
     return tuple({place: dims[name] for place, name in free.items()} for free in inputs.values())
 
 
 def check_extra() -> None:
-    """Raise a ``ZooError`` where what ONNX needs is not installed; the exporter's own message is a page."""
+    """Raise a ``ZooError`` if a package for ONNX is not installed; the exporter's own message would be a page long."""
     for name in ("onnx", "onnxruntime", "onnxscript"):
         try:
             importlib.import_module(name)
@@ -102,7 +107,7 @@ def check_extra() -> None:
 
 
 def write_onnx(exported: Signature, about: dict[str, str], path: Path) -> Run:
-    """Write the file; returns a function that runs it."""
+    """Write an ONNX file; return a function that runs it."""
     import onnxruntime
 
     program: Any = torch.onnx.export(
@@ -124,7 +129,7 @@ def write_onnx(exported: Signature, about: dict[str, str], path: Path) -> Run:
 
 
 def write_torch_export(exported: Signature, about: dict[str, str], path: Path) -> Run:
-    """Write the file; returns a function that runs it."""
+    """Write a torch.export file; return a function that runs it."""
     torch.export.save(as_program(exported), path, extra_files={"zoo.json": json.dumps(about, ensure_ascii=False)})
     module = torch.export.load(path).module()
 
@@ -136,5 +141,5 @@ def write_torch_export(exported: Signature, about: dict[str, str], path: Path) -
 
 
 def as_program(exported: Signature) -> torch.export.ExportedProgram:
-    torch.compiler.reset()  # else an earlier export's lengths and batch sizes are taken for this one's
+    torch.compiler.reset()  # otherwise sizes of an earlier export are used for this one
     return torch.export.export(exported.module, exported.example(2), dynamic_shapes=dynamic_shapes(exported.inputs))

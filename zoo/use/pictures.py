@@ -1,4 +1,4 @@
-"""Pictures that models make: samples, reconstructions, and walks between two of them."""
+"""Images made by models: samples, reconstructions, and interpolations between two images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
 from zoo.use.predict import read_files
 
-BATCH = 256  # images at once
+BATCH = 256  # images generated at once
 
 
 @torch.inference_mode()
@@ -26,28 +26,31 @@ def draw(
     progress: Callable[[int, int], None] | None = None,
     batch: int = BATCH,
 ) -> Tensor:
-    """Samples of a model of images, in eval mode; the same for a seed, whatever the batch.
+    """Samples of an image model in eval mode; the same seed gives the same samples, whatever the batch size.
 
     Args:
-        label: the class that a conditional model is to draw; None takes all in turn.
-        progress: of models that draw pixel by pixel: called with what is done and all of it.
+        n: the number of samples.
+        seed: the seed of the noise.
+        label: the class that a conditional model draws; None draws all classes in turn.
+        progress: for models that draw pixel by pixel: called with the number of pixels done and the total number.
+        batch: the number of images generated at once.
 
     Returns:
         (n, C, H, W), with pixels in [0, 1].
 
     Raises:
-        ZooError: a model that makes no images, or none of a class.
+        ZooError: the model generates no images, or none of this class; too many images for the memory.
     """
     if not isinstance(model, Generator):
         raise ZooError(
-            "this model writes no text and draws no images from noise, so there is nothing to sample; of what is "
-            "shipped, lstm_shakespeare writes and cgan_mnist draws"
+            "this model writes no text and draws no images from noise, so there is nothing to sample; of the shipped "
+            "models, lstm_shakespeare writes text and cgan_mnist draws images"
         )
     classes = classes_of(model)
     if label is not None and not (classes and 0 <= label < classes):
-        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (model.conditional=true)"
-        raise ZooError(f"class {label} is none that this model can draw: {valid}")
-    needed = 12 * n * model.noise(1, torch.Generator()).numel()  # noise, images and what is between, in 32 bits
+        valid = f"it has 0 to {classes - 1}" if classes else "it was trained without classes (see model.conditional)"
+        raise ZooError(f"this model cannot draw class {label}: {valid}")
+    needed = 12 * n * model.noise(1, torch.Generator()).numel()  # noise, activations and images, in 32 bits
     if total_memory() and needed > total_memory() / 2:
         raise ZooError(f"{n} images of this model take {needed / 1e9:,.1f} GB, more than half of this machine's memory")
     noise = model.noise(n, torch.Generator().manual_seed(seed))
@@ -66,7 +69,7 @@ def draw(
 
 
 def pixels(x: Tensor, preprocess: Any) -> Tensor:
-    """A model's images (B, C, H, W) as pixels in [0, 1], whatever mean and deviation it was trained with."""
+    """A model's images (B, C, H, W) as pixels in [0, 1], with the normalisation of its training undone."""
     if isinstance(preprocess, ReadsImages):
         mean, std = (x.new_tensor(v).view(1, -1, 1, 1) for v in (preprocess.mean, preprocess.std))
         x = x * std + mean
@@ -77,18 +80,21 @@ def pixels(x: Tensor, preprocess: Any) -> Tensor:
 def reconstruct(
     model: Any, paths: Sequence[Path], invert: bool = False
 ) -> tuple[list[Path], Tensor, Tensor, list[str]]:
-    """Image files, and those in folders, as a model sees them, and as it gives them back.
+    """Read image files, and those in folders, and reconstruct them with a model.
+
+    Args:
+        invert: exchange black and white when reading.
 
     Returns:
-        The files that could be read; their images and what the model makes of them, (N, C, H, W) each, with pixels in
-        [0, 1]; and a message for each file or folder that could not.
+        The files that could be read; the preprocessed images and their reconstructions, (N, C, H, W) each, with pixels
+        in [0, 1]; and an error message for each file or folder that could not be read.
 
     Raises:
-        ZooError: a model that gives back no images; nothing that can be read.
+        ZooError: the model does not reconstruct images, or no file can be read.
     """
     preprocess = preprocess_of(model)
     if not (isinstance(model, Autoencoder) and isinstance(preprocess, ReadsImages)):
-        raise ZooError("this model has no code to reconstruct images from; an autoencoder has, as sdae_mnist")
+        raise ZooError("this model does not reconstruct images; take an autoencoder, such as sdae_mnist")
     read, errors = read_files(preprocess, paths, invert)
     if not read:
         raise ZooError("; ".join(errors))
@@ -99,20 +105,19 @@ def reconstruct(
 
 @torch.inference_mode()
 def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label: int = 0) -> Tensor:
-    """Images on the way from one code to another: (1, …) each to (steps, C, H, W), with pixels in [0, 1].
+    """Images decoded from codes interpolated between a and b: (1, D) each to (steps, C, H, W), pixels in [0, 1].
 
     Args:
-        noise: the codes are drawn from N(0, I), as what the model makes images of. They have nearly always the same
-            length in a high dimension, so the way is on the sphere between the two (White 2016). Codes of images go
-            straight.
-        label: the class of the images, of a conditional model.
+        noise: whether a and b are noise from N(0, I) rather than codes of images. In high dimensions such noise has
+            nearly constant length, so the interpolation is spherical (White 2016). For codes of images it is linear.
+        label: the class of the images, for a conditional model.
     """
     share = torch.linspace(0, 1, steps)[:, None]
     path = (1 - share) * a + share * b
     angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).arccos()
     if noise and angle.sin() > 1e-3:
         path = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
-    if isinstance(model, Autoencoder):  # of probabilistic PCA without the noise of each pixel
+    if isinstance(model, Autoencoder):  # for probabilistic PCA this omits the noise of each pixel
         return pixels(model.decode(path), preprocess_of(model))
     more = {"labels": torch.full((steps,), label)} if classes_of(model) else {}
     return pixels(model.generate(path, **more), preprocess_of(model))
@@ -121,8 +126,12 @@ def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label
 def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:
     """Write images (N, C, H, W), with pixels in [0, 1], as one picture, row after row.
 
+    Args:
+        columns: the number of images in a row.
+        scale: the factor by which each pixel is enlarged.
+
     Raises:
-        ZooError: a file that cannot be written, or of no known kind.
+        ZooError: the file cannot be written, or its suffix is not that of an image format.
     """
     grid = make_grid(images, nrow=columns, padding=1)
     pixels = grid.mul(255).round().byte().repeat_interleave(scale, 1).repeat_interleave(scale, 2)

@@ -1,4 +1,4 @@
-"""Predicting the classes of image files."""
+"""Predict the classes of image files."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ DEEPER = "folders, which can be given too"
 
 
 def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The files given, and for a folder all images directly in it, by name; and a message for each folder without.
+    """The given files and, for each folder, the images directly in it, sorted by name; and an error message for each
+    folder without images.
 
-    One line on stderr says of each folder what in it is left out and why, hidden files apart.
+    One line on stderr per folder tells which entries are left out and why, except for hidden files.
     """
     files: list[Path] = []
     errors: list[str] = []
@@ -42,7 +43,7 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not inside:
             errors.append(f"{path}: the folder has no images in it{f'; {said}' if said else ''}")
         elif said:
-            say(f"note: {path}: not all that is in it is looked at; {said}")
+            say(f"note: {path}: some of its entries are left out; {said}")
         files += inside
     return files, errors
 
@@ -50,13 +51,13 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 def read_files(
     preprocess: Any, paths: Sequence[Path], invert: bool = False
 ) -> tuple[list[tuple[Path, torch.Tensor]], list[str]]:
-    """Each image file, and those in folders, with its image, uint8 (1, H, W, C); and a message for each file or folder
-    that could not be read.
+    """Each image file, including those in folders, with its image, uint8 (1, H, W, C); and an error message for each
+    file or folder that could not be read.
     """
     files, errors = image_files(paths)
     read: list[tuple[Path, torch.Tensor]] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of odd details in files that are read all the same
+        warnings.simplefilter("ignore")  # Pillow warns about odd details in files that it can read
         for file in files:
             try:
                 read.append((file, preprocess.read(file, invert=invert)))
@@ -72,11 +73,11 @@ def predict_files(
     """Classify image files, and the images in folders.
 
     Returns:
-        For each image that could be read its file and the ``top`` classes with their probabilities; and a message for
-        each file or folder that could not.
+        For each image that could be read, its file and the ``top`` most probable classes with their probabilities; and
+        an error message for each file or folder that could not be read.
 
     Raises:
-        ZooError: as ``zoo.load``; a model that does not give a number a class.
+        ZooError: as ``zoo.load``; the model is not a classifier of images.
     """
     model: Any = load(source, trust)
     if not isinstance(model.preprocess, ReadsImages) or not model.classes:
@@ -87,9 +88,9 @@ def predict_files(
         part = read[start : start + BATCH]
         logits = model(model.preprocess(torch.cat([image for _, image in part])))
         if logits.shape != (len(part), len(model.classes)):
-            many = f"{tuple(logits.shape[1:])} numbers an image"
+            many = f"{tuple(logits.shape[1:])} numbers per image"
             if logits.ndim != 2:
-                raise ZooError(f"{source} gives {many}, so it is no classifier; zoo sample or reconstruct may take it")
+                raise ZooError(f"{source} gives {many}, so it is no classifier; try zoo sample or zoo reconstruct")
             raise ZooError(f"{source} gives {many}, but its card names {len(model.classes)} classes")
         values, indices = logits.softmax(1).topk(min(top, len(model.classes)))
         for (file, _), row, classes in zip(part, values.tolist(), indices.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What each layer of a model costs and sees: parameters, multiply-adds, receptive field (lecture 16.3)."""
+"""The parameters, multiply-adds and receptive field of each layer of a model (lecture 16.3)."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,13 +19,15 @@ from zoo.use.receptive import Field, Fields, last
 
 @dataclass(frozen=True)
 class Layer:
-    """A module as it was used.
+    """A module as used in a forward pass.
 
     Attributes:
-        output: the sizes of its output for one example, "6×28×28".
-        parameters, multiply_adds: with those of the modules in it; of all calls, where it was called more than once.
-        own_multiply_adds: without those of the modules in it.
-        field: its output's receptive field; None where the output does not depend on the image.
+        name: its name in the model.
+        output: the shape of its output for one example, "6×28×28".
+        parameters: the number of parameters, with those of its submodules.
+        multiply_adds: the number of multiply-adds in all its calls, with those of its submodules.
+        own_multiply_adds: the same without those of its submodules.
+        field: the receptive field of its output; None if the output does not depend on the image.
     """
 
     name: str
@@ -37,17 +39,18 @@ class Layer:
 
 
 def profile(model: nn.Module, x: Tensor) -> list[Layer]:
-    """Each module that a forward pass of ``x`` uses, in the order of ``named_modules``; the first, "", is the model.
+    """Each module that a forward pass of ``x`` calls, in the order of ``named_modules``; the first, "", is the model.
+
+    Multiply-adds are those of convolutions and matrix products.
 
     Args:
-        model: in evaluation mode; its weights do not matter.
-        x: one example, (1, C, H, W) or (1, C, T), or tokens (1, T). Multiply-adds are those of convolutions
-            and matrix products.
+        model: a model in evaluation mode; its weights do not matter.
+        x: one example, (1, C, H, W) or (1, C, T), or tokens (1, T).
     """
     outputs: dict[str, tuple[str, Field | None]] = {}
     total, own = Counter[str](), Counter[str]()
-    running: list[tuple[int, int]] = []  # of each module that is at work: the count when it began, and its parts' since
-    uncounted = [0]  # by torch's counter, which passes over some recurrent kernels
+    running: list[tuple[int, int]] = []  # per active module: the count at its start, and its submodules' count since
+    uncounted = [0]  # operations of recurrent kernels that torch's counter misses
 
     def before() -> None:
         running.append((counter.get_total_flops() + uncounted[0], 0))
@@ -69,7 +72,7 @@ def profile(model: nn.Module, x: Tensor) -> list[Layer]:
     hooks = [m.register_forward_pre_hook(lambda _m, _i: before()) for m in modules.values()]
     hooks += [m.register_forward_hook(lambda _m, _i, out, name=name: after(name, out)) for name, m in modules.items()]
     try:
-        # with gradients, for torch's shortcuts without them hide some operators
+        # with gradients enabled, as torch's fast paths without them hide some operators
         with torch.enable_grad(), FlopCounterMode(display=False) as counter, Fields(x) as fields:
             model(x)
     finally:
@@ -83,7 +86,7 @@ def profile(model: nn.Module, x: Tensor) -> list[Layer]:
 
 
 def recurrent(module: nn.Module, output: Any) -> int:
-    """Multiply-adds of one of torch's recurrent layers: its matrices, once a step."""
+    """The multiply-adds of one of torch's recurrent layers, which uses each matrix once per step; 0 for others."""
     if not isinstance(module, nn.RNNBase):
         return 0
     matrices = sum(p.numel() for name, p in module.named_parameters() if name.startswith("weight"))
@@ -91,8 +94,10 @@ def recurrent(module: nn.Module, output: Any) -> int:
 
 
 def layer_table(model: nn.Module, x: Tensor | None) -> Table:
-    """For people: each layer that has parameters or computes something, with its output for the example ``x`` and what
-    ``profile`` says of it, without the layers in it; the last row is the model's. For None: layers and parameters."""
+    """A table to print, with a row for each layer that has parameters or computes something: its output shape for the
+    example ``x`` and the figures of ``profile``, without those of its submodules. The last row has the model's totals.
+    If ``x`` is None, the table has layers and parameters only.
+    """
     used = {} if x is None else {layer.name: layer for layer in profile(model, x)}
     table = Table(Column("layer", "all"), "", "output", show_footer=True, box=SIMPLE)
     table.add_column("parameters", f"{sum(p.numel() for p in model.parameters()):,}", justify="right")
@@ -110,12 +115,12 @@ def layer_table(model: nn.Module, x: Tensor | None) -> Table:
                 row += [f"{operations:,}" if operations else "", *show_field(layer.field, x)]
             table.add_row(*row)
     if x is not None:
-        table.width = Console(width=1000).measure(table).maximum  # a narrow terminal breaks lines, not numbers
+        table.width = Console(width=1000).measure(table).maximum  # so that a narrow terminal breaks lines, not numbers
     return table
 
 
 def kind(module: nn.Module, x: Tensor | None) -> str:
-    """What a layer is: "Conv2d 3×3, stride 2"; in full where there is the room that the numbers of ``x`` would take."""
+    """A short description of a layer, "Conv2d 3×3, stride 2"; without ``x``, when the table has more room, its repr."""
     if x is None and not any(True for _ in module.children()):
         return str(module)
     name = type(module).__name__
@@ -127,7 +132,7 @@ def kind(module: nn.Module, x: Tensor | None) -> str:
 
 
 def show_field(field: Field | None, x: Tensor) -> tuple[str, str]:
-    """A field's height and width, "14×14", or "all" of the image; and its jump, one number where both have the same."""
+    """A field's height and width, "14×14", or "all" of the image; and its jump, one number if equal on all axes."""
     if not field:
         return "", ""
     size = times(axis.size for axis in field)

@@ -1,15 +1,16 @@
-"""Receptive fields (lecture 16.3): the stretch of the input, per axis, that one output can depend on.
+"""Receptive fields (lecture 16.3): the range of the input, along each axis, that one output can depend on.
 
-With window l, stride s and dilation d a layer makes a field r and its jump j, the distance between the fields of
-neighbours, to
+A layer with window l, stride s and dilation d changes the field's size r and its jump j, the distance between the
+fields of neighbouring outputs, to
 
     r' = r + d (l − 1) j,    j' = s j,    r = j = 1 at the input,
 
-so that m layers of stride s give O(l s^m). Fields are followed here from operator to operator and not from module to
-module: whatever a model does between its modules (sums of residual nets, concatenations, functional pooling) counts
-too, branches give the hull of their fields, and where each field begins is known as well. Padding counts as input, so a
-field can be larger than the image. Normalisation is taken to act element by element. An operator that is not known
-to be local (a linear layer, attention, a mean over positions) sees all of what its inputs have seen.
+so m layers of stride s give a field of size O(l s^m). Fields are tracked here from operator to operator, not from
+module to module. So operations between modules (residual sums, concatenations, functional pooling) count too, merged
+branches get the smallest interval that contains their fields, and the position of each field is known as well. Padding
+counts as input, so a field can be larger than the image. Normalisation is treated as element-wise. Each output of an
+operator that is not known to be local (a linear layer, attention, a mean over positions) counts as depending on all
+inputs.
 """
 
 import functools
@@ -40,23 +41,23 @@ class Axis(NamedTuple):
         return self.last - self.first + 1
 
     def window(self, size: int, stride: float = 1, padding: int = 0, dilation: int = 1) -> "Axis":
-        """After a convolution or pooling."""
+        """The field after a convolution or pooling with this window."""
         first = self.first - padding * self.jump
         return Axis(first, first + self.last - self.first + dilation * (size - 1) * self.jump, stride * self.jump)
 
     def everywhere(self, n: int) -> "Axis":
-        """Of something that depends on all ``n`` outputs."""
+        """The field of an output that depends on all ``n`` positions along this axis."""
         return Axis(self.first, self.last + (n - 1) * self.jump, 0)
 
     def union(self, other: "Axis") -> "Axis":
         return Axis(min(self.first, other.first), max(self.last, other.last), max(self.jump, other.jump))
 
 
-Field = tuple[Axis, ...]  # an axis for each of the image's: height and width
+Field = tuple[Axis, ...]  # one entry per axis of the image: height and width
 
 
 class Fields(TorchDispatchMode):
-    """While it is entered, the receptive field of every tensor that is computed from ``x``, in ``of``."""
+    """A context that records in ``of`` the receptive field of every tensor computed from ``x`` within it."""
 
     def __init__(self, x: Tensor):
         super().__init__()
@@ -77,7 +78,7 @@ class Fields(TorchDispatchMode):
 
 
 def arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an operator by name, with those that were left out."""
+    """The arguments of an operator by name, including defaults of those not passed."""
     schema = func._schema.arguments
     return {a.name: a.default_value for a in schema} | {a.name: v for a, v in zip(schema, args, strict=False)} | kwargs
 
@@ -92,7 +93,7 @@ ADAPTIVE = {
 PADS = {
     aten.constant_pad_nd, aten.reflection_pad1d, aten.reflection_pad2d, aten.replication_pad1d, aten.replication_pad2d,
 }  # fmt: skip
-LOCAL = {  # not tagged as pointwise, but local where the image's axes stay the last ones and keep their sizes
+LOCAL = {  # not tagged as pointwise, but local if the image's axes stay last and keep their sizes
     aten.cat, aten.view, aten._unsafe_view, aten.unsqueeze, aten.squeeze, aten.expand, aten.slice, aten.split,
     aten.channel_shuffle, aten.native_channel_shuffle, aten.clone, aten.copy_, aten.alias, aten.detach, aten._to_copy,
     aten.native_batch_norm, aten._native_batch_norm_legit, aten._native_batch_norm_legit_no_training,
@@ -108,7 +109,8 @@ def after_operator(
     Args:
         func: the operator.
         given: its arguments by name.
-        fields, shapes: of those of its inputs that depend on the image: field, and sizes along the image's axes.
+        fields: the field of each input that depends on the image.
+        shapes: the sizes of these inputs along the image's axes.
         out: its output.
     """
     n, operator, field = len(fields[0]), func.overloadpacket, fields[0]
@@ -132,24 +134,24 @@ def after_operator(
         step = field[sliced].window(1, given["step"], -start)
         return (*field[:sliced], step, *field[sliced + 1 :])
     local = torch.Tag.pointwise in func.tags or operator in LOCAL
-    if operator in (aten.permute, aten.transpose):  # of the channels alone
+    if operator in (aten.permute, aten.transpose):  # local only if the image's axes stay in place
         moved = given["dims"][-n:] if operator is aten.permute else [given["dim0"], given["dim1"]]
         places = [d % out.ndim for d in moved]
         kept = list(range(out.ndim - n, out.ndim))
         local = places == kept if operator is aten.permute else not set(places) & set(kept)
     pairs = list(zip(fields, shapes, strict=True))
     if not local or any(tuple(sizes) != tuple(out.shape[-n:]) or field[0].jump == 0 for field, sizes in pairs):
-        # one of them sees the same everywhere, as the factors of squeeze and excitation do: then so does the output
+        # an input of jump 0, as the factors of squeeze-and-excitation, sees the same everywhere, and so does the output
         fields = [tuple(map(Axis.everywhere, field, sizes)) for field, sizes in pairs]
     return tuple(functools.reduce(Axis.union, axes) for axes in zip(*fields, strict=True))
 
 
 def last(values: Any, n: int) -> list[int]:
-    """The last n of an operator's sizes, of which it may be given a single one for all axes."""
+    """The last n of the sizes given to an operator; a single size stands for all axes."""
     values = [values] if isinstance(values, int) else list(values)
     return values[-n:] if len(values) >= n else values * n
 
 
 def widest(before: int, now: int) -> int:
-    """The largest window of an adaptive pooling of ``before`` positions to ``now``; 1 for an enlargement."""
+    """The largest window of an adaptive pooling from ``before`` positions to ``now``; 1 for upsampling."""
     return max(-(-(i + 1) * before // now) - i * before // now for i in range(now)) if now <= before else 1

@@ -1,4 +1,4 @@
-"""Sampling from a language model: a token at a time, the state carried, nothing read twice."""
+"""Sample from a recurrent language model, one token at a time; its state is kept, so no token is read twice."""
 
 import codecs
 import copy
@@ -25,25 +25,26 @@ def sample(
     forbidden: Sequence[int] = (),
     seed: int = 0,
 ) -> Iterator[int]:
-    """Token after token, each drawn from what the model expects after the prompt and those before.
+    """Generate tokens one after the other, each drawn from the model's distribution given the prompt and all before.
 
     Args:
         model: a language model in eval mode, with ``forward_with_state``.
         prompt: tokens, int64 (N,), N of 1 or more; not repeated in the output.
-        length: tokens to draw.
-        temperature: logits are divided by it; 0 takes the most probable token always.
-        top_k: draw among the k most probable alone.
-        top_p: draw among the most probable that together reach this probability (Holtzman et al. 2020).
-        forbidden: tokens never drawn.
-        seed: of the draws; the same one gives the same text.
+        length: the number of tokens to draw.
+        temperature: the divisor of the logits; 0 always takes the most probable token.
+        top_k: draw from the k most probable tokens only.
+        top_p: draw from the smallest set of most probable tokens whose probabilities sum to at least this (Holtzman et
+            al. 2020).
+        forbidden: tokens that are never drawn.
+        seed: the seed of the draws; the same seed gives the same text.
 
     Raises:
-        ZooError: a model that is no language model; a number out of its range.
+        ZooError: the model is no language model, or a number is out of range.
     """
     if not isinstance(model, Stateful):
         raise ZooError("this model is no language model, so there is nothing to sample")
     if not 0 <= temperature < float("inf"):
-        raise ZooError(f"temperature={temperature} is not valid: give 0 or more, and no infinity")
+        raise ZooError(f"temperature={temperature} is not valid: give a finite number, 0 or more")
     if top_k is not None and top_k < 1:
         raise ZooError(f"top_k={top_k} is not valid: give 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
@@ -74,8 +75,10 @@ def draw(
 
 
 def stepwise(model: Any) -> Any:
-    """A recurrent net on a CPU with its layers by the equations: torch's kernel prepares its weights anew in every
-    call, which for a single step takes several times what the step does. The parameters are shared.
+    """A copy of a recurrent network on the CPU that computes its layers by their equations and shares the parameters.
+
+    Torch's CPU kernel prepares the weights anew in every call, which takes several times as long as a single step.
+    Other models, and those on other devices, are returned unchanged.
     """
     if not isinstance(model, Recurrent) or next(model.parameters()).device.type != "cpu":
         return model
@@ -88,7 +91,7 @@ def stepwise(model: Any) -> Any:
 def choose(
     logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
 ) -> Tensor:
-    """One token: logits (V,) -> int64 ()."""
+    """Draw one token: logits (V,) -> int64 ()."""
     if temperature == 0 or top_k == 1:
         return logits.argmax()
     values, tokens = ((logits - logits.max()) / temperature).sort(descending=True, stable=True)
@@ -96,12 +99,12 @@ def choose(
         values, tokens = values[:top_k], tokens[:top_k]
     p = values.softmax(0)
     if top_p is not None:
-        p = p * (p.cumsum(0) - p < top_p)  # those before which the sum has not reached it
+        p = p * (p.cumsum(0) - p < top_p)  # tokens before which the sum has not reached top_p
     return tokens[torch.multinomial(p, 1, generator=generator)[0]]
 
 
 def text_of(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
-    """What tokens read as, as they come; a character whose bytes are in several tokens comes with the last of them."""
+    """The text of each token as it arrives; a character whose bytes span several tokens comes with the last of them."""
     if not tokenizer.vocabulary or isinstance(tokenizer.vocabulary[0], str):
         for token in tokens:
             yield tokenizer.decode([token])
@@ -113,10 +116,10 @@ def text_of(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
 
 
 def encoded_prompt(tokenizer: Tokenizer, prompt: str, strict: bool = True) -> Tensor:
-    """A prompt as tokens; an empty one is a line's end, after which anything may begin.
+    """A prompt as tokens, int64 (N,); an empty prompt is replaced by a line end, after which any line may begin.
 
     Raises:
-        ZooError: the model knows none of the prompt's characters or words, and that is not to be passed over.
+        ZooError: with ``strict``, if the model's vocabulary has none of the prompt's characters or words.
     """
     tokens = tokenizer.encode(prompt or "\n")
     if strict and tokenizer.unknown is not None and prompt and (tokens == tokenizer.unknown).all():

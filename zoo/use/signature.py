@@ -1,4 +1,4 @@
-"""What an exported model takes and gives, by its kind: tokens and a state, images, noise, or codes."""
+"""The inputs and outputs of an exported model, by its kind: tokens and a state, images, noise, or codes."""
 
 import copy
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from zoo.models.recurrent import Level, Recurrent
 
 @dataclass
 class Signature:
-    """A module of positional tensors, and how they are called.
+    """A module with tensors as positional arguments, and the names of its inputs and outputs.
 
     Args:
-        module: the model, or the part of it that is exported.
-        inputs: each tensor's name, and the names of its dimensions that are free, by their places.
-        outputs: names.
-        example: makes inputs of a batch size; where the length is free, each batch size has another.
+        module: the model, or the part that is exported.
+        inputs: the name of each input tensor, with its dimensions of variable size: their indices and names.
+        outputs: the name of each output tensor.
+        example: makes example inputs of a given batch size; if the length is variable, it differs between batch sizes.
     """
 
     module: nn.Module
@@ -37,7 +37,7 @@ BATCH = {0: "batch"}
 
 
 class Method(nn.Module):
-    """A model's method as a module."""
+    """Wraps a method of a model as a module."""
 
     def __init__(self, model: nn.Module, name: str):
         super().__init__()
@@ -48,7 +48,7 @@ class Method(nn.Module):
 
 
 class WithState(nn.Module):
-    """A language model that takes its state and gives the next: each tensor is of all layers, (depth, B, hidden)."""
+    """A language model with its state as input and the next state as output; state tensors are (depth, B, hidden)."""
 
     def __init__(self, model: Recurrent):
         super().__init__()
@@ -62,7 +62,7 @@ class WithState(nn.Module):
 
 
 class Projection(nn.Module):
-    """Probabilistic PCA's encoder, and where asked its decoder, by the one matrix that its equations come to."""
+    """Probabilistic PCA's encoder as a single matrix product, and with ``decoded`` also its decoder."""
 
     def __init__(self, model: PPCA, decoded: bool):
         super().__init__()
@@ -82,16 +82,16 @@ def signature(model: Any, part: str | None = None) -> Signature:
     """How a loaded model is exported.
 
     Args:
-        part: "whole"; of what has a code, "encoder" or "decoder"; of adversarial nets, "generator" or
-            "discriminator". None is "generator" of those, and "whole" of others.
+        part: "whole"; for an autoencoder also "encoder" or "decoder"; for a GAN only "generator" or "discriminator".
+            None means "generator" for a GAN, and "whole" otherwise.
 
     Raises:
-        ZooError: a part that the model has not.
+        ZooError: the model has no such part.
     """
     parts = parts_of(model)
     part = part or parts[0]
     if part not in parts:
-        raise ZooError(f"--part {part} is not of this model; valid: {', '.join(parts)}")
+        raise ZooError(f"--part {part}: this model has no such part; valid: {', '.join(parts)}")
     model = any_length(model)
     images = Signature(model, {"images": BATCH}, ["logits"], lambda n: (model.preprocess.random_input(n),))
     if isinstance(model, Recurrent):
@@ -111,7 +111,7 @@ def signature(model: Any, part: str | None = None) -> Signature:
 
 
 def parts_of(model: Any) -> list[str]:
-    """What of a model can be exported, the usual first."""
+    """The parts of a model that can be exported, the default first."""
     if isinstance(model, Pair):
         return ["generator", "discriminator"]
     if isinstance(model, Autoencoder):
@@ -120,7 +120,7 @@ def parts_of(model: Any) -> list[str]:
 
 
 def of_sequences(model: Any) -> Signature:
-    """Of a recurrent net: any number of steps; with the state, where the next call can go on from it."""
+    """The signature of a recurrent network: any number of steps; with the state, if a later call can use it."""
     name = "numbers" if model.embedding is None else "tokens"
     outputs = ["logits"]
 
@@ -141,7 +141,7 @@ def of_sequences(model: Any) -> Signature:
 
 
 def of_pair(model: Any, part: str, images: Callable[[int], tuple[Tensor, ...]]) -> Signature:
-    """Of adversarial nets: noise to images, or images to scores; with labels, where they are conditional."""
+    """The signature of a part of a GAN: noise to images, or images to scores; with labels if it is conditional."""
     classes = classes_of(model)
     method, name, output = ("generate", "noise", "images") if part == "generator" else ("judge", "images", "scores")
 
@@ -154,8 +154,8 @@ def of_pair(model: Any, part: str, images: Callable[[int], tuple[Tensor, ...]]) 
 
 
 def any_length(model: Any) -> Any:
-    """A copy whose recurrent layers go by the equations, as one operation that takes any number of steps; torch's
-    kernels would be written for one length alone.
+    """A copy whose recurrent layers are computed by their equations in one operation for any number of steps, since
+    torch's kernels can be exported for a fixed length only. A model without such layers is returned unchanged.
     """
     if not any(isinstance(module, Level) for module in model.modules()):
         return model
@@ -169,5 +169,5 @@ def any_length(model: Any) -> Any:
 
 
 def normal(n: int, width: int) -> Tensor:
-    """Numbers of N(0, 1), (n, width), the same for the same sizes."""
+    """Random numbers from N(0, 1), (n, width), always the same for the same sizes."""
     return torch.randn(n, width, generator=torch.Generator().manual_seed(n))
