@@ -79,9 +79,12 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_train(monkeypatch, tmp_path, toy_data, capfd):
     """Call the training command in this process, in an empty folder; returns (exit code, its output)."""
     import lightning.pytorch.callbacks  # noqa: F401  before the working directory changes
+    from hydra._internal.hydra import Hydra
 
     from zoo.train import main
 
+    # Hydra composes the config a first time only to read hydra.mode, which no test of this kind sets: a third of a run
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*overrides: str) -> tuple[int, str]:

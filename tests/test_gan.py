@@ -18,7 +18,8 @@ from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.cli import app
 from zoo.errors import ZooError
-from zoo.models.gan import DCGAN, GAN
+from zoo.models.dcgan import DCGAN
+from zoo.models.gan import GAN
 from zoo.models.made import MADE
 from zoo.models.ppca import PPCA
 from zoo.models.vae import VAE

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from zoo.data import image_file
+from zoo.data import eight_bits, image_file
 from zoo.data.preprocess import Preprocess
 from zoo.use.predict import read_files
 
@@ -391,7 +391,7 @@ def test_strips_give_what_the_whole_gives(monkeypatch):
     pictures.append(pictures[2].quantize(50))
     pictures[3].info["transparency"] = 3
     whole = [p.read(picture) for picture in pictures for p in (GREY, CUT)]
-    monkeypatch.setattr(image_file, "STRIP", 100)
+    monkeypatch.setattr(eight_bits, "STRIP", 100)
     parts = [p.read(picture) for picture in pictures for p in (GREY, CUT)]
     assert all((a == b).all() for a, b in zip(whole, parts, strict=True))
 
