@@ -1,4 +1,4 @@
-"""Layers that two or more families share."""
+"""Layers that two or more model families share."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of that name (lecture 16.1 and its successors); every one acts element by element.
+    """Create the activation function of that name (lecture 16.1, and later functions); all act element-wise.
 
     Raises:
         ZooError: the name is not in ``ACTIVATIONS``.
@@ -43,22 +43,23 @@ def make_activation(name: str) -> nn.Module:
 
 
 Init = Literal["he", "torch"]
-SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # below 0
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}  # for negative inputs
 
 
 def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu") -> None:
-    """Give linear layers and convolutions that an activation follows their initial weights.
+    """Initialise linear layers and convolutions that are followed by an activation function.
 
     Args:
-        layers: others among them are left alone, and so should the last layer of a net be.
-        init: "he": where the activation is relu or leaky_relu, weights from N(0, 2 / fan-in) and biases of 0, with
-            which neither activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10
-            and 12); other activations keep torch's. "torch": torch's own, uniform, of variance 1 / (3 fan-in): before a
-            ReLU both shrink by √6 a layer.
+        layers: layers of other types are left unchanged. The last layer of a network, which no activation follows,
+            should not be among them.
+        init: "he": if the activation is relu or leaky_relu, weights are drawn from N(0, 2 / fan-in) and biases are 0,
+            so that neither activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10
+            and 12); for other activations torch's default is kept. "torch": torch's default, a uniform distribution of
+            variance 1 / (3 fan-in), with which activations and gradients shrink by √6 per layer if ReLU follows.
         activation: a name from ``ACTIVATIONS``.
 
     Raises:
-        ZooError: another init.
+        ZooError: ``init`` is neither "he" nor "torch".
     """
     if init not in get_args(Init):
         raise ZooError(f"model.init={init} is unknown; valid: {', '.join(get_args(Init))}")
@@ -67,7 +68,7 @@ def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu")
     for layer in layers:
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             fan_in = float(layer.weight[0].numel())
-            if isinstance(layer, nn.ConvTranspose2d):  # its matrix is turned round, and an output sees a part of it
+            if isinstance(layer, nn.ConvTranspose2d):  # weight (in, out, k, k); an output sees 1 / stride² of a kernel
                 fan_in = layer.weight[:, 0].numel() / (layer.stride[0] * layer.stride[1])
             nn.init.normal_(layer.weight, std=(2 / (1 + SLOPES[activation] ** 2) / fan_in) ** 0.5)
             if layer.bias is not None:
@@ -75,12 +76,13 @@ def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu")
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalisation over neighbouring maps: u / (k + α Σ u²)^β (Krizhevsky et al. 2012, section 3.3).
+    """Local response normalisation across neighbouring feature maps: u / (k + α Σ u²)^β (Krizhevsky et al. 2012,
+    section 3.3).
 
     ``nn.LocalResponseNorm(size, size * alpha, beta, k)`` gives the same, about three times slower on a CPU.
 
     Args:
-        size: maps in a sum, odd; fewer at the first and the last maps.
+        size: number of maps in each sum, odd; the sums of the first and the last maps have fewer.
         alpha, beta, k: the paper's constants.
     """
 
@@ -88,20 +90,20 @@ class ResponseNorm(nn.Module):
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W), as it was
+    def forward(self, u: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         maps, reach = u.shape[1], self.size // 2
-        near = u.new_ones(maps, maps).triu(-reach).tril(reach)  # which maps are in which sum
+        near = u.new_ones(maps, maps).triu(-reach).tril(reach)  # 1 where a map is in a sum
         total = F.conv2d(u.square(), near[:, :, None, None])  # the sums are a 1×1 convolution
         return u * (self.k + self.alpha * total) ** -self.beta
 
 
 class MinPool2d(nn.Module):
-    """The least value of each square: (B, C, H, W) -> (B, C, H', W'); padding, of +∞, is never the least.
+    """Min pooling over squares: (B, C, H, W) -> (B, C, H', W'). Padding counts as +∞, so it is never the minimum.
 
     Args:
-        kernel_size: side of the squares.
-        stride: from a square to the next; None is kernel_size.
-        padding: pixels at each border, at most half of kernel_size.
+        kernel_size: side length of the squares.
+        stride: distance from one square to the next; None means kernel_size.
+        padding: pixels added at each border, at most half of kernel_size.
     """
 
     def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
@@ -113,9 +115,9 @@ class MinPool2d(nn.Module):
 
 
 class L2Pool2d(nn.Module):
-    """The L2 norm of each square, √Σx²; arguments as for ``MinPool2d``, but padding is of zeros.
+    """L2 pooling over squares, √Σx²: (B, C, H, W) -> (B, C, H', W'). Arguments as for ``MinPool2d``; padding is 0.
 
-    Where all of a square is 0 the gradient is 0.
+    Where all values of a square are 0, the gradient is 0.
     """
 
     def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0):
@@ -136,10 +138,11 @@ POOLS: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_pool(name: str, kernel_size: int, stride: int | None = None, padding: int = 0) -> nn.Module:
-    """The pooling of that name (lecture 16.3) over squares of a side, (B, C, H, W) -> (B, C, H', W').
+    """Create the pooling layer of that name (lecture 16.3), over squares: (B, C, H, W) -> (B, C, H', W').
 
     Args:
-        name, kernel_size, stride, padding: as for ``MinPool2d``; an average counts the zeros of the padding.
+        name: a name from ``POOLS``.
+        kernel_size, stride, padding: as for ``MinPool2d``; average pooling counts the zeros of the padding.
 
     Raises:
         ZooError: the name is not in ``POOLS``.
@@ -150,7 +153,10 @@ def make_pool(name: str, kernel_size: int, stride: int | None = None, padding: i
 
 
 class VariationalDropout(nn.Dropout):
-    """Dropout of the same units in all steps of a sequence: (B, T, H), as it was (Gal & Ghahramani 2016, section 4)."""
+    """Dropout of the same units at all steps of a sequence, (B, T, H) -> (B, T, H).
+
+    Gal & Ghahramani 2016, section 4.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -159,5 +165,5 @@ class VariationalDropout(nn.Dropout):
 
 
 def make_head(in_features: int, num_classes: int) -> nn.Module:
-    """The last layer, named ``head`` in every model: logits, or the features themselves for num_classes=0."""
+    """The last layer, called ``head`` in every model: linear to the logits, or the identity for num_classes=0."""
     return nn.Linear(in_features, num_classes) if num_classes else nn.Identity()
