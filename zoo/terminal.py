@@ -54,7 +54,7 @@ def write(text: str, end: str = "") -> None:
 def as_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """JSON for people and programs: letters stay as they are, control characters and surrogates become ``\\uXXXX``.
 
-    Bytes of a file's name that are not valid UTF-8 become U+DC80 to U+DCFF, which ``os.fsencode`` turns back into bytes.
+    Bytes of a file's name that are not valid UTF-8 become U+DC80 to U+DCFF, which ``os.fsencode`` turns into bytes.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     for characters in (CONTROLS, HALVES):  # outside of JSON strings, only line breaks match
