@@ -55,7 +55,7 @@ def message(error: Exception) -> tuple[str, bool]:
     if ONE_NUMBER in str(error):
         return "batch normalisation got a batch of one example in training: set data.batch_size to 2 or more", True
     if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
-        return f"trainer=fsdp: torch cannot shard this model ({one_line(str(error))}); use trainer=ddp", True
+        return f"trainer=fsdp: torch fails with sharded weights ({one_line(str(error))}); use trainer=ddp", True
     return f"{type(error).__name__}: {one_line(str(error))}", False
 
 
