@@ -93,7 +93,7 @@ def check_foreign(config: Any, trust: Sequence[str] = (), where: str = "model") 
             if key not in known and name != "_target_" and is_file(key, value, hints.get(name)):
                 shown = ascii(value)[1:-1]
                 raise ZooError(
-                    f"the file's config has a path, {key}={shown}, and none is taken from a file; if you know it, say "
+                    f"the file's config has a path, {key}={shown}, but files may not give paths; if you know it, say "
                     f"so: --trust '{key}={shown}'"
                 )
 
@@ -170,7 +170,7 @@ def check_trusted(target: str, trust: Sequence[str] = (), homes: Sequence[str] =
             return
     advice = f"; if you know the module, say so: --trust {module} (in Python: trust=[...])"
     raise ZooError(
-        f"the file asks for {ascii(target)[1:-1]}, which is no part of this zoo that may stand there, so it is not run"
+        f"the file asks for {ascii(target)[1:-1]}, which a file may not name in this place, so it is not run"
         f"{advice if may_be_proposed(target) else ''}"
     )
 

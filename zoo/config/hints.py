@@ -40,7 +40,7 @@ def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:
-    """Raise a ``ZooError`` if a plain value does not fit a type hint; hints that do not concern plain values accept all."""
+    """Raise a ``ZooError`` if a plain value does not fit a type hint; hints of other classes accept every value."""
     if value in PLACEHOLDERS and where.startswith("scheduler."):
         return
     if not fits(value, hint):
