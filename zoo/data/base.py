@@ -35,7 +35,7 @@ class MemoryData(LightningDataModule):
         return {}
 
     def smallest_batch(self, world_size: int) -> int | None:
-        """The number of examples that a process gets in the smallest training batch, after ``setup``; None if not known."""
+        """The number of examples per process in the smallest training batch, after ``setup``; None if not known."""
         return None
 
     def processes(self) -> tuple[int, int]:
