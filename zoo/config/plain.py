@@ -25,7 +25,7 @@ def check_bounded(content: Any, where: str, most: int = MOST) -> None:
             elif isinstance(node, (list, tuple, set, frozenset)):
                 below.extend(node)
             if count + len(below) > most:
-                raise ZooError(f"{where} holds more than {most:,} values, or itself; no file of the zoo does")
+                raise ZooError(f"{where} holds more than {most:,} values, or contains itself; no file of the zoo does")
         if not below:
             return
         level, count = below, count + len(below)

@@ -127,7 +127,7 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
             download([corpus.place], [(f, None if ":" in digest else digest) for f, digest in plain], Path(part))
             for file in files:
                 if kind := differs(read_file(Path(part) / file, CORPUS_BYTES), corpus.files[file]):
-                    raise Unavailable(f"the {file} that came is not {name}'s: its {kind} is another")
+                    raise Unavailable(f"the downloaded {file} is not {name}'s: its {kind} differs")
             for file in files:
                 os.replace(Path(part) / file, folder / file)
     except Unavailable as error:
@@ -160,7 +160,7 @@ def read_text(path: Path) -> str:
     # memory holds the file, its characters, and as many tokens of 8 bytes each
     most = total_memory() // 24 or 1000 * MB
     try:
-        content = read_file(path, most, "that a text may have to be trained on in this machine's memory")
+        content = read_file(path, most, "that this machine's memory allows for a text")
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if not content:

@@ -180,7 +180,7 @@ def only(folder: Path, pattern: str) -> Path:
     """The one file of that pattern that a package client has downloaded."""
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        raise Unavailable(f"{len(found)} files of the form {pattern} came where one was asked for")
+        raise Unavailable(f"{len(found)} files matching {pattern} were downloaded instead of one")
     return found[0]
 
 

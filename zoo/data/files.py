@@ -129,7 +129,7 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
             continue
         own = {path.name for path in subfolders(folder)}
         if unknown := own - {*classes}:
-            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(sorted(unknown))}")
+            raise ZooError(f"{folder} has classes that are not among the training images: {', '.join(sorted(unknown))}")
         if folder != root:
             add_loose(folder, found.others)
         above = folders_above(folder)

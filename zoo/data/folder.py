@@ -179,7 +179,7 @@ def differ_in_case(names: Sequence[str]) -> str | None:
     for name in names:
         lower.setdefault(name.lower(), []).append(name)
     alike = [" and ".join(same) for name, same in lower.items() if len(same) > 1 and len(name) > 1]
-    return f"note: {', '.join(alike)} are classes of their own, though they differ in case alone" if alike else None
+    return f"note: {', '.join(alike)} are separate classes, although their names differ only in case" if alike else None
 
 
 def without_images(images: dict[str, list[tuple[Path, int]]], classes: Sequence[str]) -> str | None:

@@ -30,7 +30,7 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def read_file(path: Path, most: int, why: str = "of what is read here") -> bytes:
+def read_file(path: Path, most: int, why: str = "allowed for this kind of file") -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 
     Args:

@@ -139,7 +139,7 @@ def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
     tensors, noted = read_prepared(path)
     for key, tensor in tensors.items():
         if sha256(tensor.numpy()) != wanted.sha256.get(key, noted.get(key)):
-            raise ZooError(f"{path}: {key} is not what it was (sha256); {AGAIN}")
+            raise ZooError(f"{path}: {key} has changed (its sha256 differs); {AGAIN}")
     return {key: tensor.long() if key.endswith("labels") else tensor for key, tensor in tensors.items()}
 
 

@@ -106,7 +106,7 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
         return f"{bad}: it takes the name of a choice; valid: {', '.join(valid)}{nothing}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, value = found[1].partition("=")
-        return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run one after the other, add -m"
+        return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run the values one after the other, add -m"
     if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
         lacks = f"this model needs {found[1]}, which this data does not have"
         return f"{found[2]}: {lacks}; choose another model or other data"

@@ -37,7 +37,7 @@ def resumed_folder(resume: str) -> Path:
     folder = folder.parent if folder.name == CHECKPOINTS else folder.resolve()
     folder = (folder.parent if folder.name == CHECKPOINTS else folder).resolve()
     if "${" in str(folder):  # Hydra would replace it, by an environment variable's value for example
-        raise ZooError(f"{folder} has ${{ in its name, so no run goes on there; give the folder another name")
+        raise ZooError(f"{folder} has ${{ in its name, so no run can be resumed there; give the folder another name")
     check_links(folder, [folder / CHECKPOINTS])
     return folder
 

@@ -173,12 +173,12 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
     content = read_checkpoint(resume)
     if data.card()["preprocess"] != content["card"]["preprocess"]:
         raise ZooError(
-            f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
-            f"them back, or {anew}"
+            f"resume={resume}: the data have changed: their preprocessing or vocabulary differs; restore the "
+            f"old data, or {anew}"
         )
     known = content.get("contents")  # older checkpoints lack it
     if isinstance(data, MemoryData) and isinstance(known, Mapping) and (said := changes(known, data.contents())):
-        raise ZooError(f"resume={resume}: the data are not what they were: {said}; bring them back, or {anew}")
+        raise ZooError(f"resume={resume}: the data have changed: {said}; restore the old data, or {anew}")
     before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
     now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
     if other := differing(before, now):
