@@ -17,6 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from zoo.config.checks import check_config, check_node, locate
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.run.known import Known
 from zoo.run.resolvers import register_resolvers
 
 MISTAKES = {
@@ -136,13 +137,29 @@ def test_unwritable_folder(run_train):
     assert "error: /proc/nope: No such file or directory" in output
 
 
+def test_a_base_is_no_choice(run_train, command):
+    """What configs share is neither a choice of the command line nor in its help."""
+    assert "base:" not in (shown := command("train.py", "--help").stdout)
+    assert "data: adding, cifar10" in shown
+    assert run_train("base=image_data")[0] == 1
+    assert "no data is named 'image_data'" in run_train("data=image_data")[1]
+
+
+def test_a_stored_config_is_compared_with_bases_too():
+    """A checkpoint's config has the keys of a base and of the file that names it."""
+    (mnist,) = (node for node in Known([CONFIGS]).templates("data") if node.get("name") == "mnist")
+    assert mnist["_target_"] == "zoo.data.images.ImageData"
+    assert mnist["augment"]["border"] == "zero"
+    assert mnist["val_size"] == 5000
+
+
 def names(group: str) -> list[str]:
     return [f"{group}={file.stem}" for file in sorted((CONFIGS / group).glob("*.yaml"))]
 
 
 def rounds() -> list[list[str]]:
     """Every choice of every group, as many together as go together: the nth of each; models with data they read."""
-    apart = ("experiment", "callbacks", "model", "data", "task", "loss")
+    apart = ("base", "experiment", "callbacks", "model", "data", "task", "loss")
     groups = [path for path in CONFIGS.glob("*/**") if path.is_dir() and path.name not in apart]
     zipped = zip_longest(*(names(str(group.relative_to(CONFIGS))) for group in groups))
     together = [[choice for choice in choices_ if choice] for choices_ in zipped]

@@ -252,7 +252,7 @@ def test_a_full_disk_when_it_stops(tmp_path, step):
 
 @pytest.mark.slow
 def test_what_fsdp_cannot_share_out_is_said(tmp_path):
-    for setting, said in (("callbacks=[default,ema]", "callbacks=ema"), ("optimizer=adafactor", "trainer=ddp can")):
+    for setting, said in (("callbacks=[default,ema]", "callbacks=ema"), ("optimizer=adafactor", "use trainer=ddp")):
         extra = (*SETTINGS[:5], "trainer.accelerator=cpu", setting, "trainer=fsdp")
         done = run(tmp_path, *extra)
         assert done.returncode == 1
@@ -264,7 +264,7 @@ def test_what_fsdp_cannot_share_out_is_said(tmp_path):
 def test_batch_norm_of_all_processes_is_for_gpus(run_train):
     code, output = run_train("trainer=ddp", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true")
     assert code == 1
-    assert output == "error: trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it at false\n"
+    assert output == "error: trainer.sync_batchnorm=true: torch supports it on GPUs only; leave it at false\n"
 
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_1998", "linear", "mlp", "resnet20"])

@@ -212,7 +212,7 @@ def test_official_cifar_archive(monkeypatch, tmp_path, kind):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert_fails(lambda: sources.load(name, tmp_path), str(path), "is not what it was")
+    assert_fails(lambda: sources.load(name, tmp_path), str(path), "has changed")
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -298,7 +298,7 @@ def test_a_corpus_is_fetched_once_and_checked(host, tmp_path, monkeypatch, capfd
         corpora.load("mine", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
     host.answers, host.asked = [b"something else", text], 0  # whole, but not the text: it is never put in place
-    with pytest.raises(ZooError, match=r"mine could not be fetched \(the a\.txt that came is not mine's: its sha256"):
+    with pytest.raises(ZooError, match=r"mine could not be fetched \(the downloaded a\.txt is not mine's: its sha256"):
         corpora.load("mine", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
     host.asked = 1

@@ -509,7 +509,7 @@ def test_runs_resume_and_are_measured_again(run_train, tmp_path, name):
         (("model=ppca", "task=em", "model.code=784"), "give 1 to 783"),
         (("model=lenet5", "data.unlabelled=40"), "for task=semi"),
         (("model=lenet5", "task=density"), "needs log_prob, which LeNet5 does not have"),
-        (("model=autoencoder", "task=reconstruct", "trainer=fsdp"), "calls parts: use ddp"),
+        (("model=autoencoder", "task=reconstruct", "trainer=fsdp"), "calls parts of its model: use ddp"),
     ],
 )
 def test_what_does_not_go_together(run_train, overrides, message):

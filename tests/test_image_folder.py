@@ -273,7 +273,7 @@ def test_classes_that_look_the_same(photos, capsys):
     assert_fails(lambda: class_names(photos), "look the same, 're\\u0301d' and 'r\\xe9d'; put them into one")
     (photos / "r\u00e9d").rename(photos / "Red")
     data_of(num_classes=4)
-    assert "note: Red and red are classes of their own, though they differ in case alone" in capsys.readouterr().err
+    assert "note: Red and red are separate classes, although their names differ only in case" in capsys.readouterr().err
 
 
 def test_labels_per_class(photos):
@@ -556,10 +556,10 @@ def many(root: Path) -> None:
     ("change", "said"),
     [
         (touch, None),
-        (repaint, "red/0.jpg has changed; bring them back, or start anew from its weights: init.weights="),
-        (lambda root: (root / "red" / "0.jpg").unlink(), "red/0.jpg is gone; bring"),
+        (repaint, "red/0.jpg has changed; restore the old data, or start anew from its weights: init.weights="),
+        (lambda root: (root / "red" / "0.jpg").unlink(), "red/0.jpg is gone; restore"),
         (lambda root: (root / "red" / "2.jpeg").rename(root / "red" / "9.png"), "red/2.jpeg is gone, red/9.png is new"),
-        (swap, "red/0.jpg has changed, red/4.jpg has changed; bring"),
+        (swap, "red/0.jpg has changed, red/4.jpg has changed; restore"),
         (many, "red/0.jpg is gone, red/4.jpg is gone, red/0.jpe is new (and 1 more)"),
     ],
 )
@@ -574,7 +574,7 @@ def test_a_resumed_run_notices_images_that_changed(run_train, photos, change, sa
     else:
         assert code == 1
         (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-        assert f"the data are not what they were: {said}" in line
+        assert f"the data have changed: {said}" in line
 
 
 def test_a_copy_of_the_folder_serves_a_resumed_run(run_train, photos):
@@ -795,7 +795,7 @@ def train_and_more(root: Path) -> None:
         (lambda root: (root / "empty").mkdir(), ("my_photos/empty has no images in it", "or remove the folder")),
         (damaged, ("my_photos/blue/4.jpg: not an image", "1 more: my_photos/red/0.jpg", "take it out of the folder")),
         (few, ("class red has too few images (2)", "test and val", "data.val_size")),
-        (with_test, ("my_photos/test has classes that the training images have not: reds",)),
+        (with_test, ("my_photos/test has classes that are not among the training images: reds",)),
         (train_and_more, ("my_photos has extra beside test, train", "valid: train, val, test", "remove the others")),
         (shutil.rmtree, ("data.root=my_photos: there is no such folder",)),
         (only_splits, ("train is taken for a part of the images", "no folders of classes")),

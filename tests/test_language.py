@@ -199,7 +199,7 @@ def test_gradients_are_clipped(run_train, tmp_path):
     [
         (["task=classify"], "set task=language"),
         (["model.read=last"], "leave model.read"),
-        (["model=mlp"], "this model needs data.in_channels, which this data has not"),
+        (["model=mlp"], "this model needs data.in_channels, which this data does not have"),
         (["model.bidirectional=true"], "lets the model see the token"),
         (["data.level=letter"], "is not valid: char, byte, word, bpe"),
         (["model.peephole=true"], "set backend=reference"),

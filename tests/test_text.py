@@ -283,7 +283,7 @@ def test_a_resumed_run_notices_a_text_that_changed(run_train, tmp_path):
     (tmp_path / "a.txt").write_text(LINES[::-1] * 9)
     code, output = run_train("resume=last", "++data.file=a.txt", "trainer.max_epochs=2")
     assert code == 1
-    assert "the data are not what they were: data.file has changed; bring them back, or start anew" in output
+    assert "the data have changed: data.file has changed; restore the old data, or start anew" in output
     code, output = run_train("resume=last", "++data.file=b.txt", "trainer.max_epochs=2")
     assert code == 0, output
 

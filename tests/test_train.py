@@ -205,8 +205,8 @@ def test_batch_norm_of_one_example_is_told_before_the_run(run_train, tmp_path, o
     code, output = run_train(*QUIET, *overrides, "data.batch_size=1")
     assert code == 1
     error = output.splitlines()[-1]
-    assert error.startswith("error: a training batch would have one example, of which this model's batch normalisation")
-    assert error.endswith("have more examples, and set data.batch_size (and data.unlabelled) to 2 or more")
+    assert error.startswith("error: a training batch would have one example, too few for this model")
+    assert error.endswith("use more examples, and set data.batch_size (and data.unlabelled) to 2 or more")
     assert not list(tmp_path.glob("logs/*/*/checkpoints"))
 
 

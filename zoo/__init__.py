@@ -1,6 +1,6 @@
 """A reference model zoo for a deep-learning lecture: ``create`` a model, ``load`` a trained one.
 
-Importing this package imports no torch; the first call does.
+Importing this package does not import torch; the first call does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zoo.pretrained.card import Card, list_weights
     from zoo.pretrained.loading import create, load
 
-# No name of a module here, as in zoo.evaluate.evaluate: once imported, the module would take the function's place.
+# No name here may be that of a submodule, such as evaluate: importing zoo.evaluate would replace the function.
 _HOMES = {
     "Card": "zoo.pretrained.card",
     "ZooError": "zoo.errors",

@@ -1,6 +1,6 @@
-"""What a signature says of its arguments beside their types: ranges, and that the rest are those of the base class.
+"""Annotations for arguments in a signature: the range of valid numbers, and ``**arguments`` of the base class.
 
-``zoo/config/checks.py`` reads it where a config is checked. Imports no torch.
+``zoo/config/checks.py`` reads them when it checks a config. Imports no torch.
 """
 
 from math import inf
@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 
 class Range(NamedTuple):
-    """The numbers that an argument takes, both ends included; in a list or a mapping each number is checked."""
+    """The valid range of a numeric argument, both ends included; in a list or a mapping every number is checked."""
 
     low: float = -inf
     high: float = inf
@@ -21,7 +21,7 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]
 
 
 class OfBase:
-    """Marks ``**arguments`` as those of the base class's constructor, which takes no others."""
+    """Marks ``**arguments`` as arguments of the base class's constructor; any other name is an error."""
 
 
 Inherited = Annotated[Any, OfBase()]

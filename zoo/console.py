@@ -1,4 +1,4 @@
-"""The console that all of the zoo prints tables and names with."""
+"""The Rich console with which the whole zoo prints tables and names."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from zoo.terminal import clean
 
 
 class Console(rich.console.Console):
-    """Rich's console for names that come from anywhere.
+    """Rich's console, made safe for names from untrusted files.
 
-    ``[head]`` in a name is no style and ``:cat:`` no emoji, and control characters are shown; see ``zoo.terminal``.
-    Every text that is not a ``Text`` goes through ``render_str``, whether it is printed, in a table or its title. A
-    text is one line: a table's rows and a list of files cannot be forged by a name with a line end in it.
+    ``[head]`` in a name is not read as a style, nor ``:cat:`` as an emoji, and control characters are made visible; see
+    ``zoo.terminal``. Every text that is not a ``Text`` goes through ``render_str``, whether it is printed directly, in
+    a table or as its title. Each text stays on one line, so that a name with a line break in it cannot imitate another
+    table row or another file in a list.
     """
 
     def __init__(self, **options: Any):

@@ -2,4 +2,4 @@
 
 
 class ZooError(Exception):
-    """An error for people: one line that says what is wrong, what is valid, what to do."""
+    """An error that the user can correct: one line that says what is wrong, what is valid and what to do."""

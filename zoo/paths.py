@@ -20,5 +20,5 @@ def data_root() -> Path:
 
 
 def cache_root() -> Path:
-    """The zoo's folder in the user's cache: what is in it can be made again."""
+    """The zoo's folder in the user's cache: everything in it can be recreated."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "reference-zoo"

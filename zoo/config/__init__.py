@@ -1,1 +1,1 @@
-"""Configs: their registry, checking them against signatures, and building what they name."""
+"""Configs: the registry of models, checks against the signatures of classes, and creating the objects they name."""

@@ -1,4 +1,4 @@
-"""Instantiating configs, of one's own and of files."""
+"""Creating objects from configs, whether they are the caller's own or come from a file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,18 @@ from zoo.errors import ZooError
 
 
 def build(config: Mapping[str, Any], where: str = "model", trust: Sequence[str] | None = (), **arguments: Any) -> Any:
-    """Instantiate a config of a model, a task or data.
+    """Create the model, task or data that a config names.
 
     Args:
-        where: how the command line calls it, for messages.
-        trust: what the user knows: modules of the user's own that a config from a file may name besides the zoo's, and
-            paths as "data.file=my.txt", which take the place of the file's; None trusts the config altogether (it is
-            the caller's own).
-        arguments: further arguments, or others than the config's.
+        where: the name of this part of the config on the command line, for messages.
+        trust: what the user trusts in a config from a file: names of modules that it may use besides the zoo's, and
+            paths, as in "data.file=my.txt", which replace the file's. None means that the config is the caller's own
+            and trusted as a whole.
+        arguments: further arguments, which take precedence over the config's.
 
     Raises:
-        ZooError: a target or a path that is not trusted; an argument that its class does not take or cannot use.
+        ZooError: the config names a class or a path that is not trusted, or an argument is unknown to its class or
+            has an invalid value.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -30,7 +31,7 @@ def build(config: Mapping[str, Any], where: str = "model", trust: Sequence[str] 
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ZooError(f"{where}: _target_, the name of a class, is missing")
     config = {key: value for key, value in config.items() if key not in arguments}
-    # one call, and values that are what they look like: a vocabulary is long, and may have ${ or ??? in it
+    # a plain preprocess is called without Hydra: a vocabulary is long, and Hydra would interpret ${ or ??? in it
     inner = (str(key) for place, node in nodes(config) for key in node if place or key != "_target_")
     plain = where == "preprocess" and not any(key.startswith("_") for key in inner)
     if trust is None:

@@ -1,7 +1,7 @@
 """Checking a composed config before anything slow starts, and saying in one line what is wrong with it.
 
-Hydra knows which keys exist; what types they take stands in the signatures of the classes that ``_target_`` names.
-So there is no second schema to keep: a user's own class is checked like the zoo's.
+Hydra knows which keys exist; the types of their values come from the signatures of the classes that ``_target_`` names.
+So there is no separate schema to maintain, and a user's own class is checked like the zoo's.
 """
 
 import difflib
@@ -17,8 +17,8 @@ from zoo.config.hints import arguments_of, check_range, check_ranges, check_type
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 
-# The ranges of torch's and Lightning's arguments, whose signatures do not say them. Those of the zoo's classes, and of
-# one's own, stand in their signatures (zoo/arguments.py).
+# Valid ranges of arguments of torch and Lightning, which their signatures do not state. The zoo's classes, and classes
+# of users, state them in their signatures (zoo/arguments.py).
 FOREIGN: dict[str, Range] = {
     **dict.fromkeys(("lr", "max_lr", "eta_min", "weight_decay", "momentum", "gradient_clip_val", "patience"), Range(0)),
     **dict.fromkeys(("log_every_n_steps", "refresh_rate"), Range(0)),
@@ -29,10 +29,11 @@ FOREIGN: dict[str, Range] = {
 
 
 def check_node(node: Any, where: str) -> None:
-    """Hold every ``_target_`` at or below a config node against its signature: argument names and types.
+    """Check the arguments of every ``_target_`` at or below a config node against its signature: names, types, ranges.
 
     Raises:
-        ZooError: names the key as the command line spells it, what it got and what is valid.
+        ZooError: an argument is not valid; the message names the key as on the command line, its value and what is
+            valid.
     """
     if isinstance(node, Mapping):
         if "_target_" in node:
@@ -58,7 +59,7 @@ def check_call(node: Mapping[str, Any], where: str) -> None:
 
 
 def locate(path: str, where: str) -> Any:
-    """The object that a dotted path names; class methods (``Class.method``) included."""
+    """Import the object that a dotted path names, which may also be a method of a class (``Class.method``)."""
     parts = path.split(".")
     for i in range(len(parts) - 1, 0, -1):
         try:
@@ -77,7 +78,7 @@ def locate(path: str, where: str) -> Any:
 
 
 def unknown(key: str, name: str, valid: Iterable[str], reason: str, prefix: str = "") -> ZooError:
-    """The error for a key that does not exist: the nearest that does, then all."""
+    """The error for a key that does not exist: it suggests the most similar valid key and lists all of them."""
     valid = sorted(v for v in valid if not v.startswith("_"))
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     dotted = f"{prefix}." if prefix else ""
@@ -86,12 +87,12 @@ def unknown(key: str, name: str, valid: Iterable[str], reason: str, prefix: str 
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The keys whose values differ, and those that one of both lacks."""
+    """The keys whose values differ, and the keys that only one of the two mappings has."""
     return [key for key in {**a, **b} if key not in a or key not in b or a[key] != b[key]]
 
 
 def choices(group: str) -> list[str]:
-    """The names that GROUP=NAME takes, of the zoo's own."""
+    """The zoo's own choices for GROUP=NAME."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
@@ -102,7 +103,7 @@ INIT = ("source", "weights", "skip", "rename", "freeze")
 
 
 def check_run_name(name: str) -> None:
-    """Raise a ``ZooError`` for a name that no folder under logs/ could have."""
+    """Raise a ``ZooError`` for a name that cannot be the name of a folder under logs/."""
     if not name:
         raise ZooError("name= is not valid: a run needs a name, for its folder under logs/")
     check_name(name, "name")
@@ -138,7 +139,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         if isinstance(value, str):
             raise ZooError(f"init.{key}={value} is not valid: give a list, 'init.{key}=[{value}]'")
         check_type(value, list[str], f"init.{key}")
-    rename = cfg["init"].get("rename")  # runs of before it have none
+    rename = cfg["init"].get("rename")  # missing in configs of older runs
     if rename is not None and not (isinstance(rename, Mapping) and all(isinstance(v, str) for v in rename.values())):
         raise ZooError(f"init.rename={shown(rename)} is not valid: give pairs, 'init.rename={{their.layer:ours}}'")
     for group in GROUPS:

@@ -1,6 +1,6 @@
-"""What may come from a file that a stranger may have made: numbers and choices; no path, and no code but the zoo's.
+"""What a config from an untrusted file may contain: numbers and choices, but no paths, and only code of the zoo.
 
-``docs/security.md`` says it for people. Hydra's own block list is no boundary.
+``docs/security.md`` explains this for users. Hydra's own block list is no sufficient protection.
 """
 
 import inspect
@@ -13,18 +13,18 @@ from zoo.config.own import may_be_proposed
 from zoo.errors import ZooError
 from zoo.terminal import CONTROLS as CONTROL
 
-# Where the classes are defined that a file may name, by the part of a config in which it may name them. A name that a
-# module of the zoo has merely imported is defined elsewhere.
+# For each part of a config, the modules that define the classes a file may name there. What such a module has merely
+# imported from elsewhere is not allowed.
 HOMES = {
     "model": ("zoo.models", "torch.nn.modules"),
-    "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for its loss
+    "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for loss functions
     "data": ("zoo.data",),
     "preprocess": ("zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic", "zoo.data.tensors"),
 }
-FUNCTIONS = ("zoo.models",)  # where functions may be named too: builders of variants
-DEEPEST = 20  # of mappings and lists in each other; the zoo's own configs have 4
+FUNCTIONS = ("zoo.models",)  # modules of which functions may be named too: they build variants of a model
+DEEPEST = 20  # levels of nested mappings and lists; the zoo's own configs have 4
 
-# An argument of such a name is a file or a folder, however harmless its value looks.
+# An argument with such a name is treated as a file or a folder, however harmless its value looks.
 FILE_KEY = re.compile(
     r"(^|_)(path|file|filename|root|dir|dirpath|directory|folder|weights|checkpoint|ckpt|source|tokenizer|judge|url)s?$"
 )
@@ -32,7 +32,7 @@ METRIC = re.compile(r"[\w-]+(/[\w-]+)?")  # val/loss
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise a ``ZooError`` where a name that becomes a part of a path could lead to another place."""
+    """Raise a ``ZooError`` if a name, used as part of a path, could lead to another folder."""
     if not name or name == "." or ".." in name or re.search(r"[/\\$~]", name) or CONTROL.search(name):
         raise ZooError(
             f"{where}={ascii(name)[1:-1]} is not valid: a name has no / \\ .. $ ~ and no control characters in it"
@@ -40,11 +40,11 @@ def check_name(name: str, where: str) -> None:
 
 
 def is_file(key: str, value: Any, hint: Any = Any) -> bool:
-    """Whether a value could be read as the place of a file, and is no choice among names that the zoo knows.
+    """Whether a value could be taken for the path of a file, unless it is a name that the zoo knows.
 
     Args:
-        key: the argument's name; dots may stand before it.
-        hint: its type, where that is known.
+        key: the argument's name, possibly dotted.
+        hint: the argument's type hint, if known.
     """
     if not isinstance(value, str):
         return False
@@ -59,7 +59,7 @@ def is_file(key: str, value: Any, hint: Any = Any) -> bool:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a weight's name is one that the zoo fetches or ships itself, whatever files there are."""
+    """Whether a name is that of weights that the zoo ships or downloads itself; files of that name do not matter."""
     from zoo.pretrained.card import shipped
 
     return name in shipped() or name == "inception" or re.fullmatch(r"torchvision:\w+", name) is not None
@@ -69,11 +69,11 @@ def is_shipped(name: str) -> bool:
 
 
 def check_foreign(config: Any, trust: Sequence[str] = (), where: str = "model") -> None:
-    """Raise a ``ZooError`` unless all that a config from a file names, at any depth, may come from a file.
+    """Raise a ``ZooError`` if a config from a file names, at any depth, a class or a path that is not allowed.
 
     Args:
-        trust: what the user knows: modules that may be named besides the zoo's, and values as "data.file=my.txt".
-        where: the part of a card that it is: "model", "task", "data" or "preprocess".
+        trust: what the user trusts: names of modules besides the zoo's, and values as in "data.file=my.txt".
+        where: the part of a card that the config is: "model", "task", "data" or "preprocess".
     """
     modules, known = trusted(trust)
     for place, node in nodes(config, where):
@@ -83,7 +83,7 @@ def check_foreign(config: Any, trust: Sequence[str] = (), where: str = "model") 
         hints = hints_of(target)
         for key, value in values(node, place):
             name = key.rpartition(".")[2]
-            if isinstance(value, str) and "${" in value:  # it can make a node with a _target_ of its own
+            if isinstance(value, str) and "${" in value:  # it could create a node with a _target_
                 raise ZooError(
                     f"the file's config has an interpolation, {value}, which is not run; cards hold plain values"
                 )
@@ -93,19 +93,19 @@ def check_foreign(config: Any, trust: Sequence[str] = (), where: str = "model") 
             if key not in known and name != "_target_" and is_file(key, value, hints.get(name)):
                 shown = ascii(value)[1:-1]
                 raise ZooError(
-                    f"the file's config has a path, {key}={shown}, and none is taken from a file; if you know it, say "
+                    f"the file's config has a path, {key}={shown}, but files may not give paths; if you know it, say "
                     f"so: --trust '{key}={shown}'"
                 )
 
 
 def trusted(trust: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The modules and the values, by their dotted keys, that a user has said to know."""
+    """Split the entries of ``trust`` into names of modules, and values by their dotted keys."""
     pairs = [entry.partition("=") for entry in trust]
     return [entry for entry, equals, _ in pairs if not equals], {key: value for key, equals, value in pairs if equals}
 
 
 def with_known(config: Mapping[str, Any], where: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """A config with the user's own values in the place of the file's, where it has such keys."""
+    """A config whose values are replaced by the user's, for those keys that it has."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         dotted = f"{where}.{key}"
@@ -114,10 +114,10 @@ def with_known(config: Mapping[str, Any], where: str, known: Mapping[str, str]) 
 
 
 def nodes(config: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All mappings at any depth of a config, by their dotted keys.
+    """All mappings in a config, at any depth, each after its dotted key.
 
     Raises:
-        ZooError: it is nested deeper than any config is, or in itself.
+        ZooError: the config is nested more than ``DEEPEST`` levels deep, as one that contains itself is.
     """
     if depth > DEEPEST:
         raise ZooError(f"the file's config is nested too deeply, at {place[:60]}…; no config of the zoo is")
@@ -129,7 +129,7 @@ def nodes(config: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, M
 
 
 def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """The values of a mapping itself, also those in lists, but not those of mappings in it; by their dotted keys."""
+    """The values of a mapping, including those in lists but not those of nested mappings, each after its dotted key."""
     for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
         dotted = f"{place}.{key}" if place else str(key)
         if isinstance(value, (list, tuple)) and key != "_target_":
@@ -139,20 +139,21 @@ def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def hints_of(target: str) -> dict[str, Any]:
-    """The types of a class's arguments, as far as they can be known; nothing of what is not importable."""
+    """The type hints of the arguments of a class or function; empty if it cannot be imported or has no usable hints."""
     from zoo.config.checks import locate
 
     try:
         found = locate(target, "the file")
         return get_type_hints(found.__init__ if inspect.isclass(found) else found)
-    except Exception:  # types that are there for type checkers alone
+    except Exception:  # also for hints that only type checkers can resolve
         return {}
 
 
 def check_trusted(target: str, trust: Sequence[str] = (), homes: Sequence[str] = HOMES["model"]) -> None:
-    """Raise a ``ZooError`` unless the target is defined in a trusted module; no other module is even imported.
+    """Raise a ``ZooError`` unless the target is defined in a trusted module. Other modules are not even imported.
 
-    A trusted module's name is not enough: my_module.os.system begins with it too, and is none of its own.
+    It is not enough that the target begins with a trusted module's name: my_module.os.system does, but is defined
+    elsewhere.
     """
     from zoo.config.checks import locate
 
@@ -169,7 +170,7 @@ def check_trusted(target: str, trust: Sequence[str] = (), homes: Sequence[str] =
             return
     advice = f"; if you know the module, say so: --trust {module} (in Python: trust=[...])"
     raise ZooError(
-        f"the file asks for {ascii(target)[1:-1]}, which is no part of this zoo that may stand there, so it is not run"
+        f"the file asks for {ascii(target)[1:-1]}, which a file may not name in this place, so it is not run"
         f"{advice if may_be_proposed(target) else ''}"
     )
 

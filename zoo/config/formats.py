@@ -1,8 +1,8 @@
-"""Versions of the formats of cards and checkpoints, and the names that have changed since older files were written.
+"""Format versions of cards and checkpoints, and the names that have changed since older files were written.
 
-A card or a checkpoint names classes, their arguments and tensors, and lives longer than those names. Whoever renames
-one of them writes the old and the new name into a table here; every file is then read as if it had been written today.
-A name that changes once more changes in all entries, so that one look gives today's name. Imports no torch.
+A card or a checkpoint contains names of classes, arguments and tensors, which may be renamed later. Whoever renames one
+adds the old and the new name to a table here; older files are then read as if they had been written today. If a name
+changes a second time, all its entries are updated, so that a single lookup gives today's name. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from zoo.errors import ZooError
 CARD = 1  # 0: a card without a field ``format``
 CHECKPOINT = 1  # 0: a checkpoint without a key ``format``
 
-# Classes and functions: what ``_target_`` said, and what it says today.
+# Classes and functions: the old value of ``_target_``, and today's.
 TARGETS: dict[str, str] = {
-    # configs named Lightning's own before the zoo's took their place, with the same arguments
+    # Lightning's classes, which the zoo's later replaced with the same arguments
     "lightning.pytorch.callbacks.ModelCheckpoint": "zoo.run.saving.Checkpoint",
     "lightning.pytorch.callbacks.EMAWeightAveraging": "zoo.run.averaging.EMA",
     "lightning.pytorch.loggers.TensorBoardLogger": "zoo.run.curves.Curves",
@@ -39,11 +39,11 @@ TARGETS: dict[str, str] = {
     "zoo.models.gan.DCGAN": "zoo.models.dcgan.DCGAN",
     "zoo.models.alexnet.CifarAlexNet": "zoo.models.alexnet_cifar.CifarAlexNet",
 }
-# By today's target: what an argument was called, and what it is called today; None: it is gone, and is left out.
+# By today's target: the old name of an argument, and today's, or None for one that no longer exists and is dropped.
 ARGUMENTS: dict[str, dict[str, str | None]] = {}
-# By today's target of a model or a task: what a tensor, or a layer with all below it, was called, and is called today.
+# By today's target of a model or a task: the old name of a tensor, or of a layer with everything in it, and today's.
 TENSORS: dict[str, dict[str, str]] = {
-    "zoo.models.dcgan.DCGAN": {  # which stood outside of the two networks
+    "zoo.models.dcgan.DCGAN": {  # these layers were outside of the two networks
         "head": "discriminator.head",
         "class_codes": "generator.class_codes",
         "class_matches": "discriminator.class_matches",
@@ -51,11 +51,11 @@ TENSORS: dict[str, dict[str, str]] = {
 }
 
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
-DEEPEST = 64  # levels of a config
+DEEPEST = 64  # levels of nesting in a config
 
 
 def check_version(content: Mapping[str, Any], known: int, where: str) -> None:
-    """Raise a ``ZooError`` where a newer zoo wrote a card or a checkpoint, or its version is none."""
+    """Raise a ``ZooError`` if a card or checkpoint has a newer format than ``known``, or an invalid one."""
     version = content.get("format", 0)
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
         raise ZooError(f"{where} is damaged: its format is {shortened(version)}, not a version's number")
@@ -67,10 +67,10 @@ def check_version(content: Mapping[str, Any], known: int, where: str) -> None:
 
 
 def current_card(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The fields of a card in today's format and by today's names.
+    """The fields of a card in today's format and with today's names.
 
     Raises:
-        ZooError: a newer zoo wrote it; a config in it is nested too deep.
+        ZooError: a newer zoo wrote the card, or a config in it is nested too deeply.
     """
     check_version(content, CARD, where)
     configs = {key: current_config(content[key], where) for key in CONFIGS if key in content}
@@ -78,12 +78,12 @@ def current_card(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def current_config(config: Any, where: str) -> Any:
-    """A config of plain values, with today's targets and arguments at every depth.
+    """A config of plain values with today's targets and arguments, at every depth.
 
     Raises:
-        ZooError: it is nested deeper than ``DEEPEST`` levels, as one that holds itself is.
+        ZooError: the config is nested more than ``DEEPEST`` levels deep, as one that contains itself is.
     """
-    done: dict[int, Any] = {}  # by id: a part that stands in several places is walked through once
+    done: dict[int, Any] = {}  # by id, so that a part that occurs in several places is converted once
 
     def current(node: Any, depth: int) -> Any:
         if not isinstance(node, (Mapping, list, tuple)):
@@ -101,7 +101,7 @@ def current_config(config: Any, where: str) -> Any:
 
 
 def current_call(node: dict[str, Any]) -> dict[str, Any]:
-    """One node of a config, by today's names; one without a target is returned as it is."""
+    """One node of a config with today's names; a node without a target is returned unchanged."""
     target = node.get("_target_")
     if not isinstance(target, str):
         return node
@@ -113,11 +113,11 @@ def current_call(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def current_tensors(tensors: dict[str, Any], config: Any, prefix: str = "") -> dict[str, Any]:
-    """Tensors, or whatever goes by their names, with today's names.
+    """Rename tensors, or whatever else is stored under tensors' names, to today's names.
 
     Args:
-        config: of the model or the task that they are of, by today's names; only its target is looked at.
-        prefix: before their names, as "model." in a checkpoint; names without it are left as they are.
+        config: the config of the tensors' model or task, with today's names; only its target is used.
+        prefix: what precedes the names, such as "model." in a checkpoint; names without it are left unchanged.
     """
     target = config.get("_target_") if isinstance(config, Mapping) else None
     layers = TENSORS.get(target, {}) if isinstance(target, str) else {}
@@ -136,13 +136,13 @@ def current_name(name: str, layers: Mapping[str, str], prefix: str = "") -> str:
 
 
 def current_checkpoint(content: Any, where: str) -> Any:
-    """The content of a file of ``torch.save`` in today's format and by today's names, if training wrote it.
+    """The content of a file written by ``torch.save``; a checkpoint of the zoo gets today's format and names.
 
     Raises:
-        ZooError: a newer zoo wrote it; a config in it is nested too deep.
+        ZooError: a newer zoo wrote the checkpoint, or a config in it is nested too deeply.
     """
     if not isinstance(content, dict) or not content.keys() & {"config", "card"}:
-        return content  # somebody else's weights
+        return content  # weights that another program saved
     check_version(content, CHECKPOINT, where)
     content = {**content, "format": CHECKPOINT}
     if "config" in content:
@@ -150,7 +150,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("card"), Mapping):
         content["card"] = current_card(content["card"], where)
     configs = next((c for c in (content.get("config"), content.get("card")) if isinstance(c, Mapping)), {})
-    for key in ("state_dict", "current_model_state"):  # the second are the trained weights beside averaged ones
+    for key in ("state_dict", "current_model_state"):  # the second: trained weights beside their average
         if isinstance(content.get(key), dict):
             of_model = current_tensors(content[key], configs.get("model"), "model.")
             content[key] = current_tensors(of_model, configs.get("task"))
@@ -162,17 +162,17 @@ def current_checkpoint(content: Any, where: str) -> Any:
 
 
 def of_process(state: Any, task: Any) -> Any:
-    """What a process keeps of its own (``zoo.run.parallel.own_states``), its metrics by today's names."""
+    """The state of one process (``zoo.run.parallel.own_states``), with today's names of its metrics."""
     if not (isinstance(state, Mapping) and isinstance(state.get("metrics"), dict)):
         return state
     return {**state, "metrics": current_tensors(state["metrics"], task)}
 
 
 def by_file(states: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """The states of callbacks, those of ``zoo.run.saving.Checkpoint`` by the file that each writes.
+    """The states of callbacks, with those of ``zoo.run.saving.Checkpoint`` under the name of the file that each writes.
 
-    Lightning's own, which stood in configs before, has its state by its settings. Lightning compares the names with the
-    run's callbacks before any callback may look at them, so they are brought up to date where the file is read.
+    Lightning's ModelCheckpoint, which older configs named, stores its state under its settings. Lightning compares
+    these keys with the run's callbacks before a callback can change them, so they are converted when a file is read.
     """
     states = dict(states)
     callbacks = config.get("callbacks") if isinstance(config, Mapping) else None
@@ -188,7 +188,7 @@ def by_file(states: Mapping[str, Any], config: Any) -> dict[str, Any]:
 
 
 def by_class(states: Mapping[str, Any]) -> dict[str, Any]:
-    """The states of data and callbacks, which Lightning keeps by the names of their classes, by today's names."""
+    """The states of data and callbacks, which Lightning stores under names of classes, under today's names."""
     classes = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in TARGETS.items()}
 
     def current(key: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Holding plain values against type hints: what fits, what is in range, and words for both."""
+"""Checking plain values against type hints and ranges, and describing both in messages."""
 
 import collections.abc
 import inspect
@@ -11,14 +11,14 @@ from zoo.arguments import Inherited, Range
 from zoo.config.plain import shortened
 from zoo.errors import ZooError
 
-# What a scheduler's argument may say instead of a number; see zoo.tasks.task.
+# Words that a scheduler's argument may have instead of a number; see zoo.tasks.task.
 PLACEHOLDERS = ("total_steps", "total_epochs")
 
 
 def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
-    """The names and type hints of the arguments of a class or function, and whether it takes any other.
+    """The names and type hints of the arguments of a class or function, and whether it accepts any other name.
 
-    Where a constructor's ``**arguments`` are ``Inherited``, those of the base class are among them.
+    If a constructor's ``**arguments`` are ``Inherited``, the arguments of the base class are included.
     """
     found: dict[str, Any] = {}
     functions = [target]
@@ -26,9 +26,9 @@ def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
         functions = [vars(kind)["__init__"] for kind in target.__mro__ if "__init__" in vars(kind)]
     for function in functions:
         parameters = inspect.signature(function).parameters
-        try:  # torch imports the names of some of its hints for checkers alone
+        try:  # some of torch's hints use names that are imported for type checkers only
             hints = get_type_hints(function, localns={**vars(collections.abc)}, include_extras=True)
-        except Exception:  # a foreign class may have hints that do not evaluate; then names alone are checked
+        except Exception:  # hints of another library may fail to evaluate; then only names are checked
             hints = {}
         rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
         for name, p in parameters.items():
@@ -40,7 +40,7 @@ def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:
-    """Raise where a plain value does not fit a type hint; hints that say nothing of plain values are let through."""
+    """Raise a ``ZooError`` if a plain value does not fit a type hint; hints of other classes accept every value."""
     if value in PLACEHOLDERS and where.startswith("scheduler."):
         return
     if not fits(value, hint):
@@ -48,10 +48,10 @@ def check_type(value: Any, hint: Any, where: str) -> None:
 
 
 def check_ranges(value: Any, hint: Any, where: str, whole: Any = None) -> None:
-    """Raise where a number is out of the range that a type hint says, anywhere in it.
+    """Raise a ``ZooError`` if a number is outside of the range in its type hint, also within lists and mappings.
 
     Args:
-        whole: the list that the value is in, for the message.
+        whole: the list that contains the value, for the message.
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -72,7 +72,7 @@ def check_ranges(value: Any, hint: Any, where: str, whole: Any = None) -> None:
 
 
 def check_range(value: Any, valid: Range, where: str, whole: Any = None) -> None:
-    """Raise where a number, or one in a list, is out of a range; a NaN is in none."""
+    """Raise a ``ZooError`` if a number, or a number in a list, is outside of a range; NaN is outside of every range."""
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(number, (int, float)) and not valid.low <= number <= valid.high:
             words = f"{valid.low:.0f} to {valid.high:.0f}" if valid.high < inf else f"at least {valid.low:.0f}"
@@ -111,11 +111,11 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
-LONG = 200  # characters of a value in a message
+LONG = 200  # most characters of a value in a message
 
 
 def shown(value: Any) -> str:
-    """A value as the command line spells it, of a long one the beginning."""
+    """A value as on the command line; a long one is cut off."""
     if isinstance(value, (list, tuple)):
         text = f"[{','.join(map(shown, value[:LONG]))}]"
     else:
@@ -130,11 +130,11 @@ def kind(value: Any) -> str:
 
 
 def describe(hint: Any) -> str:
-    """A type hint in words that fit a command line."""
+    """A type hint in words, for a user who types the value on a command line."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return describe(args[0])
-    if origin in (Union, types.UnionType):  # what can be typed, before classes that cannot
+    if origin in (Union, types.UnionType):  # rather types that can be typed than classes
         args = [get_args(arg)[0] if get_origin(arg) is Annotated else arg for arg in args]
         plain = [arg for arg in args if arg in (str, int, float, bool, type(None)) or get_origin(arg)]
         return " or ".join(dict.fromkeys(describe(arg) for arg in plain or args))

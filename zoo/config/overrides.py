@@ -1,4 +1,4 @@
-"""Values as a command line and as a message have them. Imports no torch."""
+"""Values in the form that a command line and a message need. Imports no torch."""
 
 import re
 import shlex
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def override(key: str, value: Any) -> str:
-    """An override as Hydra reads it, as one word of a shell. It adds the key where the default config has none."""
+    """An override for Hydra, quoted as one word for a shell; it adds the key if the default config does not have it."""
     added = "" if key in ("resume", "data.root") else "++"
     return shlex.quote(f"{added}{key}={hydra_value(value)}")
 
 
 def hydra_value(value: Any) -> str:
-    """A plain value as Hydra's grammar has it: a text that is no plain word stands in quotes."""
+    """A plain value in Hydra's grammar, in which a text that is not a plain word needs quotes."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if not isinstance(value, str):
@@ -27,13 +27,13 @@ def hydra_value(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """A value in a message: in one short line, whatever is in it."""
+    """A value for a message: one short line in ASCII, whatever it contains."""
     text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def config_dirs(arguments: Sequence[str]) -> list[str]:
-    """The folders of configs that a command line names."""
+    """The folders of configs that a command line names with ``--config-dir`` or ``-cd``."""
     return [
         b if a in ("--config-dir", "-cd") else a.partition("=")[2]
         for a, b in pairwise([*arguments, ""])

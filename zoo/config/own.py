@@ -1,7 +1,7 @@
-"""The user's own modules in the current folder: found by the names that the user has said, and by no other.
+"""Importing the user's own modules from the current folder: only those that the user has named.
 
-The zoo never puts the current folder on ``sys.path``: torch and others try to import a dozen packages that may be
-absent, and would run a file of such a name that lies here by chance or by a stranger's will. Imports no torch.
+The zoo never puts the current folder on ``sys.path``: torch and other packages try to import a dozen optional packages,
+and would execute a file of such a name in the current folder, whoever put it there. Imports no torch.
 """
 
 import os
@@ -15,15 +15,15 @@ from types import ModuleType
 
 from zoo.paths import PACKAGE
 
-TARGET = re.compile(r"""\b_target_["']?\s*[:=]\s*["']?([\w.]+)""")  # of a config, and of the command line
+TARGET = re.compile(r"""\b_target_["']?\s*[:=]\s*["']?([\w.]+)""")  # in a config, or on the command line
 
 
 class OwnModules:
     """Finds modules in the current folder, after all other finders, so that none hides an installed package.
 
-    It answers for the names that ``allow`` was given, and those are the user's words: ``--trust``, or a ``_target_`` of
-    ./configs or of the command line. A module that was found so may import its neighbours in the folder. What an
-    installed package tries to import is not looked for here.
+    It only finds names that were passed to ``allow``, which come from the user: from ``--trust``, or from a
+    ``_target_`` in ./configs or on the command line. A module found in this way may import other modules in the same
+    folder. Imports by installed packages are not looked for here.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class OwnModules:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if path is not None or not (fullname in self.names or importing_module() in self.found):
-            return None  # a submodule lies in its package's own folder, which the finders before this one know
+            return None  # submodules are found in their package's folder by the standard finders
         try:
             spec = PathFinder.find_spec(fullname, [os.getcwd()])
         except OSError:  # the current folder is gone
@@ -48,7 +48,7 @@ own_modules = OwnModules()
 
 
 def importing_module() -> str:
-    """The top-level name of the module whose import statement is being carried out."""
+    """The top-level name of the module whose import statement is being executed."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (
         frame.f_globals.get("__name__") in (__name__, "importlib") or "<frozen importlib" in frame.f_code.co_filename
@@ -58,20 +58,20 @@ def importing_module() -> str:
 
 
 def allow(targets: Iterable[str]) -> None:
-    """Let the modules of these dotted names be found in the current folder."""
+    """Allow the modules of these dotted names to be found in the current folder."""
     own_modules.names.update(target.partition(".")[0] for target in targets)
     if own_modules not in sys.meta_path:
         sys.meta_path.append(own_modules)
 
 
 def allow_said(arguments: Sequence[str], folders: Iterable[Path]) -> None:
-    """Let what the command line and the user's own configs call ``_target_`` be found in the current folder."""
+    """Allow what the command line and the user's own configs name as ``_target_`` to be found in the current folder."""
     configs = (path.read_text("utf-8", "replace") for folder in folders for path in folder.glob("**/*.yaml"))
     allow(name for text in (*arguments, *configs) for name in TARGET.findall(text))
 
 
 def is_installed(name: str) -> bool:
-    """Whether a dotted name is of the standard library or of an installed package. Nothing is imported."""
+    """Whether a dotted name belongs to the standard library or an installed package. Nothing is imported."""
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top == PACKAGE.name:
         return True
@@ -83,24 +83,25 @@ def is_installed(name: str) -> bool:
 
 
 def may_be_proposed(target: str) -> bool:
-    """Whether an error may advise to trust a target: one of a module of the user's own, or of nothing that is known.
+    """Whether an error message may suggest to trust a target: if no part of its name is a library's.
 
-    That of a library never: my_module.os.system is os.system.
+    So it is never suggested to trust my_module.os.system, which is os.system.
     """
     *modules, name = target.split(".")
     return bool(modules) and all(map(str.isidentifier, [*modules, name])) and not any(map(is_installed, modules))
 
 
 def lies_here(spec: ModuleSpec) -> bool:
-    """Whether a module is a file of the current folder, or a package in it."""
+    """Whether a module is a file or a package directly in the current folder."""
     folders = spec.submodule_search_locations
     place = next(iter(folders), None) if folders is not None else spec.origin
     return place is not None and Path(place).resolve().parent == Path.cwd()
 
 
 def leave_current_folder() -> None:
-    """Take the current folder off ``sys.path`` where ``python -m`` has put it first, unless the zoo itself lies there:
-    what ``python -P`` does.
+    """Remove the current folder from ``sys.path`` if ``python -m`` has put it first, as ``python -P`` would.
+
+    It stays if the zoo itself lies in that folder.
     """
     by_name = sys.modules["__main__"].__spec__ is not None
     if by_name and sys.path and Path(sys.path[0]).resolve() == Path.cwd() != PACKAGE.parent:

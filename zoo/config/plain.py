@@ -1,8 +1,8 @@
-"""What a file may hold before anything walks through it: content of a bounded depth and number of values.
+"""Limits on the content of a file, checked before any other function walks through it: depth and number of values.
 
-JSON, YAML and pickles can nest 100,000 levels deep, and the two latter can hold a list that contains itself, or one
-that stands twice in each of forty levels: a few bytes that a recursion ends in an error for or never gets through.
-Imports no torch.
+JSON, YAML and pickles can nest 100,000 levels deep, and the latter two can hold a list that contains itself, or forty
+levels of which each contains the next one twice: with a few bytes, a recursion would fail or never end. Imports no
+torch.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 
 from zoo.errors import ZooError
 
-DEEPEST = 100  # levels; a checkpoint's loops have about ten
-MOST = 2_000_000  # values; a vocabulary of words has some 100,000
+DEEPEST = 100  # levels of nesting; a checkpoint's loops have about ten
+MOST = 2_000_000  # number of values; a vocabulary of words has some 100,000
 
 
 def check_bounded(content: Any, where: str, most: int = MOST) -> None:
-    """Raise a ``ZooError`` where plain containers in a file's content are nested too deep, or hold too much."""
+    """Raise a ``ZooError`` if the containers in a file's content are nested too deeply or hold too many values."""
     level, count = [content], 0
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -25,7 +25,7 @@ def check_bounded(content: Any, where: str, most: int = MOST) -> None:
             elif isinstance(node, (list, tuple, set, frozenset)):
                 below.extend(node)
             if count + len(below) > most:
-                raise ZooError(f"{where} holds more than {most:,} values, or itself; no file of the zoo does")
+                raise ZooError(f"{where} holds more than {most:,} values, or contains itself; no file of the zoo does")
         if not below:
             return
         level, count = below, count + len(below)
@@ -33,9 +33,9 @@ def check_bounded(content: Any, where: str, most: int = MOST) -> None:
 
 
 def check_plain(content: Any, where: str) -> None:
-    """Raise a ``ZooError`` unless content is what JSON can hold: mappings from texts, lists, and plain values.
+    """Raise a ``ZooError`` unless content is what JSON can hold: mappings with strings as keys, lists, plain values.
 
-    Numbers have at most 64 bits, so that each can be shown and computed with.
+    Whole numbers may have at most 64 bits, so that each can be printed and computed with.
     """
     check_bounded(content, where)
     level = [content]
@@ -59,6 +59,6 @@ def check_plain(content: Any, where: str) -> None:
 
 
 def shortened(value: Any, most: int = 80) -> str:
-    """A value for a message, of a long one the beginning."""
+    """A value for a message; a long one is cut off."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}…"

@@ -1,4 +1,4 @@
-"""The models by name: ``configs/model/`` of the zoo, then the user's own in ./configs/model. Imports no torch."""
+"""Models by name: first the zoo's ``configs/model/``, then the user's own ./configs/model. Imports no torch."""
 
 import difflib
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 
-CONFIG_BYTES = 1 * MB  # of a model's config, at most
+CONFIG_BYTES = 1 * MB  # largest size of a model's config
 
 
 def model_folders() -> list[Path]:
-    """Where models' configs lie; the user's own cannot take the place of one of the zoo's."""
+    """The folders with models' configs, in the order of precedence: a user's config cannot replace one of the zoo."""
     return [CONFIGS / "model", Path("configs/model")]
 
 
 def list_models() -> list[str]:
-    """The names ``create`` knows."""
+    """The names of models that ``create`` accepts."""
     return sorted({path.stem for folder in model_folders() for path in folder.glob("*.yaml")})
 
 
 def model_config(name: str, within: Sequence[str] = ()) -> dict[str, Any]:
-    """The config of a model by its name, with what its ``defaults`` bring; interpolations are left as they are.
+    """The config of the model of that name, with its ``defaults`` merged in; interpolations are not resolved.
 
     Args:
-        within: the configs that it is a default of.
+        within: the configs whose ``defaults`` led to this one, to detect cycles.
 
     Raises:
-        ZooError: no model has that name; a file that is no config of a model.
+        ZooError: no model has that name, or the file is not a model's config.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -60,7 +60,7 @@ def model_config(name: str, within: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def suggest(name: str, valid: Sequence[str], what: str, otherwise: str = "") -> ZooError:
-    """The error for a name that is none of the valid ones; ``otherwise`` is what else could have been given."""
+    """The error for an unknown name, with the most similar valid one; ``otherwise`` describes other valid inputs."""
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     return ZooError(f"no {what} is named {name!r}; {hint}valid: {', '.join([*valid, *filter(None, [otherwise])])}")

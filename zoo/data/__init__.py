@@ -1,1 +1,1 @@
-"""Data: where the sets come from, how a batch is gathered, and what it becomes before a model sees it."""
+"""Data: where data sets come from, how mini-batches are formed, and how they are preprocessed for a model."""

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, each image with its own random draw, on the device it is on."""
+"""Augmentation of whole mini-batches on their device, with independent random draws for each image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,24 +12,26 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of training images; each is off at its default.
+    """Random transformations of training images; each is off at its default.
 
     Args:
-        shift: pixels, each image is moved by up to that many in x and y (He et al. 2016: 4).
-        flip: mirror each image left to right with probability 1/2; "alternate" mirrors a fixed random half of them in
-            even epochs and the other half in odd ones, so that two epochs show both (Jordan 2024, section 3.6).
-        rotate: degrees, each image is turned by up to that many.
+        shift: each image is shifted by up to this many pixels in x and y (He et al. 2016: 4).
+        flip: mirror each image left to right with probability 1/2; "alternate" mirrors a fixed random half of the
+            images in even epochs and the other half in odd epochs, so that two epochs show both versions of every image
+            (Jordan 2024, section 3.6).
+        rotate: each image is rotated by up to this many degrees in either direction.
         zoom: each image is scaled by a factor in [1 − zoom, 1 + zoom].
-        elastic: pixels, each image is bent by a smooth random field, whose displacements in x and y have this standard
-            deviation at its 5 × 5 knots (after Simard et al. 2003, section 2).
+        elastic: each image is distorted by a smooth random field, whose displacements in x and y at its 5 × 5 knots
+            have this standard deviation in pixels (after Simard et al. 2003, section 2).
         colour: brightness, contrast and saturation are each scaled by a factor in [1 − colour, 1 + colour].
-        cutout: pixels, the side of a square with its centre anywhere in the image that is set to the data's mean
+        cutout: side in pixels of a square that is set to the data's mean; its centre may be anywhere in the image
             (DeVries & Taylor 2017).
-        mixup: α of Beta(α, α): each image and its label are a mean of two, weighted by a draw from it (Zhang et al.
-            2018).
-        cutmix: α of Beta(α, α): a rectangle of each image comes from another one, and so does that share of its label
-            (Yun et al. 2019). With mixup too, each batch takes one of the two.
-        border: what a shift brings in, "zero" or the image's own reflection, "reflect".
+        mixup: α of Beta(α, α), from which the weight is drawn with which each image and its label are averaged with
+            another image and its label (Zhang et al. 2018).
+        cutmix: α of Beta(α, α), from which the size of a rectangle is drawn that each image takes from another image;
+            the labels are averaged in proportion to the area (Yun et al. 2019). If mixup is on too, each batch uses one
+            of the two at random.
+        border: what fills the pixels that a shift leaves empty: "zero", or "reflect" for the image's reflection.
     """
 
     shift: int = 0
@@ -58,10 +60,10 @@ class Augment:
                 )
 
     def __call__(self, images: Tensor, mirrored: Tensor | None = None) -> Tensor:
-        """Raw images, uint8 (B, H, W, C), to the same shape and type.
+        """Transform raw images, uint8 (B, H, W, C), to the same shape and type.
 
         Args:
-            mirrored: which images to mirror, bool (B,); None draws them, if any are to be.
+            mirrored: which images to mirror, bool (B,); None draws them at random if ``flip`` is on.
         """
         if self.flip and mirrored is None:
             mirrored = torch.rand(len(images), device=images.device) < 0.5
@@ -74,14 +76,14 @@ class Augment:
         return images
 
     def mix(self, x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-        """What acts on the model's input: cutout, mixup and cutmix.
+        """Apply the transformations that act on the model's input: cutout, mixup and cutmix.
 
         Args:
-            x: float (B, C, H, W), normalised: the data's mean is 0.
+            x: normalised images, float (B, C, H, W); the data's mean is 0.
             labels: int64 (B,).
 
         Returns:
-            x, and the labels: as they were, or with mixup or cutmix as probabilities float (B, num_classes).
+            The images, and the labels: unchanged, or with mixup or cutmix as probabilities, float (B, num_classes).
         """
         if self.cutout:
             x = cutout(x, self.cutout)
@@ -102,7 +104,7 @@ def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, b
     padding = shift if border == "zero" else 0
     top, left = torch.randint(-shift, shift + 1, (2, b, 1), device=device) + padding
     rows, columns = torch.arange(h, device=device) + top, torch.arange(w, device=device) + left  # (B, H), (B, W)
-    if border == "reflect":  # 3 2 1 | 0 1 2 3 … : the edge itself is not repeated
+    if border == "reflect":  # 3 2 1 | 0 1 2 3 … : the edge pixel is not repeated
         rows, columns = (n - 1 - (n - 1 - i.abs()).abs() for n, i in ((h, rows), (w, columns)))
     if mirrored is not None:
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
@@ -112,7 +114,7 @@ def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, b
 
 
 def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
-    """Rotate by up to ±``degrees``, scale by 1 ± ``zoom``, and bend; bilinear, (B, H, W, C) -> same."""
+    """Rotate by up to ±``degrees``, scale by 1 ± ``zoom``, and distort elastically; bilinear, (B, H, W, C) -> same."""
     b, height, width, _ = images.shape
     angle = (torch.rand(b, device=images.device) * 2 - 1) * torch.pi / 180 * degrees
     scale = 1 + (torch.rand(b, device=images.device) * 2 - 1) * zoom
@@ -121,7 +123,7 @@ def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
     x = images.permute(0, 3, 1, 2).float()  # (B, C, H, W)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # (B, H, W, 2), −1 to 1
     if elastic:
-        # independent every quarter of the image, and smooth between; the grid's unit is half a side
+        # independent at knots a quarter of the image apart, smooth between them; the grid's unit is half a side
         coarse = torch.randn(b, 2, 5, 5, device=images.device) * 2 * elastic
         field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1) / grid.new_tensor([width, height])
@@ -132,31 +134,31 @@ def warp(images: Tensor, degrees: float, zoom: float, elastic: float) -> Tensor:
 def jitter_colour(images: Tensor, amount: float) -> Tensor:
     """Scale brightness, contrast (about the image's mean grey) and saturation (about each pixel's grey) by 1 ± amount.
 
-    (B, H, W, C) -> same; a grey image has no saturation.
+    (B, H, W, C) -> same; saturation does not change an image of one channel.
     """
     brightness, contrast, saturation = 1 + (torch.rand(3, len(images), 1, 1, 1, device=images.device) * 2 - 1) * amount
     x = images.float() * brightness
     grey = luminance(x)
-    x = (x - grey) * saturation + grey  # which leaves each pixel's grey as it is
+    x = (x - grey) * saturation + grey  # does not change a pixel's grey
     mean = grey.mean(dim=(1, 2, 3), keepdim=True)
     return ((x - mean) * contrast + mean).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def luminance(x: Tensor) -> Tensor:
-    """The grey of each pixel, (B, H, W, C) -> (B, H, W, 1); weights of ITU-R BT.601."""
+    """The grey value of each pixel, (B, H, W, C) -> (B, H, W, 1), with the weights of ITU-R BT.601."""
     if x.shape[-1] != 3:
         return x.mean(-1, keepdim=True)
     return (x * torch.tensor([0.299, 0.587, 0.114], device=x.device)).sum(-1, keepdim=True)
 
 
 def inside(size: int, start: Tensor, length: Tensor | int) -> Tensor:
-    """Which of ``size`` positions lie in [start, start + length), for each of B: bool (B, size)."""
+    """For each of B starts (B,), which of ``size`` positions lie in [start, start + length): bool (B, size)."""
     i = torch.arange(size, device=start.device)
     return (i >= start[:, None]) & (i < (start + length)[:, None])
 
 
 def cutout(x: Tensor, side: int) -> Tensor:
-    """Set a square of each image to 0, its centre anywhere in the image: (B, C, H, W) -> same."""
+    """Set a square in each image to 0, whose centre may be anywhere in the image: (B, C, H, W) -> same."""
     b, _, h, w = x.shape
     top = torch.randint(0, h, (b,), device=x.device) - side // 2
     left = torch.randint(0, w, (b,), device=x.device) - side // 2
@@ -165,19 +167,23 @@ def cutout(x: Tensor, side: int) -> Tensor:
 
 
 def mixup(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """λ of each image and 1 − λ of another one of the batch, λ ~ Beta(α, α): (B, C, H, W), (B, classes) -> same."""
+    """λ · image + (1 − λ) · another image of the batch, and so for the targets, with λ ~ Beta(α, α).
+
+    (B, C, H, W), (B, classes) -> same.
+    """
     weight = torch.distributions.Beta(alpha, alpha).sample((len(x),)).to(x.device)
     other = torch.randperm(len(x), device=x.device)
     return x.lerp(x[other], 1 - weight[:, None, None, None]), targets.lerp(targets[other], 1 - weight[:, None])
 
 
 def cutmix(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """A rectangle of 1 − λ of the area from another image of the batch, λ ~ Beta(α, α), cut off at the border.
+    """Replace a rectangle with a share 1 − λ of each image's area by that of another image, with λ ~ Beta(α, α).
 
-    (B, C, H, W), (B, classes) -> same; the labels are mixed by the pixels that are really another's.
+    The rectangle is cut off at the image's border; the targets are averaged in proportion to the pixels that were
+    really replaced. (B, C, H, W), (B, classes) -> same.
     """
     b, _, h, w = x.shape
-    share = (1 - torch.distributions.Beta(alpha, alpha).sample((b,)).to(x.device)).sqrt()  # of each side
+    share = (1 - torch.distributions.Beta(alpha, alpha).sample((b,)).to(x.device)).sqrt()  # of each side's length
     height, width = (share * h).round().long(), (share * w).round().long()
     top = torch.randint(0, h, (b,), device=x.device) - height // 2
     left = torch.randint(0, w, (b,), device=x.device) - width // 2

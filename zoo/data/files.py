@@ -1,4 +1,4 @@
-"""Which files are in a folder of images: those of its classes and parts, and those that are left out."""
+"""Listing the files in a folder of images: the images of each split and class, and the files that are left out."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ from zoo.data.layout import SPLITS, is_hidden, split_folders, subfolders, unread
 from zoo.errors import ZooError
 
 SUFFIXES = readable_suffixes()
-# Why files are left out, in the order in which it is said
+# Reasons why files are left out, as the messages state them
 NO_IMAGE = "not named as images are"
 NO_CLASS = "in no class's folder"
 NO_FILE = "pipes, sockets or devices"
@@ -25,18 +25,18 @@ TWICE = "there already by another name, or links to a folder that they lie in"
 
 @dataclass
 class Listing:
-    """What is in a folder of images.
+    """The files in a folder of images.
 
     Attributes:
-        images: the image files of each split with their labels, by name.
-        others: those that are left out, hidden ones apart, by the reason.
+        images: the image files of each split with their labels, sorted by class and name.
+        others: files that are left out, by the reason; hidden files are not listed.
     """
 
     images: dict[str, list[tuple[Path, int]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     others: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
     def left_out(self, root: Path) -> str | None:
-        """A line that counts and names files that are not read; None where there are none."""
+        """A line that counts and names the files that are left out; None if there are none."""
         groups = [(why, self.others[why]) for why in (NO_CLASS, NO_IMAGE, NO_FILE, BROKEN, TWICE) if self.others[why]]
         n = sum(len(files) for _, files in groups)
         are = "1 file is" if n == 1 else f"{n:,} files are"
@@ -44,7 +44,7 @@ class Listing:
 
 
 def reasons(groups: Sequence[tuple[str, Sequence[Path]]], root: Path, most: int = 3) -> str:
-    """Why files are left out, with how many they are and the names of a few."""
+    """The reasons why files are left out, each with the number of files and the names of the first ``most``."""
     said = []
     for why, files in groups:
         names = ", ".join(str(path.relative_to(root)) for path in files[:most])
@@ -53,32 +53,32 @@ def reasons(groups: Sequence[tuple[str, Sequence[Path]]], root: Path, most: int 
 
 
 def kind_of(path: Path) -> str | None:
-    """Why a file is no image that could be read, by its name and what it is; None where it may be one."""
+    """Why a file cannot be an image, judged by its name and type without reading it; None if it may be one."""
     try:
         status = path.stat()
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return BROKEN
-        return None if path.suffix.lower() in SUFFIXES else NO_IMAGE  # reading it will say
+        return None if path.suffix.lower() in SUFFIXES else NO_IMAGE  # reading it will report the error
     if not stat.S_ISREG(status.st_mode):
         return NO_FILE
     return None if path.suffix.lower() in SUFFIXES else NO_IMAGE
 
 
 def folders_above(folder: Path) -> set[str]:
-    """A folder and those that it lies in, by the way that leads there and where they really are."""
+    """The real paths of a folder and of all folders above it, with links in the given path and with links resolved."""
     ways = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
     return {os.path.realpath(place) for way in ways for place in (way, *way.parents)}
 
 
 def files_in(folder: Path, above: set[str], others: dict[str, list[Path]]) -> Iterator[tuple[Path, str]]:
-    """The files in a folder and its folders, but for hidden ones, and where each really is.
+    """The files in a folder and its subfolders, except hidden ones, each with its real path.
 
-    Linked folders too, each once. One that leads to a folder above, as to that of all classes, is among the others: in
-    it are the images of other classes.
+    Linked folders are followed, each once. A link to a folder above, such as the one that contains all classes, is
+    added to ``others`` instead, because it would lead to the images of other classes.
 
     Args:
-        above: ``folders_above`` of the folder that this one lies in.
+        above: ``folders_above`` of the folder that contains this one.
     """
     start = os.path.realpath(folder)
     seen = above | {str(place) for place in Path(start).parents}
@@ -113,15 +113,15 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def list_images(root: Path, classes: Sequence[str]) -> Listing:
-    """The image files of each split with their labels, those in folders of a class's folder too.
+    """List the image files of each split with their labels, including those in subfolders of a class's folder.
 
     Raises:
-        ZooError: a class without images; a class that is not among the training images; a file that lies, by links, in
-            two classes or in two parts; a folder that cannot be read.
+        ZooError: a class has no images; a class is missing among the training images; a file belongs, through links,
+            to two classes or two splits; or a folder cannot be read.
     """
     folders = split_folders(root)
     found = Listing()
-    places: dict[str, Place] = {}  # by where a file really is
+    places: dict[str, Place] = {}  # by a file's real path
     add_loose(root, found.others)
     for split in SPLITS:
         folder = folders[split] or (root if split == "train" else None)
@@ -129,7 +129,7 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
             continue
         own = {path.name for path in subfolders(folder)}
         if unknown := own - {*classes}:
-            raise ZooError(f"{folder} has classes that the training images have not: {', '.join(sorted(unknown))}")
+            raise ZooError(f"{folder} has classes that are not among the training images: {', '.join(sorted(unknown))}")
         if folder != root:
             add_loose(folder, found.others)
         above = folders_above(folder)
@@ -143,7 +143,7 @@ def list_images(root: Path, classes: Sequence[str]) -> Listing:
 
 
 class Place(NamedTuple):
-    """Where an image lies: its name, its split, and its class's number."""
+    """Where an image was found: its path, its split, and the number of its class."""
 
     path: Path
     split: str
@@ -151,13 +151,15 @@ class Place(NamedTuple):
 
 
 def is_first(place: Place, real: str, places: dict[str, Place], others: dict[str, list[Path]]) -> bool:
-    """Whether a file is an image that lies nowhere else, and notes it in ``places``; else it is among the others.
+    """Whether a file may be an image and has not been found before under another name.
+
+    If so, it is added to ``places``, otherwise to ``others``.
 
     Args:
-        real: where it really is.
+        real: the file's real path.
 
     Raises:
-        ZooError: it is in another class or another part, too.
+        ZooError: the file was found in another class or another split before.
     """
     if why := kind_of(place.path):
         others[why].append(place.path)
@@ -172,7 +174,7 @@ def is_first(place: Place, real: str, places: dict[str, Place], others: dict[str
 
 
 def add_loose(folder: Path, others: dict[str, list[Path]]) -> None:
-    """Add the files that lie in a folder itself, but for hidden ones, by the reason why they are none of a class."""
+    """Add the files directly in a folder, which belong to no class, to ``others``; hidden files are ignored."""
     try:
         loose = sorted(path for path in folder.iterdir() if not path.is_dir() and not is_hidden(path.name))
     except OSError as error:
@@ -184,10 +186,10 @@ def add_loose(folder: Path, others: dict[str, list[Path]]) -> None:
 def carve(
     files: dict[str, list[tuple[Path, int]]], shares: dict[str, float], seed: int, classes: Sequence[str]
 ) -> dict[str, list[tuple[Path, int]]]:
-    """The splits, those that have no files as a share of each class's training images.
+    """Complete the splits: one that has no files gets a share of each class's training images.
 
-    Each class is put in an order by hashes of the seed and its files' names, so that images that are added leave the
-    others about where they were. Without a share for validation its own files are trained on.
+    The images of a class are ordered by hashes of the seed and their names, so that most images stay in their split
+    when others are added. If the share for validation is 0, the validation files are used for training.
     """
     split = {name: list(part) for name, part in files.items()}
     wanted = {name: share for name, share in shares.items() if share and not files[name]}

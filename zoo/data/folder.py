@@ -1,7 +1,7 @@
-"""A folder of the user's own images: the folder that an image lies in is its class.
+"""A folder of the user's own images, in which the name of an image's folder is its class.
 
-``ROOT/train/CLASS/*.jpg`` with ``ROOT/test/CLASS/`` and ``ROOT/val/CLASS/``, or ``ROOT/CLASS/*.jpg`` alone; parts that
-have no folder of their own are carved from the training images. The images are read once, into one tensor that is kept
+The layout is ``ROOT/train/CLASS/*.jpg`` with ``ROOT/test/CLASS/`` and ``ROOT/val/CLASS/``, or ``ROOT/CLASS/*.jpg``
+alone; splits without a folder are taken from the training images. The images are read once, into one tensor that stays
 in the user's cache until a file changes.
 """
 
@@ -23,32 +23,33 @@ from zoo.data.variants import few
 from zoo.errors import ZooError
 from zoo.terminal import say
 
-IMAGENET = 256 / 224  # the short side, and the square that is cut from it, for most of torchvision's weights
+IMAGENET = 256 / 224  # short side / side of the square that is cut out, for most of torchvision's weights
 
 
 class FolderData(ImageData):
-    """Labelled images in folders, scaled and cut to squares.
+    """Labelled images in folders, scaled and cropped to squares.
 
-    The classes are the folders' names, sorted. An image's short side is scaled to ``resize`` pixels and the central
-    square of ``image_size`` cut out, in training as in prediction; with ``resize`` as large as ``image_size`` nothing
-    of the short side is lost. All else is as in ``ImageData``.
+    The classes are the sorted names of the folders. An image's short side is scaled to ``resize`` pixels and the
+    central square of ``image_size`` pixels is cut out, in training as in prediction; if ``resize`` equals
+    ``image_size``, nothing is cut off along the short side. All else is as in ``ImageData``.
 
     Args:
         root: the folder.
-        num_classes: how many classes it has; ``configs/data/image_folder.yaml`` counts them.
-        in_channels: 3, or 1 for grey.
-        image_size: pixels, of the square a model gets.
-        resize: pixels of the short side before; null is image_size · 256 / 224.
-        mean, std: of each channel, in [0, 1]; for pretrained weights those that they were trained with.
-        val_size: the share of each class held out for validation where ROOT/val is not there; 0 trains on all but the
-            test images.
-        test_size: the same for the test, where ROOT/test is not there.
-        split_seed: of those shares; images that are added later move some of the others from one part
-            to another, so that a model trained before must not be tested on them.
+        num_classes: the number of classes; ``configs/data/image_folder.yaml`` counts them.
+        in_channels: 3, or 1 for grey images.
+        image_size: side in pixels of the square that a model gets.
+        resize: pixels that the short side is scaled to before; null means image_size · 256 / 224.
+        mean, std: mean and standard deviation of each channel, for pixels in [0, 1]; for pretrained weights use those
+            that they were trained with.
+        val_size: the share of each class that is held out for validation if there is no ROOT/val; 0 trains on all
+            images except the test images.
+        test_size: the same for the test split, if there is no ROOT/test.
+        split_seed: seed that selects those shares. Images that are added later move some of the others to another
+            split, so a model trained before must not be tested on the new splits.
 
     Raises:
-        ZooError: no such folder, fewer than two classes, a class without images, a file that is no image, images that
-            would take more than half of this machine's memory.
+        ZooError: there is no such folder, it has fewer than two classes, a class has no images, a file is not an
+            image, or the images would take more than half of this machine's memory.
     """
 
     root: Path | None
@@ -103,10 +104,10 @@ class FolderData(ImageData):
         return class_names(self.root)
 
     def prepare_data(self) -> None:
-        """Read the images, unless a run before has and they are the same; say which files are left out."""
+        """Fill the cache unless it holds these images already, and print which files are left out."""
         if self.splits:
             return
-        assert self.root is not None  # class_names saw to it
+        assert self.root is not None  # class_names has raised otherwise
         files = self._list()
         images = self.listing.images
         self._read(files)
@@ -117,7 +118,7 @@ class FolderData(ImageData):
                 say(line)
 
     def setup(self, stage: str | None = None) -> None:
-        """Bring the images into memory and split them."""
+        """Load the images into memory and split them."""
         if self.splits:
             return
         assert self.root is not None
@@ -147,7 +148,7 @@ class FolderData(ImageData):
         return read_images(files, self.root, self.preprocess)
 
     def contents(self) -> dict[str, str]:
-        """By each image's name in the folder, what its content is known by."""
+        """The beginning of each image file's sha256, by its path relative to the folder."""
         return self.digests
 
     def summary(self) -> str:
@@ -158,8 +159,9 @@ class FolderData(ImageData):
         return f"{super().summary()} of {self.num_classes} classes in {self.root}{said}"
 
     def save_example(self, folder: Path) -> Path:
-        """Copy a test image's own file, of which ``zoo predict`` makes what the test saw; where it is gone or another
-        by now, write what the test saw of it.
+        """Copy the file of a test image, which ``zoo predict`` preprocesses as the test does.
+
+        If the file has been removed or changed since, write the image from memory instead.
         """
         path = folder / f"example{self.example.suffix}"
         try:
@@ -173,16 +175,16 @@ class FolderData(ImageData):
 
 
 def differ_in_case(names: Sequence[str]) -> str | None:
-    """A line on classes whose names differ in case alone, as two folders for one class do; letters may be classes."""
+    """A note about classes whose names differ only in case, which may be one class; single letters may be meant."""
     lower: dict[str, list[str]] = {}
     for name in names:
         lower.setdefault(name.lower(), []).append(name)
     alike = [" and ".join(same) for name, same in lower.items() if len(same) > 1 and len(name) > 1]
-    return f"note: {', '.join(alike)} are classes of their own, though they differ in case alone" if alike else None
+    return f"note: {', '.join(alike)} are separate classes, although their names differ only in case" if alike else None
 
 
 def without_images(images: dict[str, list[tuple[Path, int]]], classes: Sequence[str]) -> str | None:
-    """A line on classes that a part with folders of its own has no images of."""
+    """A note about classes without images in a split that has a folder of its own."""
     missing = {
         split: [name for label, name in enumerate(classes) if label not in {own for _, own in part}]
         for split, part in images.items() if part
@@ -192,8 +194,8 @@ def without_images(images: dict[str, list[tuple[Path, int]]], classes: Sequence[
 
 
 def alike(parts: dict[str, list[tuple[Path, int]]], digests: dict[str, str], root: Path) -> str | None:
-    """A line on files of the same content in several classes, or in several parts, where a model is measured on what it
-    has seen.
+    """A note about files of the same content in several classes, or in several splits, where a model would be measured
+    on images that it has been trained on.
     """
     places: dict[str, dict[tuple[str, int], str]] = {}
     for split, part in parts.items():

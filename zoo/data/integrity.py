@@ -1,7 +1,7 @@
-"""Reading files that may be damaged, huge or hostile: limits hold before anything is read, and what is hashed is used.
+"""Reading files that may be damaged, huge or malicious: limits are checked first, and the bytes hashed are those used.
 
-A file is read once, whole, and its digest is taken of the very bytes that go on to be decoded. So a file that is
-overwritten, cut short or deleted afterwards changes nothing in a run that has begun.
+A file is read once as a whole, and its digest is computed from the very bytes that are decoded afterwards. Therefore a
+file that is later overwritten, truncated or deleted does not affect a run that has begun.
 """
 
 import gzip
@@ -21,8 +21,8 @@ from zoo.errors import ZooError
 
 MB = 10**6
 
-# What decoders raise on bytes that are not theirs. MemoryError: a size in a header that nothing stands behind;
-# SystemError: numpy's own mistake in some pickled dtypes.
+# The exceptions that decoders raise for invalid bytes. MemoryError: a header states a size that the file does not have;
+# SystemError: a bug of numpy with some pickled dtypes.
 UNREADABLE = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
     SystemError, TypeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile,
@@ -30,22 +30,22 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def read_file(path: Path, most: int, why: str = "of what is read here") -> bytes:
+def read_file(path: Path, most: int, why: str = "allowed for this kind of file") -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 
     Args:
-        why: what the limit is, for the message.
+        why: what the limit stands for, to complete the message.
 
     Raises:
-        OSError: it cannot be read.
-        ZooError: a pipe, a device or a folder, which could hang or never end; a file that is larger.
+        OSError: the file cannot be read.
+        ZooError: it is larger, or it is a folder, or a pipe or a device, from which reading may never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ZooError(f"{path} is not a regular file; give a file, not a folder, a pipe or a device")
     with open(path, "rb", opener=open_at_once) as file:
         status = os.fstat(file.fileno())
         size = status.st_size
-        if not stat.S_ISREG(status.st_mode):  # it has taken the file's place
+        if not stat.S_ISREG(status.st_mode):  # the file was replaced in between
             raise ZooError(f"{path} is not a regular file any more; run again")
         if size > most:
             raise ZooError(f"{path} has {size / MB:,.1f} MB, more than the {most / MB:,.1f} MB {why}")
@@ -53,7 +53,7 @@ def read_file(path: Path, most: int, why: str = "of what is read here") -> bytes
 
 
 def open_at_once(path: str, flags: int) -> int:
-    """As ``os.open``, but without waiting for the other end of a pipe that has taken a file's place."""
+    """``os.open`` without waiting for a writer, in case the file has been replaced by a pipe."""
     return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
 
 
@@ -63,18 +63,23 @@ def digest(content: bytes, kind: str = "sha256") -> str:
 
 
 def gunzip(content: bytes, most: int) -> bytes:
-    """What gzipped bytes hold, at most ``most`` bytes of it: a few MB can unpack to thousands of times as many.
+    """Decompress gzipped bytes to at most ``most`` bytes, since a few MB can unpack to a thousand times as many.
 
     Raises:
-        ValueError: it is larger.
-        OSError, EOFError, zlib.error: it is damaged.
+        ValueError: the content is larger.
+        OSError, EOFError, zlib.error: the bytes are damaged.
     """
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         return at_most(file.read(most + 1), most)
 
 
 def unxz(content: bytes, most: int) -> bytes:
-    """What bytes compressed by xz hold, at most ``most`` bytes; ``ValueError``, ``lzma.LZMAError`` as ``gunzip``."""
+    """Decompress bytes in xz format to at most ``most`` bytes.
+
+    Raises:
+        ValueError: the content is larger.
+        lzma.LZMAError: the bytes are damaged.
+    """
     decoder = lzma.LZMADecompressor(memlimit=100 * MB)  # a header can ask for a dictionary of 4 GB
     unpacked = at_most(decoder.decompress(content, most + 1), most)
     if not decoder.eof:
@@ -83,15 +88,15 @@ def unxz(content: bytes, most: int) -> bytes:
 
 
 def unzip(content: bytes, names: dict[str, str], most: int) -> dict[str, bytes]:
-    """Members of a zip archive by new names, ``{new: name in the archive}``, at most ``most`` bytes each.
+    """Extract members of a zip archive under new names, ``{new: name in the archive}``, at most ``most`` bytes each.
 
     Raises:
-        ValueError, KeyError, zipfile.BadZipFile, zlib.error: one is larger, missing or damaged.
+        ValueError, KeyError, zipfile.BadZipFile, zlib.error: a member is larger, missing or damaged.
     """
     unpacked: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for new, name in names.items():
-            with archive.open(name) as member:  # what its header says of its size need not be true
+            with archive.open(name) as member:  # the size in its header may be wrong
                 unpacked[new] = at_most(member.read(most + 1), most)
     return unpacked
 
@@ -103,10 +108,11 @@ def at_most(content: bytes, most: int) -> bytes:
 
 
 def regular_members(tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of an archive's regular files. Links, devices, and names that lead out of it are left out.
+    """Names and contents of the regular files in an archive. Links, devices and names that lead out of the archive's
+    folder are skipped.
 
     Raises:
-        ValueError: a member of more than ``most`` bytes.
+        ValueError: a member has more than ``most`` bytes.
     """
     for member in tar:
         parts = Path(member.name).parts

@@ -1,4 +1,4 @@
-"""How a folder of images is laid out: the folders of its parts, and of its classes."""
+"""The layout of a folder of images: which of its subfolders are splits, and which are classes."""
 
 import re
 import unicodedata
@@ -11,20 +11,21 @@ SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
-}  # what their folders are called, in any case
-# "trainset" is train and set; "trains" are a class
+}  # the names of their folders, in upper or lower case
+# Splits "trainset" into "train" and "set", but leaves "trains", which is a class
 WITH_SET = re.compile(
     rf"\b({'|'.join(word for words in SPLITS.values() for word in words)})(sets?|data|images?|imgs?)\b"
 )
 OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # seg_train, trainingSet; numbers are none
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # of seg_train or trainingSet; numbers do not count
 
 
 def class_names(root: str | Path | None) -> list[str]:
-    """The classes of a folder, sorted.
+    """The names of the classes in a folder, sorted.
 
     Raises:
-        ZooError: no folder, no such folder, fewer than two classes, two whose names look the same.
+        ZooError: no folder is given, there is no such folder, it has fewer than two classes, or two of their names look
+            the same.
     """
     if root is None:
         raise ZooError(
@@ -44,7 +45,7 @@ def class_names(root: str | Path | None) -> list[str]:
         raise ZooError(
             f"{where} has one class only, {names[0]}: to tell classes apart, give a folder each of two or more"
         )
-    looks: dict[str, str] = {}  # one system writes é as one character, another as two
+    looks: dict[str, str] = {}  # é may be one character or two, depending on the system
     for name in names:
         if (other := looks.setdefault(" ".join(unicodedata.normalize("NFC", name).split()), name)) != name:
             raise ZooError(
@@ -55,9 +56,9 @@ def class_names(root: str | Path | None) -> list[str]:
 
 
 def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The split that a folder's name speaks of, and its other words: of "seg_train" "train" and ("seg",).
+    """The split that a folder's name mentions, and its other words: "seg_train" gives ("train", ("seg",)).
 
-    None, where it speaks of none or of several. Numbers are left out: "train2017" is ("train", ()).
+    None if the name mentions no split or several. Numbers are ignored: "train2017" gives ("train", ()).
     """
     words = WITH_SET.sub(r"\1 \2", " ".join(WORDS.findall(name)).lower()).split()
     found = [(split, word) for word in words for split, known in SPLITS.items() if word in known]
@@ -68,11 +69,12 @@ def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def are_parts(inside: dict[Path, tuple[str, tuple[str, ...]] | None]) -> bool:
-    """Whether folders, with what their names speak of, are those of splits and not of classes.
+    """Whether folders, given with ``part_of`` their names, are splits rather than classes.
 
-    They are if one is called as a split is and has folders in it, or all are called so; or if those of two splits
-    differ in that word alone (train_images, test_images), or have both folders in them. One "train" with images in
-    it, among others, is a class, of vehicles, and so are bullet_train and freight_train.
+    They are splits in each of these cases: a folder has exactly the name of a split and contains folders; all of two or
+    more folders have exactly such names; the names of two splits' folders differ in that word alone (train_images,
+    test_images); or folders of two splits both contain folders. A folder "train" that contains only images, beside
+    others, is a class (of vehicles), and so are bullet_train and freight_train.
     """
     known = {folder: part for folder, part in inside.items() if part}
     exact = [folder for folder, (_, others) in known.items() if not others]
@@ -87,11 +89,11 @@ def are_parts(inside: dict[Path, tuple[str, tuple[str, ...]] | None]) -> bool:
 
 
 def split_folders(root: Path) -> dict[str, Path | None]:
-    """The folders of the splits; all None where the classes' folders stand in ROOT itself.
+    """The folders of the splits; all None if the folders of the classes are in ROOT itself.
 
     Raises:
-        ZooError: two folders that look like the same split; validation or test images without training images beside
-            them, or without folders of classes; other folders beside those of the splits.
+        ZooError: two folders look like the same split; there is a folder for validation or test but none for training;
+            a split has no folders of classes; or there are other folders beside those of the splits.
     """
     inside = {folder: part_of(folder.name) for folder in subfolders(root)}
     if not are_parts(inside):
@@ -124,7 +126,7 @@ def split_folders(root: Path) -> dict[str, Path | None]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; hidden ones are none."""
+    """The folders in a folder, sorted by name, without hidden ones."""
     try:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
     except OSError as error:
@@ -132,7 +134,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that systems add: thumbnails in @eaDir are images, too."""
+    """Whether a file or folder is hidden, or added by a system; thumbnails in @eaDir would be taken for images."""
     return name.startswith(".") or name in OF_SYSTEMS
 
 

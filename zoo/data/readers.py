@@ -1,6 +1,6 @@
-"""Reading a data set's files: arrays of what lies in a folder, or None where it is not there.
+"""Reading the files of data sets: each reader returns the arrays from a folder, or None if the files are not there.
 
-An array's name is that of a tensor in ``zoo.data.sources.SPLITS``: images are uint8 (N, H, W, C), labels uint8 (N,).
+The arrays are named as the tensors in ``zoo.data.sources.SPLITS``; images are uint8 (N, H, W, C), labels uint8 (N,).
 """
 
 import io
@@ -24,7 +24,7 @@ FILES = {
 }
 Arrays = dict[str, np.ndarray]
 
-# Limits, before anything is read: the largest that the sets have, and for what is packed some room above.
+# Limits that are checked before reading: the size of the largest file, with some room for archives and sheets.
 IDX_BYTES = 16 + 60_000 * 28 * 28  # MNIST's and Fashion-MNIST's training images
 ARCHIVE_BYTES = 200 * MB  # CIFAR-100's archive has 169 MB, CIFAR-10's 170, and the largest file in them 156
 SHEET_BYTES, SHEET_PIXELS = 100 * MB, 20 * 10**6  # a sheet of the package has 10 million pixels
@@ -32,7 +32,7 @@ LABELS_BYTES = 2 * MB
 
 
 def read_idx(folder: Path) -> Arrays | None:
-    """MNIST's format: a header of sizes, then bytes; gzipped or not."""
+    """Read files in MNIST's format, a header of sizes followed by bytes, gzipped or not."""
     arrays: Arrays = {}
     for key in FILES:
         path = idx_file(folder, key)
@@ -53,14 +53,14 @@ def read_idx(folder: Path) -> Arrays | None:
 
 
 def idx_file(folder: Path, key: str) -> Path:
-    """The file of a tensor: gzipped, or else not."""
+    """The file of a tensor: the one that is not gzipped only if the gzipped one is missing."""
     zipped = folder / FILES[key]
     plain = zipped.with_suffix("")
     return plain if plain.exists() and not zipped.exists() else zipped
 
 
 def read_cifar10(folder: Path) -> Arrays | None:
-    """The official archive, or the package's sheets of one image a row."""
+    """Read the official archive, or the package's PNG sheets with one image per row."""
     if (folder / "data_batch_1.png").exists():
         train = np.concatenate([pixels(folder / f"data_batch_{i}.png") for i in range(1, 6)])
         arrays: Arrays = {"train_images": train, "test_images": pixels(folder / "test_batch.png")}
@@ -77,7 +77,7 @@ def read_cifar100(folder: Path) -> Arrays | None:
 
 
 def read_cifar_archive(folder: Path, kind: str) -> Arrays | None:
-    """The official archive, read once: the bytes that have torchvision's md5 are those that are unpacked."""
+    """Read the official archive once, so that the bytes with torchvision's md5 are those that are unpacked."""
     from torchvision import datasets
 
     dataset: Any = getattr(datasets, kind)
@@ -108,7 +108,7 @@ def member(tar: tarfile.TarFile, name: str) -> bytes:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """A reader of pickled arrays, numbers, texts and their containers, and of nothing else that a pickle may name."""
+    """An unpickler for arrays, numbers, strings and containers, which refuses anything else that a pickle may name."""
 
     ALLOWED = frozenset(
         {"numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy.core.numeric._frombuffer",
@@ -118,17 +118,17 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
         if f"{module_name.replace('numpy._core', 'numpy.core')}.{global_name}" not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which no array needs")
-        new = hasattr(np, "_core")  # numpy 2 moved them there
+        new = hasattr(np, "_core")  # numpy 2 has moved these functions there
         return super().find_class(module_name.replace("numpy.core", "numpy._core") if new else module_name, global_name)
 
 
 def arrays_of(content: bytes) -> dict[str, Any]:
-    """One pickled file of CIFAR: its pixels in "data" as an array, its labels as a list."""
+    """Unpickle one file of CIFAR: pixels in "data" as an array, labels as a list."""
     return ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
 def read_sheets(folder: Path) -> Arrays | None:
-    """``data/cifar10_small``: a sheet a split, 100 images of 32×32 across, the classes one after the other."""
+    """Read ``data/cifar10_small``: one PNG sheet per split, 100 images of 32×32 per row, sorted by class."""
     arrays: Arrays = {}
     for split in ("train", "test"):
         path = folder / f"{split}.png"

@@ -1,8 +1,8 @@
-"""The data sets: what they are called, what they hold, and their one prepared form.
+"""The data sets: their names, their contents, and the common prepared form.
 
-Whatever a set comes in, it ends as ``prepared/NAME.safetensors`` under the data root: four tensors, uint8. Each load
-reads the file once, whole, into memory, and compares the sha256 of the very bytes that a run then uses with those that
-stand here. What happens to the file afterwards does not matter to a run that has begun.
+Whatever format a data set has, it is converted to ``prepared/NAME.safetensors`` under the data root: four tensors,
+uint8. Each load reads the file once, as a whole, into memory, and compares the sha256 of the very bytes that the run
+then uses with the digests below. Later changes of the file do not affect a run that has begun.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 SPLITS = ("train_images", "train_labels", "test_images", "test_labels")
-PREPARED_BYTES = 1000 * MB  # at most; CIFAR's have 184 MB
+PREPARED_BYTES = 1000 * MB  # largest size of a prepared file; CIFAR's have 184 MB
 AGAIN = "delete it, and the next run makes it again"
 PHOTOGRAPHS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GARMENTS = (
@@ -50,11 +50,11 @@ class Source:
     Attributes:
         classes: class names in the order of the labels.
         reader: name of the function in ``zoo.data.readers`` that reads its files from a folder.
-        fetchers: names of those in ``zoo.data.fetch`` that bring the files, in the order they are tried; none for an
-            embedded set.
-        by_hand: what a user can put into the set's folder where nothing can be fetched.
-        sha256: of each tensor's bytes, pixels as (N, H, W, C). CIFAR-100's are not known here: its archive is checked
-            by torchvision's md5 when it is read, and the tensors against what was noted then.
+        fetchers: names of the functions in ``zoo.data.fetch`` that download the files, in the order they are tried;
+            none for a data set that comes with the zoo.
+        by_hand: the files that a user can put into the data set's folder if nothing can be downloaded.
+        sha256: digest of each tensor's bytes, with images as (N, H, W, C). Those of CIFAR-100 are not known: its
+            archive is checked against torchvision's md5, and the tensors against digests stored when it was read.
     """
 
     classes: tuple[str, ...]
@@ -112,42 +112,42 @@ SOURCES: dict[str, Source] = {
 
 
 def source(name: str) -> Source:
-    """The data set of that name, or a ``ZooError`` that lists them."""
+    """The data set of that name; raises a ``ZooError`` that lists all names if there is none."""
     if name not in SOURCES:
         raise ZooError(f"data.name={name} is unknown; valid: {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
 def classes(name: str) -> tuple[str, ...]:
-    """The class names of a set, in the order of its labels."""
+    """The class names of a data set, in the order of its labels."""
     return source(name).classes
 
 
 def load(name: str, root: Path | None = None) -> "dict[str, torch.Tensor]":
-    """A data set's four tensors; fetched and prepared on first use.
+    """The four tensors of a data set, which is downloaded and prepared on first use.
 
     Returns:
         ``train_images``, ``test_images``: uint8 (N, H, W, C); ``train_labels``, ``test_labels``: int64 (N,).
 
     Raises:
-        ZooError: an unknown name; a file that was altered or cut short; a set that cannot be fetched.
+        ZooError: the name is unknown, a file was altered or truncated, or the data set cannot be downloaded.
     """
     wanted = source(name)
     path = (root or data_root()) / "prepared" / f"{name}.safetensors"
-    if not os.path.exists(path):  # unlike Path.exists, false where the folder may not be looked into
+    if not os.path.exists(path):  # unlike Path.exists, False for a folder without permission
         prepare(name, path)
     tensors, noted = read_prepared(path)
     for key, tensor in tensors.items():
         if sha256(tensor.numpy()) != wanted.sha256.get(key, noted.get(key)):
-            raise ZooError(f"{path}: {key} is not what it was (sha256); {AGAIN}")
+            raise ZooError(f"{path}: {key} has changed (its sha256 differs); {AGAIN}")
     return {key: tensor.long() if key.endswith("labels") else tensor for key, tensor in tensors.items()}
 
 
 def read_prepared(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """The tensors of a prepared file, copies of its own bytes, and the hashes noted in it. Nothing stays mapped.
+    """The tensors of a prepared file, copied into memory instead of mapped, and the digests stored in it.
 
     Raises:
-        ZooError: the file is damaged, or its tensors are not of the four forms that ``load`` returns.
+        ZooError: the file is damaged, or its tensors have wrong names, types or numbers of dimensions.
     """
     import torch
     from safetensors import SafetensorError
@@ -156,7 +156,7 @@ def read_prepared(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]
     try:
         content = read_file(path, PREPARED_BYTES)
         tensors = {key: tensor for key, tensor in load_safetensors(content).items() if key in SPLITS}
-        # the library gives the metadata of a file alone, and the file may be another one by now
+        # parsed here, as safetensors reads metadata only from a file, which may have been replaced by now
         noted = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, *UNREADABLE) as error:
         raise ZooError(f"{path} is truncated or altered ({error}); {AGAIN}") from None
@@ -175,14 +175,14 @@ def sha256(array: "np.ndarray") -> str:
 
 
 def prepare(name: str, path: Path) -> None:
-    """Bring a set's files, decode and verify them, and write the prepared form, whole or not at all."""
+    """Obtain a data set's files, decode and verify them, and write the prepared file by renaming a complete one."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{name}-*"):  # by a run that was killed; a day, as others may be at it now
+        for left in path.parent.glob(f".{name}-*"):  # of a killed run, if over a day old; younger ones may be in use
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > 86_400:
                     shutil.rmtree(left, ignore_errors=True)
@@ -191,7 +191,7 @@ def prepare(name: str, path: Path) -> None:
             tensors = {key: torch.from_numpy(arrays[key]) for key in SPLITS}
             new = Path(temporary) / path.name
             save_file(tensors, new, metadata={key: sha256(arrays[key]) for key in SPLITS})
-            new.chmod(0o644)  # safetensors' own is for one user alone
+            new.chmod(0o644)  # safetensors lets only its owner read it
             with new.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(new, path)
@@ -203,7 +203,7 @@ def prepare(name: str, path: Path) -> None:
 
 
 def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
-    """A set's arrays: from the user's own files, from embedded ones, or fetched."""
+    """The arrays of a data set: from the user's files, from those that come with the zoo, or downloaded."""
     from zoo.data import fetch
 
     wanted = source(name)
@@ -231,7 +231,7 @@ def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
 
 
 def read(name: str, folder: Path) -> "dict[str, np.ndarray] | None":
-    """A set's arrays from the files in a folder, verified; None where they are not there."""
+    """The verified arrays of a data set from the files in a folder; None if the files are not there."""
     from zoo.data import readers
 
     wanted = source(name)

@@ -1,7 +1,7 @@
-"""Made-up names for a play's speakers, so that a language model learns to copy names instead of knowing them by heart.
+"""Invented names for a play's speakers, so that a language model learns to copy names instead of memorising them.
 
-The plays of a test have speakers that those of training never had, while the headings of speeches are what a model
-learns by heart first. So every epoch of training reads the same text with other names in it.
+The plays in the test set have speakers who do not occur in the training set, and the headings of speeches are what a
+model memorises first. Therefore every epoch of training reads the same text with different names.
 """
 
 import random
@@ -14,13 +14,13 @@ from torch import Tensor
 from zoo.data.tokens import Characters, Tokenizer
 from zoo.errors import ZooError
 
-# a speaker alone in a line: "First Citizen:" or, as other editions print it, "FIRST CITIZEN."
+# A speaker's name on a line of its own: "First Citizen:" or, in other editions, "FIRST CITIZEN."
 HEADING = re.compile(r"^([A-Z][A-Za-z' ]*):$|^(?!ACT |SCENE )([A-Z][A-Z' ]*)\.$", re.MULTILINE)
-LEAST = 0.01  # of a text's lines are headings, or it is no play, or one that is printed in another way
+LEAST = 0.01  # smallest share of headings among the lines; a text with fewer is no play, or has another layout
 
 
 def check(share: float, tokenizer: Tokenizer) -> None:
-    """Raise a ``ZooError`` unless a share of names can be replaced in a text of this tokenizer."""
+    """Raise a ``ZooError`` unless the share is in (0, 1] and the tokens are characters."""
     if not 0 < share <= 1:
         raise ZooError(f"data.rename={share} is not valid: give a share of the names, 0 to 1")
     if not isinstance(tokenizer, Characters):
@@ -31,22 +31,23 @@ def check(share: float, tokenizer: Tokenizer) -> None:
 
 
 class MadeUpNames:
-    """The tokens of a text, with names of speakers replaced.
+    """The tokens of a text in which the names of speakers are replaced.
 
     A speaker's heading is a line of its own that ends in a colon, or one in capitals that ends in a full stop. A name
-    is a word of three capitals or more in a heading that the text never has in lower case: ROMEO, but not KING. It is
-    replaced, as ROMEO and as Romeo, by as many letters, drawn from how letters follow each other in all names; so the
-    text's length stays. All of a piece of the text gets the same name instead.
+    is a word of at least three capitals in a heading which never occurs in lower case in the text: ROMEO, but not KING.
+    It is replaced, as ROMEO and as Romeo, by an invented name of the same length, so that the length of the text does
+    not change. The letters of the new name are drawn given the one or two letters before, as they follow each other in
+    all names. Within one piece of the text, a name is always replaced by the same new name.
 
     Args:
         text: the training text.
-        tokenizer: its tokenizer, of characters.
+        tokenizer: its tokenizer, whose tokens must be characters.
         share: the probability that a name is replaced in a piece, in (0, 1].
-        pieces: into how many of the same length the text is cut, 1 or more; as many as streams that read it.
+        pieces: number of pieces of equal length into which the text is cut, 1 or more; one per stream that is read.
 
     Raises:
-        ZooError: a share out of range, another tokenizer, a text with fewer headings than one in a hundred lines, or
-            without names in them.
+        ZooError: the share is out of range, the tokens are not characters, fewer than one in a hundred lines are
+            headings, or the headings contain no names.
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer, share: float, pieces: int):
@@ -62,7 +63,7 @@ class MadeUpNames:
                 f"data.rename needs a play whose speakers stand alone in a line, in capitals, as 'ROMEO:' or 'ROMEO.': "
                 f"of {lines:,} lines {len(headings)} do, with {len(self.names)} names in capitals; set data.rename=0"
             )
-        places: dict[str, list[int]] = defaultdict(list)  # of each way of writing a name
+        places: dict[str, list[int]] = defaultdict(list)  # by spelling: ROMEO or Romeo
         either = "|".join(f"{name}|{name.capitalize()}" for name in self.names)
         for match in re.finditer(rf"\b(?:{either})\b", text):
             places[match[0]].append(match.start())
@@ -74,7 +75,7 @@ class MadeUpNames:
                     self.after[seen].append(name[i])
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """The text's tokens with other names, int64 (N,), as the generator's state has it."""
+        """Draw new names and return the text's tokens with them, int64 (N,); the generator's state determines them."""
         chance = random.Random(int(torch.randint(2**62, (), generator=generator)))
         tokens = self.tokens.clone()
         for name in self.names:
@@ -89,7 +90,7 @@ class MadeUpNames:
         return tokens
 
     def made_up(self, length: int, chance: random.Random) -> str:
-        """A name of so many letters."""
+        """Draw a name of ``length`` letters."""
         name = chance.choice(self.names)[0]
         while len(name) < length:
             follow = self.after.get(name[-2:]) or self.after.get(name[-1]) or [chance.choice(self.names)[0]]

@@ -1,4 +1,4 @@
-"""Problems of any length that show what a recurrent net remembers; their examples are drawn, from seeds."""
+"""Synthetic problems of any sequence length that test the memory of recurrent networks, drawn from fixed seeds."""
 
 from typing import Any, Literal
 
@@ -10,15 +10,15 @@ from zoo.data.base import Examples
 from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
 
-SYMBOLS = 8  # of the copy problem; then the blank and the sign to begin
-LENGTH = 10  # symbols to copy
+SYMBOLS = 8  # different symbols in the copy problem; the next two tokens are the blank and the sign to begin
+LENGTH = 10  # number of symbols to copy
 
 
 def adding(n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two numbers a step, a value in [0, 1] and a mark; what the two marked values add up to.
+    """The adding problem: each step has a value in [0, 1] and a mark; the target is the sum of the two marked values.
 
-    Hochreiter & Schmidhuber 1997, experiment 4, with one mark in each half (Le et al. 2015). To say 1 always has a mean
-    squared error of 1/6.
+    Hochreiter & Schmidhuber 1997, experiment 4, with one mark in each half (Le et al. 2015). The constant prediction 1
+    has a mean squared error of 1/6.
 
     Returns:
         Sequences float32 (n, steps, 2) and sums float32 (n, 1).
@@ -31,10 +31,12 @@ def adding(n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tens
 
 
 def copying(n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Ten symbols, ``steps`` blanks, a sign; then the ten are to be said again, in order (Arjovsky et al. 2016, 4.1).
+    """The copy problem: ten symbols, then blanks and a sign to begin, after which the ten symbols are to be repeated.
+
+    Arjovsky et al. 2016, section 4.1.
 
     Returns:
-        Tokens int64 (n, steps + 20), and what to say at each step, -100 where nothing is asked.
+        Tokens int64 (n, steps + 20), and the target of each step, of the same shape, with -100 where there is none.
     """
     blank, begin = SYMBOLS, SYMBOLS + 1
     symbols = torch.randint(SYMBOLS, (n, LENGTH), generator=generator)
@@ -46,12 +48,17 @@ def copying(n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Ten
 
 
 def parity(n: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Whether the number of ones among the bits is odd: bits int64 (n, steps), classes int64 (n,)."""
+    """The parity problem: whether the number of ones among the bits is odd.
+
+    Returns:
+        Bits int64 (n, steps) and classes int64 (n,), 1 for odd.
+    """
     x = torch.randint(2, (n, steps), generator=generator)
     return x, x.sum(1) % 2
 
 
-# the problem; the task it is for; tokens, or numbers a step; numbers to give; how a model is read
+# The function; the task; the vocabulary size, or None; the numbers per step, or None; the number of outputs; whether
+# the model's output is read at "each" step or the "last"
 PROBLEMS: dict[str, tuple[Any, str, int | None, int | None, int, str]] = {
     "adding": (adding, "regress", None, 2, 1, "last"),
     "copy": (copying, "language", SYMBOLS + 2, None, SYMBOLS, "each"),
@@ -59,11 +66,11 @@ PROBLEMS: dict[str, tuple[Any, str, int | None, int | None, int, str]] = {
 }
 
 
-LONGEST = 100_000  # steps of an example
+LONGEST = 100_000  # most steps of an example
 
 
 class Problem:
-    """A model's ``preprocess``: its inputs are the problem's, and nothing is done to them."""
+    """A model's ``preprocess`` for a synthetic problem, whose inputs are used unchanged."""
 
     def __init__(self, name: str, steps: int):
         if name not in PROBLEMS or not 1 <= steps <= LONGEST:
@@ -71,20 +78,21 @@ class Problem:
         self.name, self.steps = name, steps
 
     def random_input(self, n: int) -> Tensor:
-        """A batch of n that a model can be tried with, the same for the same n."""
+        """A batch of n inputs to try a model with; equal n give equal batches."""
         return PROBLEMS[self.name][0](n, self.steps, torch.Generator().manual_seed(n))[0]
 
 
 class SyntheticData(Examples):
-    """A synthetic problem's examples.
+    """The examples of a synthetic problem.
 
     Args:
         name: "adding", "copy" or "parity".
-        steps: the length T, of 2 or more; of the copy problem the blanks between.
-        vocab_size, in_features, num_classes, read: what the problem's inputs and answers are; models are sized by them.
-        train_size, val_size, test_size: examples; the same for every run, of three seeds of their own.
-        batch_size, eval_batch_size: examples a batch.
-        seed: of the order of the batches.
+        steps: the sequence length T, 2 or more; for the copy problem the delay between symbols and answer.
+        vocab_size, in_features, num_classes, read: the kind of the problem's inputs and outputs, from which models take
+            their sizes; each problem has fixed values.
+        train_size, val_size, test_size: numbers of examples; each split has a fixed seed, so all runs use the same.
+        batch_size, eval_batch_size: examples per batch in training and evaluation.
+        seed: seed for the order of the training examples.
     """
 
     def __init__(
@@ -111,7 +119,7 @@ class SyntheticData(Examples):
                 raise ZooError(f"data.{key}={value} is not valid: give a positive number")
         if steps < 2 or val_size < 0:
             raise ZooError(f"data.steps={steps}, data.val_size={val_size}: give 2 or more, and 0 or more")
-        needed = 32 * (train_size + val_size + test_size) * (steps + 2 * LENGTH)  # inputs, answers, and what makes them
+        needed = 32 * (train_size + val_size + test_size) * (steps + 2 * LENGTH)  # inputs, targets, temporary tensors
         if steps > LONGEST or (total_memory() and needed > total_memory() / 2):
             raise ZooError(
                 f"data.steps={steps} with data.train_size={train_size}, val_size={val_size}, test_size={test_size} is "
@@ -141,5 +149,5 @@ class SyntheticData(Examples):
         return f"{self.name}, T = {self.steps}: {n} training, {v} validation, {t} test examples"
 
     def card(self) -> dict[str, Any]:
-        """What a card says of a model's inputs: they are the problem's own."""
+        """The card's entry for the model's preprocessing: the inputs are those of this problem."""
         return {"preprocess": {"_target_": "zoo.data.synthetic.Problem", "name": self.name, "steps": self.steps}}

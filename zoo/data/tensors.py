@@ -1,4 +1,4 @@
-"""Examples of one's own: tensors, or any torch ``Dataset``, as data that a run takes."""
+"""The user's own examples as data for a run: tensors, or any torch ``Dataset``."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from zoo.arguments import NonNegative, Positive, Seed
 from zoo.data.base import Examples
 from zoo.errors import ZooError
 
-LARGEST = 10_000_000  # numbers of one example
+LARGEST = 10_000_000  # most numbers in one example
 
 
 class AsIs:
-    """A model's ``preprocess``: its inputs are the examples, and nothing is done to them.
+    """A model's ``preprocess`` for examples that are used unchanged.
 
     Args:
-        shape: of one example.
-        tokens: how many there are, where an example is of tokens; None: it is of numbers.
+        shape: the shape of one example.
+        tokens: the vocabulary size, if examples consist of tokens; None if they consist of real numbers.
     """
 
     def __init__(self, shape: Sequence[int], tokens: int | None = None):
@@ -29,7 +29,7 @@ class AsIs:
         self.shape, self.tokens = list(shape), tokens
 
     def random_input(self, n: int) -> Tensor:
-        """A batch of n that a model can be tried with, the same for the same n."""
+        """A random batch of n examples to try a model with; equal n give equal batches."""
         generator = torch.Generator().manual_seed(n)
         if self.tokens:
             return torch.randint(self.tokens, (n, *self.shape), generator=generator)
@@ -37,21 +37,21 @@ class AsIs:
 
 
 class TensorData(Examples):
-    """Examples and targets that fit in memory; a subclass has ``examples``, and says ``num_classes``.
+    """Examples and targets that fit in memory; a subclass defines ``examples`` and passes ``num_classes``.
 
-    A batch is what a task takes: inputs as they are, and labels int64 (B,), or numbers for ``task=regress``.
+    A batch consists of unchanged inputs and of labels, int64 (B,), or for ``task=regress`` of numbers.
 
     Args:
-        name: what runs on these data are called by.
-        num_classes: classes, or numbers to give; models are sized by it.
-        val_size: examples of "train" that validation gets, a share below 1 or a number; 0: none.
-        batch_size, eval_batch_size: examples a batch.
-        seed: of the order of the batches.
-        split_seed: of which examples validation gets.
-        root: for a subclass that reads files.
+        name: the name of the data, which becomes part of the names of runs.
+        num_classes: the number of classes, or of values to predict; it sets the size of a model's output.
+        val_size: how much of "train" is held out for validation: a share below 1, or a number of examples; 0: none.
+        batch_size, eval_batch_size: examples per batch in training and evaluation.
+        seed: seed for the order of the training examples.
+        split_seed: seed that selects the validation examples.
+        root: a folder, for a subclass that reads files.
 
     Attributes:
-        classes: their names, if a subclass gives some.
+        classes: the names of the classes, if a subclass defines them.
     """
 
     classes: Sequence[str] = ()
@@ -78,7 +78,7 @@ class TensorData(Examples):
         raise NotImplementedError(f"{type(self).__name__} has no examples(part); see zoo.data.tensors.TensorData")
 
     def setup(self, stage: str | None = None) -> None:
-        """Get the examples once, and carve the validation split from those of training."""
+        """Get the examples once, and split the validation examples off those for training."""
         if self.splits:
             return
         x, y = pairs(self.examples("train"))
@@ -90,12 +90,12 @@ class TensorData(Examples):
         self.splits = {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": pairs(self.examples("test"))}
 
     def summary(self) -> str:
-        """One line: the sizes of the parts."""
+        """One line: the sizes of the splits."""
         n, v, t = (f"{len(self.splits[part][0]):,}" for part in ("train", "val", "test"))
         return f"{self.name}: {n} training, {v} validation, {t} test examples"
 
     def card(self) -> dict[str, Any]:
-        """What a card says of a model's inputs."""
+        """The card's entries for the model's preprocessing and the names of the classes."""
         x, y = self.splits["train"]
         tokens = None if x.is_floating_point() else int(x.max()) + 1
         preprocess = {"_target_": "zoo.data.tensors.AsIs", "shape": list(x.shape[1:]), "tokens": tokens}
@@ -103,12 +103,12 @@ class TensorData(Examples):
 
 
 def numbered(y: Tensor, num_classes: int) -> list[str]:
-    """Names for classes that have none: their numbers; nothing for targets that are no classes."""
+    """Numbers as names for classes without names; empty if the targets are not classes."""
     return [] if y.is_floating_point() else [str(i) for i in range(num_classes)]
 
 
 def pairs(examples: tuple[Tensor, Tensor] | Dataset) -> tuple[Tensor, Tensor]:
-    """Examples and targets as two tensors."""
+    """Examples and targets as two tensors, (N, …) and (N,) or (N, K)."""
     if isinstance(examples, Dataset):
         found: Any = examples
         rows = [found[i] for i in range(len(found))]

@@ -1,1 +1,1 @@
-"""A run from command to checkpoint: its folder, its processes, resuming, checkpoints and what it tells its user."""
+"""A run from command to checkpoint: its folder, processes, checkpoints, resuming and messages to the user."""

@@ -20,16 +20,16 @@ from zoo.run.resume import METRICS
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """``torch.save``, whole or not at all."""
+    """``torch.save`` to a file that is then complete, or unchanged if writing fails."""
     write_atomically(partial(torch.save, content), path)
 
 
 def write_atomically(content: bytes | Callable[[BinaryIO], None], path: Path) -> None:
-    """Write beside the target and move into place: whoever looks sees the old file or the new, whole."""
+    """Write a temporary file beside the target, then rename it: a reader sees the old or the new file, complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.unlink(missing_ok=True)  # of a killed run; a link there is not followed
+        part.unlink(missing_ok=True)  # left by a killed run; a link is not followed
         with part.open("xb") as file:
             if isinstance(content, bytes):
                 file.write(content)
@@ -45,7 +45,10 @@ def write_atomically(content: bytes | Callable[[BinaryIO], None], path: Path) ->
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what ``write_atomically`` left in a run's folder when it was killed; the run must be alone in there."""
+    """Remove temporary files that ``write_atomically`` left in a run's folder when a process was killed.
+
+    No other process may be writing there.
+    """
     for part in [*folder.glob(".*"), *folder.glob("checkpoints/.*")]:
         if re.fullmatch(rf"\.({re.escape(METRICS)}|.+\.ckpt)\.\d+", part.name):
             with suppress(OSError):
@@ -53,11 +56,13 @@ def remove_parts(folder: Path) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, written atomically. On a full or read-only disk training goes on: checkpoints go to one
-    folder among the system's temporary ones, with the others of the run, so that ``resume=`` that folder goes on.
+    """Lightning's checkpoints, written atomically.
+
+    On a full or read-only disk training goes on: all checkpoints of the run are collected in a temporary folder of the
+    system, from which ``resume=`` can continue the run.
 
     Attributes:
-        rescued: where checkpoints went that could not be written to their place, by that place.
+        rescued: for each path that could not be written, the path of the checkpoint in the temporary folder.
     """
 
     def __init__(self) -> None:
@@ -83,11 +88,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             rank_zero_warn(f"{path} could not be written ({error}); training goes on, the checkpoint is in {refuge}")
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint to go on from, as every other reader has it: on the CPU, and by today's names."""
+        """Read a checkpoint to resume from, as everywhere in the zoo: on the CPU, with old names brought up to date."""
         return read_checkpoint(Path(path))
 
     def make_refuge(self, folder: Path) -> Path:
-        """The folder for what cannot be written to its place; at first the run's other checkpoints are copied there."""
+        """The temporary folder for checkpoints; the first call copies the run's other checkpoints there."""
         if self.refuge is None:
             self.refuge = Path(tempfile.mkdtemp(prefix="zoo-rescue-")) / folder.name
             self.refuge.mkdir()

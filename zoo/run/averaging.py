@@ -1,4 +1,4 @@
-"""Averages of the weights that training goes on from."""
+"""Averages of the weights over training: exponential moving average and Lookahead."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +13,14 @@ from zoo.tasks.task import Task
 
 
 class EMA(EMAWeightAveraging):
-    """Lightning's exponential moving average, with the same arguments; until the first average is taken
-    (``update_starting_at_step``), the trained weights are what is validated, saved and tested.
+    """Lightning's exponential moving average of the weights, with the same arguments.
+
+    Until the first average is taken (``update_starting_at_step``), the trained weights are validated, saved and tested.
     """
 
     @property
     def averaged(self) -> bool:
-        """Whether an average was taken."""
+        """Whether an average has been taken."""
         return self._average_model is not None and bool(self._average_model.n_averaged)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,36 +41,36 @@ class EMA(EMAWeightAveraging):
             return
         current = checkpoint["current_model_state"]
         averages = {name for name, _ in [*pl_module.named_parameters(), *pl_module.named_buffers()] if self.averaged}
-        # what is no weight, as a metric's sums, has no average
+        # entries that are not weights, such as a metric's sums, are not averaged
         checkpoint["state_dict"] = {**current, **{k: v for k, v in checkpoint["state_dict"].items() if k in averages}}
 
 
 class Lookahead(Callback):
-    """Slow weights that follow the trained ones, which are set back to them (Zhang, Lucas, Hinton, Ba 2019).
+    """Slow weights that follow the trained weights, which are regularly reset to them (Zhang, Lucas, Hinton, Ba 2019).
 
-    Every ``every`` updates slow = d · slow + (1 − d) · weights, and weights = slow; so with the averages of batch norm.
-    d rises as ``decay`` · (step / steps)³, as Jordan 2024 does (section 3.4): the weights move freely at first and are
-    nearly an average over many updates at the end, where they are set to the slow ones. So the run must have a length,
-    and one that is stopped early ends with the weights as they are.
+    Every ``every`` updates slow = d · slow + (1 − d) · weights, and weights = slow; the running averages of batch norm
+    are treated in the same way. d grows as ``decay`` · (step / steps)³ (Jordan 2024, section 3.4): at first the weights
+    move freely; near the end they are almost an average over many updates. The last update sets them to the slow
+    weights, so the length of the run must be known; a run that is stopped early ends with its current weights.
 
     Args:
-        every: updates.
-        decay: d at the end, in [0, 1).
+        every: number of updates between two resets.
+        decay: d at the last update, in [0, 1).
     """
 
     def __init__(self, every: int = 5, decay: float = 0.95**5):
         self.every, self.decay = every, decay
         self.slow: list[Tensor] = []
-        self.seen = 0  # the update that was looked at last; with accumulated gradients it takes several batches
+        self.seen = 0  # number of the last update; with accumulated gradients an update takes several batches
 
     @staticmethod
     def fast(module: LightningModule) -> Iterator[Tensor]:
-        """The numbers that are averaged: parameters that are trained, and buffers that are no counts."""
+        """The tensors that are averaged: trainable parameters, and floating-point buffers, not counters."""
         yield from (p.data for p in module.model.parameters() if p.requires_grad)  # type: ignore[union-attr]
         yield from (b for b in module.model.buffers() if b.is_floating_point())  # type: ignore[union-attr]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.steps = trainer.estimated_stepping_batches  # worked out anew at every look
+        self.steps = trainer.estimated_stepping_batches  # which Lightning recomputes at every access
         if self.steps == float("inf"):
             raise ZooError("callbacks=lookahead needs the run's length: set trainer.max_epochs or trainer.max_steps")
         self.seen = trainer.global_step
@@ -91,7 +92,7 @@ class Lookahead(Callback):
         if step % self.every == 0:
             torch._foreach_lerp_(self.slow, fast, 1 - decay)
         torch._foreach_copy_(fast, self.slow)
-        if isinstance(pl_module, Task):  # the initial weights, which are in the mean, were under no constraint
+        if isinstance(pl_module, Task):  # the average includes the initial weights, which may violate the constraint
             pl_module.constrain()
 
     def state_dict(self) -> dict[str, Any]:

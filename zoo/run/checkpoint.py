@@ -1,4 +1,4 @@
-"""Checkpoints that are never half-written and that say what they are."""
+"""Self-contained checkpoints: each holds the config and a card; test metrics are added to the one that is tested."""
 
 import json
 import os
@@ -31,20 +31,20 @@ class Describe(Callback):
     """Makes checkpoints self-contained: the resolved config and a card go into each.
 
     Args:
-        config: the whole resolved config, plain values.
-        data: the data module; its ``card()`` says what goes in and comes out.
+        config: the whole resolved config, as plain values.
+        data: the data module; its ``card()`` describes the model's inputs and outputs.
         model: the model, for its number of parameters.
         run_dir: the run's folder.
-        ended: the run is resumed where nothing is left to train; only its test is missing.
+        ended: whether the run is resumed with nothing left to train, so that only its test is missing.
 
     Attributes:
-        chosen: the checkpoint that is tested, and gets the test's metrics.
-        metrics: what the test measured.
+        chosen: the checkpoint that is tested and receives the test metrics.
+        metrics: the test metrics.
     """
 
     def __init__(self, config: dict[str, Any], data: Any, model: nn.Module, run_dir: Path, ended: bool = False):
         self.config, self.run_dir, self.ended = config, run_dir, ended
-        self.step: int | None = None  # of a resumed run's first batch
+        self.step: int | None = None  # step of a resumed run's first batch
         self.chosen: Path | None = None
         self.metrics: dict[str, float] = {}
         self.card = Card(
@@ -52,7 +52,7 @@ class Describe(Callback):
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
             model=config["model"],
             task=config["task"],
-            data={**config["data"], "root": None},  # a folder of this machine
+            data={**config["data"], "root": None},  # a folder on this machine only
             **data.card(),
             metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
             published=config["card"]["published"] or "",
@@ -61,13 +61,13 @@ class Describe(Callback):
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
-        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # for a resumed run to notice changes
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # shows a resumed run changes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop |= self.ended  # a checkpoint does not say that early stopping or the timer ended its run
+        trainer.should_stop |= self.ended  # Lightning does not restore that early stopping or the timer ended a run
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.step is not None:  # Lightning counts a batch too many where a run goes on after a validation
+        if self.step is not None:  # Lightning counts one batch too many when it resumes after a validation
             set_batch_step(trainer, self.step)
             self.step = None
 
@@ -77,12 +77,12 @@ class Describe(Callback):
         if pl_module.device.type == "cuda":
             self.card.hardware = f"{trainer.world_size} × {torch.cuda.get_device_name()}"
         measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        self.card.metrics = measured or self.card.metrics  # a resumed run that has not validated yet keeps its own
+        self.card.metrics = measured or self.card.metrics  # until a resumed run validates, the old metrics stay
         checkpoint["format"] = formats.CHECKPOINT
         checkpoint["config"] = self.config
         checkpoint["card"] = asdict(self.card)
         checkpoint["contents"] = self.contents
-        # an epoch that max_steps, max_time or a callback cut short is not done: a longer run goes on in its middle
+        # an epoch cut short by max_steps, max_time or a callback is not finished: a longer run resumes in its middle
         loops = checkpoint["loops"]["fit_loop"]
         done = loops["epoch_loop.batch_progress"]["current"]["completed"]
         progress = loops["epoch_progress"]
@@ -90,26 +90,26 @@ class Describe(Callback):
         if cut_short and progress["current"]["processed"] == progress["current"]["started"]:
             progress["current"]["processed"] -= 1
             progress["total"]["processed"] -= 1
-        for logger in trainer.loggers:  # kill -9 takes nothing that a resumed run would not log again
+        for logger in trainer.loggers:  # after kill -9, all that is lost is logged again by the resumed run
             if isinstance(logger, Curves):
                 logger.flush()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Of what callbacks have stored, a file gives numbers; where checkpoints lie, this run says."""
+        """Take only numbers from the stored states of callbacks; the paths of checkpoints are those of this run."""
         checkpoint["callbacks"] = safe_states(checkpoint["callbacks"], trainer.callbacks)  # type: ignore[attr-defined]
         self.card.metrics, self.step = dict(checkpoint["card"]["metrics"]), first_step(checkpoint)
-        for callback in trainer.early_stopping_callbacks:  # Lightning takes the patience of before
+        for callback in trainer.early_stopping_callbacks:  # Lightning would restore the old patience
             checkpoint["callbacks"].get(callback.state_key, {})["patience"] = callback.patience
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the test metrics in the chosen checkpoint and in the run's folder, before any picture is drawn."""
+        """Write the test metrics to the chosen checkpoint and the run's folder, before any picture is drawn."""
         if trainer.is_global_zero:
             found = trainer.callback_metrics.items()
             self.metrics = {name: float(value) for name, value in found if name.startswith("test/")}
             self.note_metrics()
 
     def note_metrics(self) -> None:
-        """Write ``metrics.json``, which says that the run is done, and before it the card in the chosen checkpoint."""
+        """Write the metrics to the chosen checkpoint's card, then to ``metrics.json``, which marks a finished run."""
         self.card.metrics = {name.removeprefix("test/"): value for name, value in self.metrics.items()}
         try:
             if self.chosen and self.metrics:
@@ -120,7 +120,7 @@ class Describe(Callback):
 
 
 def processor() -> str:
-    """The CPU's name as people know it, where the system tells."""
+    """The CPU's model name, or its architecture if the system does not tell the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -129,18 +129,18 @@ def processor() -> str:
 
 
 def config_of(trainer: Trainer) -> dict[str, Any]:
-    """The resolved config of the run that a trainer makes; empty for one that the zoo has not made."""
+    """The resolved config of a trainer's run; empty if the trainer was not created by the zoo."""
     return next((c.config for c in trainer.callbacks if isinstance(c, Describe)), {})  # type: ignore[attr-defined]
 
 
 def rescued(trainer: Trainer, path: Path) -> Path:
-    """Where a checkpoint was written to, if not to its place."""
+    """The path that a checkpoint was written to: ``path``, or one in a temporary folder if that was impossible."""
     io = trainer.strategy.checkpoint_io
     return io.rescued.get(str(path), path) if isinstance(io, AtomicCheckpointIO) else path
 
 
 def checkpoint_path(trainer: Trainer, name: str) -> Path | None:
-    """The file that the checkpoint callback "best" or "last" wrote, wherever that was; None if none is there."""
+    """The file that the checkpoint callback "best" or "last" wrote, in whichever folder; None if there is none."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.filename == name and callback.best_model_path:
             path = rescued(trainer, Path(callback.best_model_path))
@@ -149,7 +149,10 @@ def checkpoint_path(trainer: Trainer, name: str) -> Path | None:
 
 
 def whole_last(trainer: Trainer) -> Path | None:
-    """The file of "last" if it holds the last update; the same answer in all processes, of which one has written."""
+    """The file of "last" if it holds the weights after the last update, else None.
+
+    The main process, which has written it, looks; all processes return the same.
+    """
     last = checkpoint_path(trainer, "last") if trainer.is_global_zero else None
     if last is not None and read_checkpoint(last)["global_step"] != trainer.global_step:
         last = None
@@ -157,7 +160,7 @@ def whole_last(trainer: Trainer) -> Path | None:
 
 
 def check_written(trainer: Trainer) -> None:
-    """Raise a ``ZooError`` where nothing was trained, or the last update is in no checkpoint that was to hold it."""
+    """Raise a ``ZooError`` if nothing was trained, or if ``last.ckpt`` should hold the last update and does not."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     if not trainer.global_step:
@@ -168,8 +171,9 @@ def check_written(trainer: Trainer) -> None:
 
 
 def load_chosen(trainer: Trainer, task: LightningModule, chosen: Path | None) -> None:
-    """Put the chosen checkpoint's weights (with weight averaging: the average) into the task of every process; the
-    main one reads the file, which may lie where no other looks.
+    """Load the chosen checkpoint's weights (with weight averaging: the average) into the task of every process.
+
+    Only the main process reads the file, as it may be on a disk that the others cannot see.
     """
     if chosen is not None:
         weights: Any = read_checkpoint(chosen)["state_dict"] if trainer.is_global_zero else None

@@ -1,4 +1,4 @@
-"""What follows from a run's choices, before it starts."""
+"""Settings that follow from a run's other settings, made before it starts."""
 
 import shlex
 from typing import Any
@@ -8,7 +8,10 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def init_from_data(model: Any, data: Any) -> None:
-    """Let a model start from training examples, where it does so: from all, or from as many as have so many pixels."""
+    """Initialise a model from training examples, if it supports that.
+
+    A ``FromAllData`` model gets all examples, others as many as have the pixels of 5,000 images of 32×32.
+    """
     from zoo.contracts import FromAllData, FromData
 
     if isinstance(model, FromData):
@@ -17,7 +20,7 @@ def init_from_data(model: Any, data: Any) -> None:
 
 
 def resolved(given: str, config: dict[str, Any]) -> str:
-    """An override of the command line; one with an interpolation has the value that it had."""
+    """An override of the command line, with an interpolation replaced by the value it had in this run."""
     key, _, value = given.partition("=")
     if "${" not in value:
         return given
@@ -25,18 +28,18 @@ def resolved(given: str, config: dict[str, Any]) -> str:
 
 
 def command_of(config: dict[str, Any]) -> str:
-    """The command that makes the run again, which its card says; of a resumed run with what was said since."""
+    """The command that repeats the run, for its card; for a resumed run with the overrides of every resumption."""
     overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
     return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides)])
 
 
 def resolve_dependent(config: dict[str, Any], task: Any) -> None:
-    """Set what follows from other choices."""
+    """Change callbacks and the trainer in a config as its other settings require."""
     callbacks = config["callbacks"]
-    if not task.measured or config["data"].get("val_size", 1) == 0:  # nothing to choose the best by
+    if not task.measured or config["data"].get("val_size", 1) == 0:  # no metric to choose the best by
         callbacks["best"], config["select"] = None, "last"
-    if not config["logger"]:  # Lightning's monitor of the learning rate insists on one
+    if not config["logger"]:  # LearningRateMonitor does not work without a logger
         callbacks["learning_rate"] = None
     if not config["trainer"].get("enable_progress_bar", True):
         callbacks["progress"] = None

@@ -1,4 +1,4 @@
-"""The commands that messages propose."""
+"""The commands that messages suggest to the user."""
 
 import os
 import shlex
@@ -23,16 +23,16 @@ def command(tool: str) -> str:
 
 
 def own_configs() -> str:
-    """The user's own configs in the current folder, which no command need name."""
+    """The folder of the user's own configs in the current folder; it is found without ``--config-dir``."""
     return str(Path("configs").resolve())
 
 
 def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
-    """The command that goes on with a run: also with what a resumed run does not take from a file, as a folder of data.
+    """The command that resumes a run; it repeats settings that are not taken from a file, such as the data's folder.
 
     Args:
         checkpoint: a file, or "last".
-        config: the run's, resolved.
+        config: the run's resolved config.
     """
     from zoo.config.overrides import config_dirs, override
     from zoo.run.known import Known

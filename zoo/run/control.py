@@ -1,4 +1,4 @@
-"""Stopping: by the user, exactly resumable; and by a loss that is no number, before it does harm."""
+"""Stopping a run: on the user's request, to be resumed exactly; and when the loss becomes NaN or infinite."""
 
 import os
 import signal
@@ -26,17 +26,18 @@ from zoo.run.parallel import own_states, set_own_state
 class StopAndResume(Checkpoint):
     """Ctrl-C (or SIGTERM) finishes the batch, writes ``last.ckpt`` and stops; a second Ctrl-C stops at once.
 
-    Every checkpoint holds the random number generators' states of every process, so that a resumed run draws what an
-    unbroken one would have drawn. It is a ``Checkpoint`` so that Lightning calls it after all that may change what is
-    saved; in a config it stands after the callbacks that write "best" and "last", so that those have been written.
+    Every checkpoint holds the random number generators' states of every process, so that a resumed run draws the same
+    numbers as an uninterrupted one. The class is a ``Checkpoint`` so that Lightning calls it after all callbacks that
+    may change what is saved; in a config it stands after the callbacks that write "best" and "last", so that their
+    files are written before it looks.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
-        self.random: list[dict[str, Any]] = []  # of each process
+        self.random: list[dict[str, Any]] = []  # one state per process
         self.speaks = True
-        self.config: Mapping[str, Any] = {}  # the run's
+        self.config: Mapping[str, Any] = {}  # the run's config
         self.folder = Path()
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -47,7 +48,7 @@ class StopAndResume(Checkpoint):
             print("\nstopping after this batch (again to stop at once) …", flush=True)
 
     def kept(self) -> str:
-        """How to go on from the last checkpoint that was written."""
+        """Part of a message: how to resume from the last checkpoint that was written."""
         path = self.folder / "checkpoints" / "last.ckpt"
         if not path.is_file():
             return "no checkpoint had been written"
@@ -58,12 +59,12 @@ class StopAndResume(Checkpoint):
         if trainer.world_size > 1:  # each process draws its own dropout and augmentation
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
         self.speaks, self.config = trainer.is_global_zero, config_of(trainer)
-        if threading.current_thread() is threading.main_thread():  # after Lightning has set its own for SIGTERM
+        if threading.current_thread() is threading.main_thread():  # replaces Lightning's for SIGTERM
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self.note)
         set_own_state(pl_module, trainer, self.random)
         self.random = []
-        if isinstance(trainer.train_dataloader, Loader):  # a loader of another kind stops between epochs
+        if isinstance(trainer.train_dataloader, Loader):  # else the run stops between epochs only
             trainer.train_dataloader.before_batch.append(partial(self.stop_between_batches, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,19 +75,19 @@ class StopAndResume(Checkpoint):
             self.stop(trainer)
 
     def stop_between_batches(self, trainer: Trainer) -> None:
-        """Stop where that was asked for, unless gradients of several batches are being added up."""
+        """Stop if that was asked for, unless gradients of several batches are being accumulated."""
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if done % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
             return
         asked = self.signal is not None
-        if trainer.world_size > 1:  # all at the same update, and without asking each other at every one
+        if trainer.world_size > 1:  # all must stop at the same update; to communicate at each would be slow
             every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
             asked = not trainer.global_step % every and trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
             self.stop(trainer)
 
     def stop(self, trainer: Trainer) -> None:
-        """Write what is due and ``last.ckpt``, and raise."""
+        """Write the checkpoints that are due and ``last.ckpt``, and raise ``Interrupted``."""
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, saving.Checkpoint):
                 callback.write_due(trainer)
@@ -115,19 +116,19 @@ class StopAndResume(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get("random", [])
-        self.random = [states] if isinstance(states, dict) else states  # of one process, as written once
+        self.random = [states] if isinstance(states, dict) else states  # older files: one process
 
 
 def shown(path: Path) -> str:
-    """A path as a command takes it: from here, if it is below."""
+    """A path for a command: relative to the current folder if it lies below it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class StopOnNonFinite(Callback):
-    """Stops when the loss is NaN or infinite, before the update: says at which step and in which layer it began.
+    """Stops before the update when the loss is NaN or infinite, and says at which step and in which layer this began.
 
-    On a CPU each step is looked at; on a device, where looking is waiting, every ``log_every_n_steps``. The last
-    checkpoint stays as it is; none is written of weights that an update has spoilt.
+    On a CPU the loss is checked at every step; on other devices, where reading it means waiting for the device, every
+    ``log_every_n_steps``. The last checkpoint is kept, and weights that are not finite are never written to one.
     """
 
     def __init__(self) -> None:
@@ -155,7 +156,7 @@ class StopOnNonFinite(Callback):
 
 
 def first_nonfinite(model: nn.Module, x: Tensor) -> str:
-    """Where in a forward pass the first value appears that is no finite number."""
+    """Say where in a forward pass the first NaN or infinite value appears."""
     for name, p in model.named_parameters():
         if not p.isfinite().all():
             return f"the weights of {name} are not finite"

@@ -1,4 +1,4 @@
-"""TensorBoard's event files: curves that a resumed run goes on with, and that never end a run."""
+"""TensorBoard's event files: a resumed run continues their curves, and a failure to write them does not end a run."""
 
 import os
 import threading
@@ -15,8 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class Curves(TensorBoardLogger):
-    """Lightning's TensorBoardLogger, with the same arguments. A disk that is full, or a folder that is gone, costs the
-    curves, which is said once, and not the run.
+    """Lightning's TensorBoardLogger, with the same arguments.
+
+    If the disk is full or the folder is gone, the run warns once and goes on without writing curves.
     """
 
     @property
@@ -29,35 +30,35 @@ class Curves(TensorBoardLogger):
 
     @property
     def log_dir(self) -> str:
-        """As Lightning's, but a ``$`` or ``~`` in a folder's name is no other folder."""
+        """As in Lightning, but ``$`` and ``~`` in a folder's name are not expanded."""
         version = self.version if isinstance(self.version, str) else f"version_{self.version}"
         return os.path.join(self.root_dir, version, self.sub_dir or "")
 
     @rank_zero_only
     def flush(self) -> None:
-        """Put on disk what was logged so far."""
+        """Write to disk what has been logged so far."""
         if self._experiment is not None:
             self._experiment.flush()
 
     @rank_zero_only
     def save(self) -> None:
-        """As ``flush``; the settings, which Lightning writes to ``hparams.yaml`` here, are in ``.hydra`` already."""
+        """Same as ``flush``. Lightning would also write ``hparams.yaml``, but the settings are in ``.hydra``."""
         self.flush()
 
 
 def open_logger(config: Mapping[str, Any], run_dir: Path, step: int) -> Any:
-    """A run's logger, from its config.
+    """Create a run's logger from its config.
 
     Args:
-        step: the first that the run logs. Curves that go beyond it are void: those of a run that is resumed from an
-            earlier checkpoint, and all of one that was killed in this folder before its first.
+        step: the first step that the run logs. Points of existing curves from this step on are discarded: the run is
+            resumed from an earlier checkpoint, or an earlier run in this folder was killed before its first checkpoint.
     """
     logger = instantiate(config, _convert_="all", _partial_=True)
     return logger(save_dir=str(run_dir), **({"purge_step": step} if logger.func is Curves else {}))
 
 
 class Writer(SummaryWriter):
-    """Torch's SummaryWriter over event files that may fail; it opens another one when it goes on after a ``close``."""
+    """Torch's SummaryWriter, for which a failure to write is no error; after a ``close`` it can open another file."""
 
     def _get_file_writer(self) -> Any:
         file_writer: Any = super()._get_file_writer()
@@ -92,13 +93,13 @@ class Forgiving:
             return
         try:
             call(*arguments)
-        except Exception as error:  # TensorBoard's file system has exceptions of its own beside OSError
+        except Exception as error:  # TensorBoard's file system raises exceptions of its own too
             self.broken = True
             rank_zero_warn(f"TensorBoard's curves cannot be written any more ({error}); training goes on without them")
 
 
 def keep_threads_quiet() -> None:
-    """Let the writer's thread not print a traceback: what it meets is raised again where the next event is added."""
+    """Keep the writer's thread from printing a traceback; its error is raised again when the next event is added."""
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = lambda error: (
             None if isinstance(error.thread, _AsyncWriterThread) else threading.__excepthook__(error)

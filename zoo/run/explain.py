@@ -1,4 +1,4 @@
-"""What went wrong on the command line, in one line for people: what it is, what is valid, what to do."""
+"""Errors of a command in one line for its user: what is wrong, what is valid and what to do."""
 
 import os
 import re
@@ -16,24 +16,24 @@ from zoo.paths import CONFIGS
 from zoo.run.commands import command
 from zoo.run.processes import is_main_process
 
-ONE_NUMBER = "Expected more than 1 value per channel when training"  # torch, of batch norm
+ONE_NUMBER = "Expected more than 1 value per channel when training"  # torch's message from batch norm
 
 
 def say(error: Exception) -> None:
-    """One line on stderr, and for an error that nobody foresaw how to see where it came from."""
-    if getattr(error, "first", is_main_process(of="machine")):  # what is wrong may be wrong on one machine alone
+    """Print an error as one line on stderr, and for an unforeseen error how to see its traceback."""
+    if getattr(error, "first", is_main_process(of="machine")):  # the cause may be on one of several machines
         line, foreseen = message(error)
         terminal.say(f"error: {line}")
         if not foreseen:
             terminal.say(f"(the traceback: ZOO_TRACEBACK=1 {command('train')} …)")
     elif "TORCHELASTIC_RUN_ID" in os.environ:
-        time.sleep(1)  # torchrun ends all with the first that ends: first let the one speak
+        time.sleep(1)  # torchrun ends all processes when one ends: wait until the message is printed
 
 
 def message(error: Exception) -> tuple[str, bool]:
-    """The line, and whether this kind of error is the user's to mend."""
+    """The line to print for an error, and whether it is of a kind that the user can correct."""
     cause: BaseException | None = error
-    while cause is not None:  # one of ours may be inside Hydra's wrapping
+    while cause is not None:  # Hydra may have wrapped a ZooError
         if isinstance(cause, ZooError):
             return str(cause), True
         cause = cause.__cause__ or cause.__context__
@@ -43,7 +43,7 @@ def message(error: Exception) -> tuple[str, bool]:
         plain = isinstance(reason, (ValueError, ImportError)) or type(reason).__name__ == "MisconfigurationException"
         line = one_line(str(reason)) if plain else f"{type(reason).__name__}: {one_line(str(reason))}"
         return f"{where[1]}: {line}" if where else line, plain
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, of the Trainer's arguments
+    if type(error).__name__ == "MisconfigurationException":  # from Lightning, about the Trainer's arguments
         return f"trainer: {one_line(str(error))}", True
     if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")) or "Config group override" in str(error):
         overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
@@ -55,7 +55,7 @@ def message(error: Exception) -> tuple[str, bool]:
     if ONE_NUMBER in str(error):
         return "batch normalisation got a batch of one example in training: set data.batch_size to 2 or more", True
     if re.search(r"DTensor|[Ss]harding (strategy|propagation)", str(error)):
-        return f"trainer=fsdp: torch cannot share this out ({one_line(str(error))}); trainer=ddp can", True
+        return f"trainer=fsdp: torch fails with sharded weights ({one_line(str(error))}); use trainer=ddp", True
     return f"{type(error).__name__}: {one_line(str(error))}", False
 
 
@@ -64,7 +64,7 @@ def one_line(text: str) -> str:
 
 
 def base_config(overrides: Sequence[str]) -> dict[str, Any] | None:
-    """The config composed with the choices of groups alone, whose keys the message names; None if that fails too."""
+    """The config composed from the overrides that choose groups, to name its keys in a message; None if that fails."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -80,11 +80,11 @@ def base_config(overrides: Sequence[str]) -> dict[str, Any] | None:
 
 
 def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] | None) -> str:
-    """Hydra's message for a bad command line, in one line, with what is valid.
+    """Hydra's message about a wrong command line, rewritten as one line that says what is valid.
 
     Args:
-        overrides: the command line's.
-        keys: the config as it composes without overrides of single values, for the names of its keys.
+        overrides: the overrides on the command line.
+        keys: the config composed without overrides of single values, for the names of its keys.
     """
     text = str(error)
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
@@ -106,9 +106,10 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
         return f"{bad}: it takes the name of a choice; valid: {', '.join(valid)}{nothing}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, value = found[1].partition("=")
-        return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run one after the other, add -m"
+        return f"{found[1]}: a list needs brackets, '{key}=[{value}]'; to run the values one after the other, add -m"
     if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
-        return f"{found[2]}: this model needs {found[1]}, which this data has not; choose another model or other data"
+        lacks = f"this model needs {found[1]}, which this data does not have"
+        return f"{found[2]}: {lacks}; choose another model or other data"
     if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
         bad = getattr(error, "override", None) or next((o for o in overrides if o in text), " ".join(overrides))
         return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"
@@ -116,7 +117,7 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
 
 
 def wrong_key(key: str, node: Any) -> str:
-    """Where a dotted key leaves the config, and which keys there are at that place."""
+    """Say which part of a dotted key is not in the config, and which keys are valid in its place."""
     path = key.replace("@", ".").split(".")
     for depth, part in enumerate(path):
         if not isinstance(node, Mapping) or part not in node:

@@ -1,4 +1,4 @@
-"""What surrounds a run: its folder is its own, disk errors are explained, and libraries are quiet."""
+"""What surrounds a run: a lock on its folder, explanations of disk errors, and silence from libraries."""
 
 import logging
 import os
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Interrupted(BaseException):
-    """The user stopped the run; the message says how to go on. No ``Exception``: it ends a sweep too."""
+    """The user stopped the run; the message says how to resume it. As it is no ``Exception``, it also ends a sweep."""
 
 
-failures: list[Exception] = []  # of the runs of this command
+failures: list[Exception] = []  # errors of the runs that this command started
 
 
 @contextmanager
 def explain_disk_errors(trainer: "Trainer") -> Iterator[None]:
-    """Where something of a run cannot be written any more, say what is left to go on with."""
+    """If a file of a run cannot be written, raise an error that says from which checkpoint the run can be resumed."""
     from zoo.run.checkpoint import checkpoint_path, config_of
 
     try:
@@ -43,7 +43,7 @@ def explain_disk_errors(trainer: "Trainer") -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder against other runs; what a killed one left half written is removed.
+    """Lock a run's folder against other runs, and remove half-written files that a killed run left in it.
 
     Raises:
         ZooError: another run is writing there.
@@ -63,7 +63,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             f"another run is writing to {folder}; wait for it to end, or give this one a folder of its own: "
             f"hydra.run.dir=…"
         ) from None
-    except (OSError, NotImplementedError):  # a folder that is read-only, or on a disk without locks
+    except (OSError, NotImplementedError):  # the folder is read-only, or its disk has no locks
         pass
     if lock.is_locked:
         remove_parts(folder)
@@ -74,8 +74,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Keep Lightning's tips, and its use of what torch has deprecated, from the user's screen."""
-    # which must have been imported, as they set levels of their own
+    """Silence Lightning's tips, and warnings that concern neither the user's settings nor the user's code."""
+    # these modules must be imported before, as importing them sets log levels
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
@@ -86,23 +86,23 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # the metrics are synced already
     # a run that was resumed just before an epoch's end has made no update of its own yet
     warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`")
-    # with one input channel both memory layouts of a kernel are the same, by other strides
+    # with one input channel, both memory layouts of a kernel differ in their strides alone
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")  # steps count over epochs
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # a resumed run's
 
 
 def fast_precision(accelerator: str) -> str:
-    """What trainer.precision=auto is: bf16-mixed where the device computes in bfloat16 itself, else 32-true.
+    """The value for trainer.precision=auto: bf16-mixed if the device has bfloat16 instructions, else 32-true.
 
-    A CPU without such instructions emulates them, many times slower than in 32 bits.
+    A CPU without them emulates bfloat16, which is many times slower than 32-bit arithmetic.
     """
     import torch
 
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        tell = getattr(torch.cpu, "get_capabilities", dict)  # older torches do not
+        tell = getattr(torch.cpu, "get_capabilities", dict)  # missing in older versions of torch
         able = tell()
         fast = accelerator in ("cpu", "auto") and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return "bf16-mixed" if fast else "32-true"

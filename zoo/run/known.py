@@ -37,12 +37,12 @@ def with_bases(content: Any, folders: Sequence[Path]) -> Any:
         return content
     found: dict[str, Any] = {}
     for entry in content["defaults"]:
-        base = re.fullmatch(r"/(base/\w+)@(\w+)", entry) if isinstance(entry, str) else None
-        path = base and next((p for folder in folders if (p := folder / f"{base[1]}.yaml").is_file()), None)
-        if not base or not path:
+        if not isinstance(entry, str) or not (named := re.fullmatch(r"/(base/\w+)@(\w+)", entry)):
             continue
-        brought = with_bases(read_yaml(path), folders)
-        found = merged(found, brought if base[2] == "_here_" else {base[2]: brought})
+        base, place = named.groups()
+        for path in (path for folder in folders if (path := folder / f"{base}.yaml").is_file()):
+            content_of_base = with_bases(read_yaml(path), folders)
+            found = merged(found, content_of_base if place == "_here_" else {place: content_of_base})
     return merged(found, content)
 
 

@@ -1,6 +1,6 @@
-"""The folder that a resumed run writes to, which a stranger may have packed: no link in it leads elsewhere.
+"""Keeping a resumed run inside its folder: the folder may come from a stranger, and a link in it may lead elsewhere.
 
-A link that the user names is the user's word: a run's folder that is one, or a checkpoint. Imports no torch.
+A link that the user names is followed: a run's folder or a checkpoint may itself be a link. Imports no torch.
 """
 
 import os
@@ -15,19 +15,19 @@ from zoo.run.resume import METRICS, find_resume
 from zoo.run.stored import PLACES
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
-# What the zoo and Lightning write directly into a run's folder; beside it there may be anything of the user's.
+# Names that the zoo and Lightning write directly into a run's folder, in which the user may keep other files too.
 WRITTEN = re.compile(
     rf"{CHECKPOINTS}|\.lock|\.?{re.escape(METRICS)}.*|\.hydra.*|events\..*|example\..*|hparams\.yaml|hpc_ckpt.*|"
     r"lightning_logs|version_\d+",
-    re.IGNORECASE,  # as some disks compare names
+    re.IGNORECASE,  # as some file systems compare names
 )
 
 
 def resumed_folder(resume: str) -> Path:
-    """The real folder of the run that ``resume=`` names, into which the run goes on writing.
+    """The real path of the run's folder that ``resume=`` names, into which the resumed run writes.
 
     Raises:
-        ZooError: there is no such checkpoint; or a link in the folder leads what is written out of it.
+        ZooError: there is no such checkpoint, or a link in the folder would lead a file of the run out of it.
     """
     checkpoint = find_resume(resume)
     assert checkpoint is not None
@@ -36,18 +36,18 @@ def resumed_folder(resume: str) -> Path:
     folder = checkpoint.parent
     folder = folder.parent if folder.name == CHECKPOINTS else folder.resolve()
     folder = (folder.parent if folder.name == CHECKPOINTS else folder).resolve()
-    if "${" in str(folder):  # Hydra would put a value, as of an environment variable, in its place
-        raise ZooError(f"{folder} has ${{ in its name, so no run goes on there; give the folder another name")
+    if "${" in str(folder):  # Hydra would replace it, by an environment variable's value for example
+        raise ZooError(f"{folder} has ${{ in its name, so no run can be resumed there; give the folder another name")
     check_links(folder, [folder / CHECKPOINTS])
     return folder
 
 
 def check_links(folder: Path, places: Iterable[Path] = ()) -> None:
-    """Raise a ``ZooError`` where something that a run writes would be written, by a link, out of its folder.
+    """Raise a ``ZooError`` if a link would lead a file that a run writes out of the run's folder.
 
     Args:
-        folder: the run's own.
-        places: folders below it into which the run writes too.
+        folder: the run's folder.
+        places: further folders that the run writes to; those outside of its folder are ignored.
     """
     real = Path(os.path.realpath(folder))
     inside = [real / place.relative_to(folder) for place in places if place.is_relative_to(folder)]
@@ -61,7 +61,7 @@ def check_links(folder: Path, places: Iterable[Path] = ()) -> None:
 
 
 def written(folder: Path) -> Iterator[Path]:
-    """What is in a run's folder by a name that the run writes to, and what is in Hydra's folders there."""
+    """The entries of a run's folder whose names a run writes to, and everything in Hydra's folders in it."""
     for path in listed(folder):
         if WRITTEN.fullmatch(path.name):
             yield path
@@ -74,6 +74,6 @@ def listed(folder: Path) -> list[Path]:
 
 
 def places_of(config: Mapping[str, Any], logger: Any) -> list[Path]:
-    """Where the callbacks of a resolved config and its logger write; of no logger, False."""
+    """The folders that the callbacks in a resolved config and the logger (False: no logger) write to."""
     found = [node[key] for _, node in nodes(config["callbacks"]) for key in PLACES if isinstance(node.get(key), str)]
     return [Path(place) for place in (*found, logger and logger.log_dir) if place]

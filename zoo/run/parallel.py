@@ -1,4 +1,4 @@
-"""Training in several processes: the weights that ``trainer=fsdp`` shares out, and what each process has of its own."""
+"""Training in several processes: sharding the weights for ``trainer=fsdp``, and the state of the single processes."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ from zoo.run.explain import ONE_NUMBER
 class FullyShard(ModelParallelStrategy):
     """Fully sharded data parallelism (FSDP2, ``torch.distributed.fsdp.fully_shard``), on GPUs or with gloo on CPUs.
 
-    Lightning leaves it to the module which of its parts are shared out; here that is done for any task's ``model``.
-    Checkpoints are single files of whole tensors, as those of every other run.
+    Lightning expects each LightningModule to shard its own parts; this strategy shards the ``model`` of any task.
+    Checkpoints are single files of whole tensors, as with every other strategy.
     """
 
     def __init__(self) -> None:
@@ -32,16 +32,16 @@ class FullyShard(ModelParallelStrategy):
 
     def connect(self, model: LightningModule) -> None:
         check_shareable(model)
-        # Lightning asks for this hook, and calls it in every process before the optimizer is made; a method of the
-        # tasks' own would be there for other strategies too, for which averaged weights warn of it
+        # Lightning requires this hook and calls it in every process before it creates the optimizer; as a method of the
+        # tasks it would exist for other strategies too, where averaging the weights would warn about it
         model.configure_model = partial(share_out, model)
         super().connect(model)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Weights and optimizer from a checkpoint of any strategy.
+        """Load weights and optimizer states from a checkpoint that any strategy has written.
 
-        Lightning's own takes the numbers of the optimizer's parameters as their order in the model, which with several
-        groups of parameters they are not.
+        Lightning's own method assumes that the optimizer numbers parameters in the model's order, which is wrong with
+        several parameter groups.
         """
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
@@ -49,7 +49,7 @@ class FullyShard(ModelParallelStrategy):
         assert task is not None
         load_whole(task, content.pop("state_dict"))
         names = {p: name for name, p in task.named_parameters()}
-        for optimizer, saved in zip(self.optimizers, content["optimizer_states"], strict=False):  # none to evaluate
+        for optimizer, saved in zip(self.optimizers, content["optimizer_states"], strict=False):  # none in a test
             groups = zip(saved["param_groups"], optimizer.param_groups, strict=True)
             groups = [{**group, "params": [names[p] for p in own["params"]]} for group, own in groups]
             numbers = [number for group in saved["param_groups"] for number in group["params"]]
@@ -61,29 +61,30 @@ class FullyShard(ModelParallelStrategy):
 
 
 def check_shareable(task: Any) -> None:
-    """Raise a ``ZooError`` where a run needs whole weights, which no process has."""
+    """Raise a ``ZooError`` if a setting needs whole weights, which no process has under ``trainer=fsdp``."""
     whole = [f"task.{name}" for name in ("l1", "l2", "max_norm") if getattr(task, name)]
     if any(isinstance(callback, WeightAveraging) for callback in task.trainer.callbacks):  # type: ignore[attr-defined]
         whole.append("callbacks=ema")
     if isinstance(task.make_optimizer, partial) and task.make_optimizer.func is torch.optim.LBFGS:
         whole.append("optimizer=lbfgs")
     if whole:
-        raise ZooError(f"trainer=fsdp leaves no process whole weights, as {' and '.join(whole)} need; trainer=ddp does")
+        raise ZooError(f"trainer=fsdp shards the weights, but {' and '.join(whole)} need them whole; use trainer=ddp")
 
 
 def share_out(task: Any) -> None:
-    """Leave each process its share of every weight of ``task.model``; the rest is gathered while it is needed.
+    """Shard every weight of ``task.model`` over the processes; whole weights are gathered only while they are needed.
 
-    Each of ``blocks(model)`` is gathered for its own forward and backward pass, what is outside of them for all of it.
+    Each of ``blocks(model)`` is gathered for its own forward and backward pass, weights outside of the blocks for the
+    whole of both.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     model: Any = task.model
-    if isinstance(model, FSDPModule):  # tested after training
+    if isinstance(model, FSDPModule):  # sharded before: this is the test after training
         return
     mesh = init_device_mesh(task.trainer.strategy.root_device.type, (task.trainer.world_size,))
-    model.to(memory_format=torch.contiguous_format)  # channels_last cannot be cut into shares
+    model.to(memory_format=torch.contiguous_format)  # channels_last cannot be sharded
     for block in blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -93,7 +94,7 @@ def share_out(task: Any) -> None:
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a model that are called one after the other: its children, and those of containers."""
+    """The parts of a model that are called one after the other: its children, with containers replaced by theirs."""
     for child in model.children():
         if isinstance(child, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
             yield from blocks(child)
@@ -102,7 +103,7 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def load_whole(task: LightningModule, state: Mapping[str, Tensor]) -> None:
-    """``task.load_state_dict`` of whole tensors, of which under ``trainer=fsdp`` each process keeps its share."""
+    """``task.load_state_dict`` from whole tensors; under ``trainer=fsdp`` each process keeps only its shard."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
     from torch.distributed.fsdp import FSDPModule
 
@@ -112,59 +113,63 @@ def load_whole(task: LightningModule, state: Mapping[str, Tensor]) -> None:
         task.load_state_dict(state)
 
 
-# --- what each process has of its own ---------------------------------------------------------------------------------
+# --- several processes, and their states ------------------------------------------------------------------------------
 
 
 def check_calls(trainer: Trainer, task: Any) -> None:
-    """Raise a ``ZooError`` where weights are to be shared out and a task calls parts of its model."""
+    """Raise a ``ZooError`` if the weights are to be sharded and the task calls parts of its model directly."""
     if isinstance(trainer.strategy, FullyShard) and not task.calls_forward:
         raise ZooError(
-            f"trainer=fsdp is for models that are called whole, and {type(task).__name__} calls parts: use ddp"
+            f"trainer=fsdp is for models that are called as a whole, and {type(task).__name__} calls parts of "
+            "its model: use ddp"
         )
 
 
 def check_batch_norm(trainer: Trainer, sync: bool, model: nn.Module, data: Any) -> None:
-    """Raise a ``ZooError`` where batch-norm statistics cannot be those of the global batch, or are of a single number,
-    which torch refuses in the middle of a run.
+    """Raise a ``ZooError`` if batch norm cannot use the statistics of the global batch although it should, or if it
+    would get a single number per channel, for which torch raises an error in the middle of a run.
     """
     world_size = trainer.world_size
     if sync and world_size > 1:
         if trainer.strategy.root_device.type != "cuda":
-            raise ZooError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it at false")
+            raise ZooError("trainer.sync_batchnorm=true: torch supports it on GPUs only; leave it at false")
         if isinstance(trainer.strategy, FullyShard):
-            raise ZooError("trainer.sync_batchnorm=true: Lightning has it for trainer=ddp, not for fsdp")
+            raise ZooError("trainer.sync_batchnorm=true: Lightning supports it with trainer=ddp only")
         return
     if has_single(data, world_size) and not takes_one(model, data.sample(1)[0]):
         each = f" for each of the {world_size} processes" if world_size > 1 else ""
         raise ZooError(
-            f"a training batch would have one example{each}, of which this model's batch normalisation learns nothing: "
-            f"have more examples, and set data.batch_size (and data.unlabelled) to {2 * world_size} or more"
+            f"a training batch would have one example{each}, too few for this model's batch normalisation: "
+            f"use more examples, and set data.batch_size (and data.unlabelled) to {2 * world_size} or more"
         )
 
 
 def has_single(data: Any, world_size: int) -> bool:
-    """Whether a process gets a batch of one example in training, as far as the data know."""
+    """Whether a process gets a training batch of one example; False if the data do not say."""
     return isinstance(data, MemoryData) and data.smallest_batch(world_size) == 1
 
 
 def takes_one(model: nn.Module, x: Any) -> bool:
-    """Whether a model in training takes a batch of one example: batch norm has to have several numbers a channel.
+    """Whether a model in training mode accepts a batch of one example.
 
-    Where it has those of several pixels, it does.
+    Batch norm needs several values per channel, which may come from several pixels of one example.
     """
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            copy.deepcopy(model).train()(x)  # what is frozen stays so
+            copy.deepcopy(model).train()(x)  # frozen layers stay in evaluation mode
     except ValueError as error:
         return ONE_NUMBER not in str(error)
     return True
 
 
 def own_states(task: Any, trainer: Trainer) -> list[dict[str, Any]]:
-    """The random number generators, metrics and ``task.carried`` of every process, by rank; all must call it."""
+    """The states of random number generators and metrics, and ``task.carried``, of every process, by rank.
+
+    All processes must call it.
+    """
     cuda = []
     if torch.cuda.is_available():
-        several = trainer.world_size > 1  # then a process has one device
+        several = trainer.world_size > 1  # then each process uses one device
         cuda = [torch.cuda.get_rng_state(task.device)] if several else torch.cuda.get_rng_state_all()
     metrics = {
         name: on(torch.device("cpu"), m.state_dict()) for name, m in task.named_modules() if isinstance(m, Metric)
@@ -178,7 +183,7 @@ def own_states(task: Any, trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def set_own_state(task: Any, trainer: Trainer, states: list[dict[str, Any]]) -> None:
-    """The inverse of ``own_states``; of another number of processes each draws anew."""
+    """Restore what ``own_states`` returned; if the number of processes has changed, each keeps its new random state."""
     if len(states) != trainer.world_size:
         return
     own = states[trainer.global_rank]

@@ -1,4 +1,4 @@
-"""The processes of one run: starting them, which of them speaks, and what they agree on."""
+"""The processes of one run: how they are started, which one prints messages, and what they agree on."""
 
 import os
 import sys
@@ -15,7 +15,11 @@ from zoo.paths import PACKAGE
 
 
 def agreed(stamp: str) -> str:
-    """What the main process takes for ``stamp``, where torchrun or srun started the processes of one run."""
+    """A stamp, such as the time, on which all processes of a run agree.
+
+    Under torchrun it is the main process's ``stamp``; with several processes under srun it names the job's step; in
+    all other cases it is ``stamp`` itself.
+    """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from torch.distributed import rendezvous
 
@@ -34,10 +38,10 @@ DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_P
 
 @contextmanager
 def several_processes(run_dir: Path) -> Iterator[None]:
-    """What Lightning needs to start the further processes of ``trainer=ddp``: the command of this run, in this folder.
+    """Set what Lightning needs to start the other processes of ``trainer=ddp``: the command and the folder of this run.
 
-    It repeats the command line, which for a sweep would be the sweep, and for ``zoo train`` is no file. Afterwards
-    all is as it was, so that the next run of a sweep starts its own.
+    Lightning repeats the command line, which in a sweep would start the whole sweep, and for ``zoo train`` names no
+    script. Afterwards everything is reset, so that the next run of a sweep starts processes of its own.
     """
     from torch import distributed
 
@@ -49,7 +53,7 @@ def several_processes(run_dir: Path) -> Iterator[None]:
     sys.argv = [arguments[0], *folders, *config.overrides.task]
     main.__spec__ = find_spec("zoo.train")
     if Path.cwd() != PACKAGE.parent:
-        os.environ["PYTHONSAFEPATH"] = "1"  # or python -m would put the current folder first on their sys.path
+        os.environ["PYTHONSAFEPATH"] = "1"  # else python -m puts the current folder first on their sys.path
     with read_write(config):
         config.run.dir = str(run_dir)
     try:
@@ -68,7 +72,7 @@ def several_processes(run_dir: Path) -> Iterator[None]:
 
 
 def first_to_speak() -> bool:
-    """Whether no other process of this run has failed before this one: theirs are consequences, or the same again."""
+    """Whether this process of the run is the first to fail; later errors are consequences of it, or the same error."""
     from torch.distributed import distributed_c10d, is_available, is_initialized
 
     if not (is_available() and is_initialized()):
@@ -79,7 +83,7 @@ def first_to_speak() -> bool:
         return False
 
 
-# as torchrun, Lightning's own launcher and srun call them
+# The environment variables for a process's rank under torchrun, Lightning's launcher and srun
 RANKS = {
     "run": ("RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"),
     "machine": ("LOCAL_RANK", "SLURM_LOCALID"),
@@ -87,5 +91,5 @@ RANKS = {
 
 
 def is_main_process(of: str = "run") -> bool:
-    """Whether this is the one process of several that speaks, of the "run" or of this "machine"."""
+    """Whether this is the main process, the one that prints messages, of the whole "run" or of this "machine"."""
     return all(os.environ.get(key, "0") == "0" for key in RANKS[of])

@@ -1,4 +1,4 @@
-"""The progress bar: a line an epoch that fits 80 columns, with loss and accuracy."""
+"""The progress bar: one line of at most 80 columns per epoch, with loss and accuracy."""
 
 import time
 from typing import Any
@@ -15,15 +15,15 @@ from rich.table import Column
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar with short names, which looks a few times a second instead of at every batch.
+    """Lightning's progress bar with short names of metrics, updated a few times a second instead of at every batch.
 
     Args:
-        every: seconds from one look at the metrics to the next; to look is to wait for the device.
+        every: seconds between two updates of the metrics; reading them means waiting for the device.
     """
 
     def __init__(self, every: float = 0.25):
         theme = RichProgressBarTheme(metrics="", metrics_text_delimiter="  ")
-        # Rich's own rate only sets how long an epoch's end waits for its thread; ``every`` is what limits redrawing
+        # refresh_rate only sets how long the end of an epoch waits for Rich's thread; ``every`` limits redrawing
         super().__init__(refresh_rate=50, leave=True, theme=theme)
         self.every, self.looked = every, 0.0
 
@@ -37,7 +37,7 @@ class Progress(RichProgressBar):
 
     def _init_progress(self, trainer: Trainer) -> None:
         super()._init_progress(trainer)
-        if self._metric_component is not None:  # the bar gives way, not the metrics
+        if self._metric_component is not None:  # if space is short, shrink the bar, not the metrics
             self._metric_component._table_column = Column(no_wrap=True)
 
     def _get_train_description(self, current_epoch: int) -> str:

@@ -1,4 +1,4 @@
-"""Making shipped weights and cards from finished runs."""
+"""Creating shipped weights and their cards from finished runs."""
 
 import hashlib
 import json
@@ -26,16 +26,16 @@ from zoo.pretrained.loading import load
 from zoo.pretrained.reading import read_checkpoint
 from zoo.run.progress import Progress
 
-# What runs of one result may differ in: the seed, names and folders, and what is only shown.
+# Settings in which the runs of one result may differ: the seed, names and folders, and what is only shown.
 MAY_DIFFER = {
     "seed", "name", "logger", "resume", "card", "data.seed", "model.seed", "data.root", "trainer.enable_progress_bar",
 }  # fmt: skip
-ONLY_SHOW = (Picture, Progress, LearningRateMonitor, Timer)  # callbacks that leave training as it is
+ONLY_SHOW = (Picture, Progress, LearningRateMonitor, Timer)  # callbacks that do not affect training
 
 
 @cache
 def may_differ() -> set[str]:
-    """``MAY_DIFFER``, and of the callbacks in configs/ those that only show something."""
+    """``MAY_DIFFER``, and the callbacks in configs/ that only show something."""
     found = set(MAY_DIFFER)
     for path in (CONFIGS / "callbacks").glob("*.yaml"):
         for name, node in (OmegaConf.load(path) or {}).items():
@@ -44,21 +44,21 @@ def may_differ() -> set[str]:
     return found
 
 
-MOVED = 1e-3  # how much of a metric half precision may change
+MOVED = 1e-3  # the largest relative change of a metric by half precision
 
 
 def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False) -> Card:
-    """Ship the weights of the first run, with the metrics of all.
+    """Ship the weights of the first run, with the metrics of all runs.
 
-    The first of the seeds is shipped whatever it reached: choosing the best would be choosing on test.
+    The first run is shipped whatever its result: choosing the best one would be model selection on the test set.
 
     Args:
         note: see ``Card``.
-        half: round the weights to float16, for a file of half the size; ``load`` gives float32 again.
+        half: round the weights to float16, which halves the size of the file; ``load`` converts them to float32 again.
 
     Raises:
-        ZooError: a run without test metrics, runs of different settings or of the same seed, or a task that does not
-            measure what the card shows first; rounding that would change that by more than a thousandth.
+        ZooError: a run has no test metrics; two runs differ in their settings or have the same seed; the task does not
+            measure the metric that the card shows first; or rounding would change it by more than a thousandth.
     """
     check_name(name, "NAME")
     checkpoints = [tested_checkpoint(run) for run in runs]
@@ -78,7 +78,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     card: Card = model.card  # type: ignore[assignment]
     card.name, card.note = name, note
     weights = {key: rounded(tensor) if half else tensor for key, tensor in model.state_dict().items()}
-    model.load_state_dict(weights)  # the card says what the file reaches
+    model.load_state_dict(weights)  # to measure the rounded weights
     card.metrics = measure(model, card)
     if card.metric not in card.metrics:
         raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
@@ -101,14 +101,14 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
 
 
 def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
-    """Add the metrics of further seeds to a shipped card, as of runs on another machine; the weights stay.
+    """Add the metrics of runs with other seeds to a shipped card, for example from another machine; the weights stay.
 
     Args:
-        note: in place of the card's, if not empty.
+        note: replaces the card's note, if not empty.
 
     Raises:
-        ZooError: nothing shipped by that name; a run without test metrics, of a seed that the card has, or of another
-            command, model, task or data than the card's, which is what it tells of its runs.
+        ZooError: nothing is shipped by that name; a run has no test metrics or a seed that the card has already; or its
+            command, model, task or data differ from those on the card.
     """
     if name not in shipped():
         raise ZooError(f"nothing is shipped as {name} that runs could be added to; publish it without --add")
@@ -126,7 +126,7 @@ def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
 
 
 def refresh_quick(name: str) -> Card:
-    """Measure a shipped weight on the first test examples again, and write that into its card; all else stays."""
+    """Measure shipped weights on the first test examples again and write the result to their card; all else stays."""
     if name not in shipped():
         raise ZooError(f"nothing is shipped as {name}; give a name of zoo list")
     model: Any = load(name)
@@ -137,14 +137,14 @@ def refresh_quick(name: str) -> Card:
 
 
 def told(card: Card) -> dict[str, Any]:
-    """What a card says of its runs' settings, as ``settings``."""
+    """The settings of its runs that a card records, in the form that ``settings`` returns."""
     overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in may_differ())
     groups = {group: getattr(card, group) for group in ("model", "task", "data", "preprocess")}
     return settings({**groups, "command": sorted(overrides)})
 
 
 def result(run: Path, seed: int, card: Card) -> dict[str, float]:
-    """What a run reached, of what its card measures."""
+    """A run's seed and test metrics, restricted to the metrics on the card."""
     return {"seed": seed, **{key: value for key, value in tested_metrics(run).items() if key in card.metrics}}
 
 
@@ -154,13 +154,13 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def rounded(tensor: Tensor) -> Tensor:
-    """In half precision, if it holds real numbers; what is beyond its range stays as it is."""
+    """A float32 tensor in half precision; one with values beyond its range, or of another type, is left unchanged."""
     fits = tensor.dtype == torch.float32 and bool(tensor.abs().max() <= torch.finfo(torch.float16).max)
     return tensor.half() if fits else tensor
 
 
 def settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What of a run's config makes its result, without the seed: single values by their dotted keys."""
+    """The settings in a config that determine a run's result, except for the seed: single values by dotted key."""
     kept: dict[str, Any] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
@@ -174,15 +174,15 @@ def metrics(run: Path) -> Path:
 
 
 def tested_metrics(run: Path) -> dict[str, float]:
-    """What a run's test wrote, without the prefix ``test/``."""
+    """A run's test metrics, without the prefix ``test/`` in their names."""
     return {name.removeprefix("test/"): value for name, value in json.loads(metrics(run).read_text()).items()}
 
 
 def tested_checkpoint(run: Path) -> Path:
-    """The checkpoint of a run that its test metrics were measured on.
+    """The checkpoint on which a run's test metrics were measured.
 
     Raises:
-        ZooError: the run was not tested, or its metrics are of another state of the checkpoint.
+        ZooError: the run was not tested, or the checkpoint has changed since it was tested.
     """
     paths = [path for name in ("last", "best") if (path := run / "checkpoints" / f"{name}.ckpt").exists()]
     tested = tested_metrics(run) if metrics(run).exists() else {}

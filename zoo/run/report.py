@@ -1,4 +1,4 @@
-"""What a run tells its user: before it starts, about copied weights, and at the end."""
+"""What a run prints: checks before it starts, a table of copied weights, and the results at its end."""
 
 import warnings
 from collections.abc import Callable
@@ -22,10 +22,10 @@ console = Console(soft_wrap=True, quiet=not is_main_process())
 
 
 def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
-    """Run two training examples through a task's model, and say which setting is wrong if they do not go through.
+    """Pass two training examples through a task's model, and say which setting is wrong if that fails.
 
     Raises:
-        ZooError: the model does not take the data's inputs, or does not give what the task needs.
+        ZooError: the model does not accept the data's inputs, or does not return what the task needs.
     """
     require(data, Data, "a run", "give these data such methods")
     x, y = data.sample(2)
@@ -47,7 +47,7 @@ def check_fit(task: Any, data: Any, config: dict[str, Any]) -> None:
 
 
 def compile_or_warn(task: Any) -> None:
-    """Compile in place what a task calls of its model, or warn and go on without where that cannot be done."""
+    """Compile, in place, the functions of its model that a task calls; if that is impossible, warn and go on."""
     model: nn.Module = task.model
     if not task.calls:
         warnings.warn(
@@ -58,7 +58,7 @@ def compile_or_warn(task: Any) -> None:
         return
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.ones(2))
-    except Exception as error:  # torch's inductor has an exception class a compiler and version
+    except Exception as error:  # the exception's class depends on the compiler and torch's version
         warnings.warn(
             f"compile=true, but torch.compile does not work here ({type(error).__name__}: "
             f"{str(error).strip().splitlines()[0]}); training goes on without it",
@@ -67,12 +67,12 @@ def compile_or_warn(task: Any) -> None:
         return
     model.compile()
     for name in task.calls:
-        if name != "forward":  # as a method, which a copy of the model calls with its own weights
+        if name != "forward":  # bound as a method, so that a copy of the model calls it with the copy's weights
             setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
 
 
 def copied(copy: Callable[[], list[Row]]) -> list[Row]:
-    """Copy weights; where they do not fit, show the table before the error."""
+    """Copy weights; if they do not fit, print the table of tensors before the error is raised."""
     try:
         return copy()
     except Mismatch as mismatch:
@@ -81,7 +81,7 @@ def copied(copy: Callable[[], list[Row]]) -> list[Row]:
 
 
 def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
-    """Show what became of each tensor."""
+    """Print for each tensor whether it was copied, and whether it is frozen."""
     if not rows:
         rows = [Row(name, "initial") for name in model.state_dict()]
     console.print(weight_table(rows, set(frozen)))
@@ -96,7 +96,7 @@ def weight_table(rows: list[Row], frozen: set[str]) -> Table:
 
 
 def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) -> None:
-    """One line: what is trained on what, and where it is written."""
+    """Print one line: what is trained, on which data, and where files are written."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(
         f"{config['name']}: {trained:,} trained parameters; {data.summary()}; seed {config['seed']}; "
@@ -107,7 +107,7 @@ def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) ->
 def finished(
     metrics: dict[str, float], describe: Any, chosen: Path | None, data: Any, model: Any, run_dir: Path
 ) -> None:
-    """The test metrics, where the checkpoint is, and what to do with it."""
+    """Print the test metrics, the path of the checkpoint and the commands that use it."""
     if metrics:
         table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
         for name, value in metrics.items():
@@ -135,5 +135,5 @@ def finished(
 
 
 def relative(path: Path) -> Path:
-    """The path as seen from here, where that is shorter."""
+    """The path relative to the current folder, if it lies below it."""
     return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path

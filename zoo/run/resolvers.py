@@ -1,4 +1,4 @@
-"""What ``configs/`` may interpolate."""
+"""The resolvers that ``configs/`` may use in interpolations, as in ``${zoo.run_dir:…}``."""
 
 import re
 from datetime import datetime
@@ -13,7 +13,7 @@ from zoo.run.processes import agreed, is_main_process
 
 
 def run_dir(resume: str | None, name: str) -> str:
-    """Where a run writes: a folder of its own, or for a resumed run the one it had."""
+    """The folder that a run writes to: a new one, or for a resumed run its old one."""
     check_run_name(name)
     if resume is not None:
         return str(resumed_folder(resume))
@@ -22,7 +22,7 @@ def run_dir(resume: str | None, name: str) -> str:
 
 
 def register_resolvers() -> None:
-    """What ``configs/`` may interpolate: a run's folder, where Hydra notes the config in it, a folder's classes."""
+    """Register the resolvers: a run's folder, Hydra's folder in it, and the numbers of classes and tokens of data."""
     OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "zoo.subdir",
@@ -42,19 +42,19 @@ def groups() -> str:
 
 
 def count_classes(root: str | None) -> int:
-    """How many classes a folder of images has, by which models are sized before it is read."""
+    """The number of classes in a folder of images; models need it before the images are read."""
     from zoo.data.layout import class_names
 
     return len(class_names(root))
 
 
 def vocab_size(*, _parent_: Any) -> int:
-    """How many tokens a text has, by which models are sized before it is tokenised."""
+    """The size of a text's vocabulary; models need it before the text is tokenised."""
     from zoo.data.text import vocab_size
 
     return vocab_size(_parent_=_parent_)
 
 
 def subdir(resume: str | None) -> str:
-    """Where in the run's folder Hydra notes the config: a place of its own for each time that the run was resumed."""
+    """The subfolder of the run's folder in which Hydra saves the config; each resumption has a new one."""
     return f".hydra-{datetime.now():%Y%m%d-%H%M%S}" if resume else ".hydra"

@@ -1,4 +1,4 @@
-"""Going on with a run: its checkpoint, its config, and what may not have changed since."""
+"""Resuming a run: its checkpoint, its config, and what must not have changed since."""
 
 import os
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from zoo.config.checks import differing
 from zoo.errors import ZooError
 
-MOST_COUNTED = 10**12  # batches or updates: at a thousand a second 30 years
-METRICS = "metrics.json"  # in a run's folder, when the run is done
+MOST_COUNTED = 10**12  # batches or updates: 30 years at a thousand per second
+METRICS = "metrics.json"  # in a run's folder once the run is finished
 
 
 def find_resume(resume: str | None) -> Path | None:
-    """The checkpoint of ``resume=PATH`` (a file, or a run's folder) or ``resume=last``, the newest under logs/."""
+    """The checkpoint that ``resume=PATH`` (a file or a run's folder) or ``resume=last`` (the newest in logs/) names."""
     if resume is None:
         return None
     if not resume:
@@ -34,9 +34,9 @@ def find_resume(resume: str | None) -> Path | None:
 
 
 def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
-    """The config that the checkpoint was trained with, and this command's overrides of single values on top.
+    """The config in the checkpoint, changed by this command's overrides of single values.
 
-    Of the file it takes numbers and choices; see ``zoo.run.stored``.
+    Only numbers and choices are taken from the file; see ``zoo.run.stored``.
     """
     from zoo.pretrained.reading import read_checkpoint
     from zoo.run.known import Known
@@ -68,17 +68,17 @@ def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
 
 
 def says_again(override: str, stored: Mapping[str, Any]) -> bool:
-    """Whether an override names the class that a stored config has at its place."""
+    """Whether an override sets a ``_target_`` to the class that the stored config already names there."""
     key, _, value = override.lstrip("+").partition("=")
     return key.endswith("._target_") and OmegaConf.select(OmegaConf.create(dict(stored)), key) == value
 
 
 def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Why a checkpoint's run has nothing left to train, with the override that goes on; None where it has.
+    """Why a checkpoint's run has nothing left to train, and which override continues it; None if training goes on.
 
     Args:
-        content: of the checkpoint.
-        config: of the resumed run, plain values.
+        content: the content of the checkpoint.
+        config: the config of the resumed run, as plain values.
     """
     from lightning.pytorch.callbacks import Timer
     from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
@@ -108,7 +108,7 @@ def ended(content: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
 
 
 class Place(NamedTuple):
-    """Where a run goes on: the first step that it logs, and whether nothing is left of it but its test."""
+    """Where a run resumes: the first step that it logs, and whether training has ended and only its test is left."""
 
     step: int
     ended: bool
@@ -118,10 +118,10 @@ START = Place(0, False)
 
 
 def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
-    """Where the run of a checkpoint goes on.
+    """Where the run of a checkpoint resumes.
 
     Raises:
-        ZooError: it is finished, test included; the message names the override that goes on.
+        ZooError: the run is finished, its test included; the message names the override that continues it.
     """
     from zoo.pretrained.reading import read_checkpoint
 
@@ -137,7 +137,7 @@ def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
 
 
 def check_counts(loops: Any, where: str) -> None:
-    """Raise a ``ZooError`` where what Lightning's loops have counted is no count: from -10^9 a run would not end."""
+    """Raise a ``ZooError`` if a counter of Lightning's loops is out of range: from -10^9, a run would never end."""
     level = [loops]
     while level:
         node = level.pop()
@@ -150,13 +150,13 @@ def check_counts(loops: Any, where: str) -> None:
 
 
 def first_step(checkpoint: Mapping[str, Any]) -> int:
-    """The step at which a run that is resumed from a checkpoint logs its first batch."""
+    """The step at which a run that resumes from this checkpoint logs its first batch."""
     return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
 
 
 def check_new(run_dir: Path) -> None:
-    """Raise a ``ZooError`` where a new run would overwrite the checkpoints of another."""
-    requeued = "SLURM_JOB_ID" in os.environ and any(run_dir.glob("hpc_ckpt_*"))  # Lightning goes on from that
+    """Raise a ``ZooError`` if a new run would overwrite the checkpoints of another."""
+    requeued = "SLURM_JOB_ID" in os.environ and any(run_dir.glob("hpc_ckpt_*"))  # Lightning resumes from that
     if (run_dir / "checkpoints" / "last.ckpt").exists() and not requeued:
         raise ZooError(
             f"{run_dir} holds a run already: resume={run_dir} goes on with it; for a new one give another hydra.run.dir"
@@ -164,8 +164,8 @@ def check_new(run_dir: Path) -> None:
 
 
 def check_same(data: Any, model: Any, resume: Path) -> None:
-    """Raise a ``ZooError`` where the data are not those that the run began with, as after a text or an image changed,
-    or where a model's tensors are not those of the checkpoint, as after an override of its width.
+    """Raise a ``ZooError`` if the data have changed since the run began, for example a text or an image, or if the
+    model's tensors differ from those in the checkpoint, for example after an override of its width.
     """
     from zoo.data.base import MemoryData
     from zoo.pretrained.reading import read_checkpoint
@@ -174,12 +174,12 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
     content = read_checkpoint(resume)
     if data.card()["preprocess"] != content["card"]["preprocess"]:
         raise ZooError(
-            f"resume={resume}: the data are not what they were: their preprocessing or vocabulary has changed; bring "
-            f"them back, or {anew}"
+            f"resume={resume}: the data have changed: their preprocessing or vocabulary differs; restore the "
+            f"old data, or {anew}"
         )
-    known = content.get("contents")  # older checkpoints do not say
+    known = content.get("contents")  # older checkpoints lack it
     if isinstance(data, MemoryData) and isinstance(known, Mapping) and (said := changes(known, data.contents())):
-        raise ZooError(f"resume={resume}: the data are not what they were: {said}; bring them back, or {anew}")
+        raise ZooError(f"resume={resume}: the data have changed: {said}; restore the old data, or {anew}")
     before = {key: tuple(value.shape) for key, value in content["state_dict"].items() if key.startswith("model.")}
     now = {f"model.{key}": tuple(value.shape) for key, value in model.state_dict().items()}
     if other := differing(before, now):
@@ -191,7 +191,7 @@ def check_same(data: Any, model: Any, resume: Path) -> None:
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str], most: int = 3) -> str:
-    """Which files are gone, new or others than they were, by what their contents are known by; the first ones named."""
+    """Name the first ``most`` files that have changed, are gone or are new, given a hash of each file's content."""
     gone = [f"{name} is gone" for name in before if name not in now]
     other = [f"{name} has changed" for name in before if name in now and now[name] != before[name]]
     new = [f"{name} is new" for name in now if name not in before]

@@ -1,4 +1,4 @@
-"""When checkpoints are written: between two batches or at an epoch's end, where nothing of an update is half done."""
+"""When checkpoints are written: between two batches or at an epoch's end, never in the middle of an update."""
 
 import time
 from functools import partial
@@ -13,21 +13,21 @@ from zoo.errors import ZooError
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, with the same arguments, whose files a run goes on from exactly.
+    """Lightning's ModelCheckpoint, with the same arguments; from its files a run resumes exactly.
 
     A checkpoint that is due after a batch (``every_n_train_steps``, ``train_time_interval``) or after a validation
-    within an epoch is written before the next batch, when the curves of the batch are logged and the schedules have
-    moved on. Data whose training batches come from no ``Loader`` have no such place; there it is written at once, as
-    Lightning does. Without a ``monitor`` the end of the run is always written, whatever ``every_n_…`` says.
+    within an epoch is written just before the next batch, when the curves of the last one are logged and the learning
+    rate is updated. If training batches do not come from a ``Loader``, there is no such moment, and it is written at
+    once, as by Lightning. Without a ``monitor`` the end of the run is always saved, whatever ``every_n_…`` says.
     """
 
-    due = False  # a checkpoint is to be written at the next place
-    between = False  # there are places between two batches
-    steps = 0  # updates that were looked at
+    due = False  # whether a checkpoint is to be written as soon as possible
+    between = False  # whether it is possible between two batches
+    steps = 0  # number of updates after the last batch
 
     @property
     def state_key(self) -> str:
-        """By the file's name, so that a resumed run may write it in another rhythm."""
+        """Made from the file's name alone, so that a resumed run may change how often the file is written."""
         return self._generate_state_key(filename=self.filename)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,7 +43,7 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         every, before = self._every_n_train_steps, self.steps
         self.steps = trainer.global_step
-        # a batch may take several updates, as those of two players
+        # a batch may take several updates, such as one for each of two networks
         self.due |= every > 0 and self.steps // every > before // every
         if self._train_time_interval is not None:
             now = time.monotonic()
@@ -71,10 +71,10 @@ class Checkpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.current_score = state_dict.get("current_score")  # which Lightning forgets
+        self.current_score = state_dict.get("current_score")  # not restored by Lightning
 
     def write_due(self, trainer: Trainer) -> None:
-        """Write the checkpoint that is due, unless there is none, or its metric was not measured yet."""
+        """Write the checkpoint if one is due and its metric has been measured."""
         candidates = self._monitor_candidates(trainer)
         if not self.due or (self.monitor is not None and self.monitor not in candidates):
             return
@@ -86,14 +86,14 @@ class Checkpoint(ModelCheckpoint):
 
 
 def ends(trainer: Trainer) -> bool:
-    """Whether the run ends with this epoch, which has just ended; where ``min_epochs`` is not met it may go on."""
+    """Whether the run ends with the epoch that has just ended; it may still go on to reach ``min_epochs``."""
     epochs: int = trainer.max_epochs or -1
     steps: int = trainer.max_steps  # type: ignore[attr-defined]
     return trainer.should_stop or trainer.current_epoch + 1 == epochs or 0 < steps <= trainer.global_step
 
 
 def check_length(trainer: Trainer) -> None:
-    """Raise a ``ZooError`` where a setting leaves nothing to train."""
+    """Raise a ``ZooError`` if a setting leaves nothing to train."""
     settings = {
         "max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps,  # type: ignore[attr-defined]
         "limit_train_batches": trainer.limit_train_batches,

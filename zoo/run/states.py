@@ -1,7 +1,7 @@
-"""What a resumed run takes of the states that callbacks have stored in a checkpoint: numbers, and no paths.
+"""What a resumed run takes from the states of callbacks in a checkpoint: numbers, but no paths.
 
-Lightning's ModelCheckpoint removes the files that its state names, whatever they are, without asking where they lie.
-So of a path in the file only the file's name counts: it is one of the run's own folder of checkpoints.
+Lightning's ModelCheckpoint deletes the files that its state names, wherever they lie. Therefore only the file name of a
+stored path is used, and it is looked for in the run's own folder of checkpoints.
 """
 
 import re
@@ -22,10 +22,10 @@ PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 def safe_states(stored: Any, callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """The states of a run's callbacks, by their keys; those of callbacks that it does not have are left out.
+    """The stored states of a run's callbacks, by their keys; states of callbacks that it does not have are left out.
 
     Raises:
-        ZooError: a state holds what is neither a number, a tensor nor a plain word.
+        ZooError: a state holds something that is neither a number, a tensor nor a plain word.
     """
     if not isinstance(stored, Mapping):
         raise ZooError("the checkpoint's states of callbacks are not what a training of this zoo writes")
@@ -43,23 +43,23 @@ def safe_states(stored: Any, callbacks: Sequence[Callback]) -> dict[str, Any]:
 
 
 def without_words(state: Any) -> Any:
-    """An EarlyStopping's state without its message, which Lightning would keep and log whatever it says."""
+    """An EarlyStopping's state without its message, which Lightning would log unchecked."""
     return {**state, "stopping_reason_message": None} if isinstance(state, Mapping) else state
 
 
 def recomputed(state: Any, callback: ModelCheckpoint) -> dict[str, Any]:
-    """A ModelCheckpoint's state with its files in the folder that the callback writes to now."""
+    """A ModelCheckpoint's state in which all paths lie in the folder that the callback writes to now."""
     if not (isinstance(state, Mapping) and isinstance(state.get("best_k_models", {}), Mapping)):
         raise ZooError("the checkpoint's state of ModelCheckpoint is not what Lightning writes")
     folder = Path(callback.dirpath) if callback.dirpath else None
     more = {key: value for key, value in state.items() if key not in (*SCORES, *PATHS, "best_k_models", "dirpath")}
-    check_plain({**more, "monitor": None}, "ModelCheckpoint")  # a metric's name, which may have a slash
+    check_plain({**more, "monitor": None}, "ModelCheckpoint")  # the monitor's name may contain a slash
     found: dict[str, Any] = {**more, "monitor": callback.monitor, "dirpath": callback.dirpath}
     found |= {key: score(state.get(key)) for key in SCORES}
     found |= {key: inside(folder, state.get(key, "")) for key in PATHS}
     models = {inside(folder, path): score(value) for path, value in state.get("best_k_models", {}).items()}
     found["best_k_models"] = {path: value for path, value in models.items() if path}
-    if not all(Path(path).is_file() for path in found["best_k_models"]):  # the run goes on in a folder without them
+    if not all(Path(path).is_file() for path in found["best_k_models"]):  # resumed in another folder
         found |= dict.fromkeys(SCORES) | dict.fromkeys(PATHS, "") | {"best_k_models": {}}
     if found["kth_value"] is None:
         found["kth_value"] = callback.kth_value
@@ -67,7 +67,7 @@ def recomputed(state: Any, callback: ModelCheckpoint) -> dict[str, Any]:
 
 
 def inside(folder: Path | None, stored: Any) -> str:
-    """The file of that name in the run's folder; empty where none is named, or there is no folder."""
+    """The path in the run's folder for a stored path's file name; empty if no file is named, or without a folder."""
     if not isinstance(stored, str):
         raise ZooError(f"the checkpoint's state of ModelCheckpoint names {plain(stored)}, which is no file")
     name = re.split(r"[/\\]", stored)[-1]
@@ -80,14 +80,14 @@ def inside(folder: Path | None, stored: Any) -> str:
 
 
 def score(value: Any) -> Any:
-    """A score as a number, a tensor of one number, or None."""
+    """Return a score unchanged if it is a number, a tensor of one number or None, and raise a ``ZooError`` if not."""
     if value is None or isinstance(value, (int, float)) or (torch.is_tensor(value) and value.numel() == 1):
         return value
     raise ZooError(f"the checkpoint's state of ModelCheckpoint has {plain(value)} for a score")
 
 
 def check_plain(node: Any, where: str, depth: int = 0) -> None:
-    """Raise a ``ZooError`` for what is no number, tensor or plain word, at any depth of a state."""
+    """Raise a ``ZooError`` if a state holds, at any depth, anything but numbers, tensors and plain words."""
     if isinstance(node, (Mapping, list, tuple)) and depth < DEEPEST:
         for part in [*node, *node.values()] if isinstance(node, Mapping) else node:
             check_plain(part, where, depth + 1)

@@ -1,4 +1,4 @@
-"""The table at the end of a sweep (``-m``): a row a run, with what was varied and what came out."""
+"""The table at the end of a sweep (``-m``): one row per run, with the varied settings and the test metrics."""
 
 import csv
 import json
@@ -14,24 +14,24 @@ from zoo.run.guard import failures
 
 
 class SweepTable(Callback):
-    """Reads what each run wrote into its folder, so that it works with every launcher, and after a failed run too."""
+    """Reads the results from the runs' folders, so that it works with every launcher and after failed runs too."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let the sweep's folder be called after the choices of its runs, as theirs are."""
+        """Make Hydra's config available, so that the sweep's folder can be named after the choices of its runs."""
         HydraConfig.instance().set_config(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         rows = [read_run(path.parent.parent) for path in sorted(folder.glob("*/.hydra/overrides.yaml"))]
         if rows:
-            # a launcher may have run them in other processes, so that this one knows of it from here alone
+            # with some launchers the runs are in other processes; then this one learns of failures only here
             failures.extend(ZooError(f"run {row['run']} failed") for row in rows if row.get("") == "failed")
             rows.sort(key=lambda row: int(row["run"]) if row["run"].isdigit() else 0)
             show(rows, folder)
 
 
 def read_run(folder: Path) -> dict[str, str]:
-    """A run's overrides and test metrics, as text; a run that wrote no metrics has failed."""
+    """A run's overrides and test metrics, as text; a run that wrote no metrics counts as failed."""
     varied: dict[str, str] = {}
     for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml"):
         key, _, value = str(override).lstrip("+").partition("=")
