@@ -11,7 +11,7 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def patch_toys(put: Callable[[Any, str, Any], None] = setattr) -> None:
     put(sources, "load", toy_set)
     put(corpora, "load", toy_text)
     text.known_tokenizer.cache_clear()
+
+
+def some(cases: Iterable[Any], *fast: Any) -> list[Any]:
+    """Cases of a test of which the default tests have some, and the slow ones all."""
+    return [pytest.param(case, marks=() if case in fast else pytest.mark.slow) for case in cases]
 
 
 @pytest.fixture(autouse=True)

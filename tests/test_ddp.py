@@ -106,7 +106,8 @@ def assert_one_run(done: subprocess.CompletedProcess, folder: Path) -> None:
     assert len(list(folder.glob("logs/*/*/.hydra*"))) == 1
 
 
-@pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
 def test_two_processes_train_like_one(alone, tmp_path, trainer):
     assert_one_run(run(tmp_path, *SETTINGS, f"trainer={trainer}"), tmp_path)
     assert_close(alone, last(tmp_path))

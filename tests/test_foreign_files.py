@@ -18,7 +18,7 @@ import zoo
 from tests.data_helpers import assert_fails
 from zoo import cli
 from zoo.config.build import build
-from zoo.data.integrity import MB
+from zoo.config.files import MB
 from zoo.data.preprocess import Preprocess
 from zoo.data.tokens import BPE, Characters
 from zoo.pretrained.card import Card

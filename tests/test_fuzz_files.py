@@ -29,7 +29,7 @@ def fuzz(command, n: int, *formats: str) -> None:
 
 
 def test_a_few_files_of_each_format(command):
-    fuzz(command, 40, *FORMATS)
+    fuzz(command, 10, *FORMATS)
 
 
 @pytest.mark.slow

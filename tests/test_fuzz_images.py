@@ -20,7 +20,7 @@ def fuzz(command, n: int, *formats: str) -> None:
 
 
 def test_a_few_files_of_each_format(command):
-    fuzz(command, 30, *FORMATS)
+    fuzz(command, 8, *FORMATS)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lightning import Callback
 
 import zoo
+from tests.conftest import some
 from tests.test_language import last, whole_and_resumed
 from tests.test_resume import assert_same
 from zoo.data.images import binary
@@ -481,7 +482,7 @@ RUNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", some(RUNS, "denoising", "vae", "made"))
 def test_runs_resume_and_are_measured_again(run_train, tmp_path, name):
     """n + m updates equal n, stop, m, inside of an epoch; and the test's figures are found again from the file."""
     settings = (*PIXELS, *RUNS[name], "trainer.max_epochs=3", "select=last")

@@ -99,6 +99,7 @@ def test_each_format_is_read_and_cut_short_refused(form):
     assert_fails(lambda: COLOUR.read(b""), "the file is empty")
 
 
+@pytest.mark.slow
 def test_the_libraries_print_nothing(command, tmp_path):
     """Of damaged files of every format; libtiff writes past sys.stderr, and Pillow's own log goes there."""
     code = """
@@ -238,6 +239,7 @@ def test_very_long_images_are_cut_before_they_are_scaled(size, monkeypatch):
     assert max(width * height for width, height in scaled) <= 256 * 256 * 8
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(command):
     """Of 80 megapixels with transparency, of which 4 bytes each stand in memory while they are decoded."""
     code = """

@@ -852,9 +852,18 @@ def test_errors_on_the_command_line(run_train, photos, overrides, expected):
 @pytest.mark.parametrize(
     ("place", "mode", "words"),
     [
-        ("my_photos", 0o300, "my_photos: the folder cannot be read: Permission denied"),
-        ("my_photos/red", 0o300, "my_photos/red: the folder cannot be read: Permission denied"),
-        ("my_photos/red", 0o600, "my_photos/red/0.jpg cannot be read: Permission denied"),
+        pytest.param(
+            "my_photos", 0o300, "my_photos: the folder cannot be read: Permission denied", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "my_photos/red",
+            0o300,
+            "my_photos/red: the folder cannot be read: Permission denied",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "my_photos/red", 0o600, "my_photos/red/0.jpg cannot be read: Permission denied", marks=pytest.mark.slow
+        ),
         ("my_photos/red/0.jpg", 0o200, "my_photos/red/0.jpg: not an image that can be read (Permission denied)"),
     ],
 )

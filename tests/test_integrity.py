@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.data_helpers import assert_fails, png, write
+from zoo.config import files
+from zoo.config.files import MB
 from zoo.data import corpora, fetch, integrity, readers, sources
-from zoo.data.integrity import MB
 
 BOMB = gzip.compress(bytes(MB), 9) * 1500  # 1.5 MB that unpack to 1,500
 
@@ -23,17 +24,17 @@ BOMB = gzip.compress(bytes(MB), 9) * 1500  # 1.5 MB that unpack to 1,500
 def test_a_file_is_read_up_to_a_limit(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"12345")
-    assert integrity.read_file(path, 5) == b"12345"
-    assert_fails(lambda: integrity.read_file(path, 4), str(path), "more than")
+    assert files.read_file(path, 5) == b"12345"
+    assert_fails(lambda: files.read_file(path, 4), str(path), "more than")
     with path.open("wb") as file:
         file.truncate(10**12)  # of which nothing is on the disk
-    assert_fails(lambda: integrity.read_file(path, 10**9), "has 1,000,000.0 MB, more than the 1,000.0 MB")
+    assert_fails(lambda: files.read_file(path, 10**9), "has 1,000,000.0 MB, more than the 1,000.0 MB")
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        assert_fails(lambda path=path: integrity.read_file(path, 100), str(path), "is not a regular file")
+        assert_fails(lambda path=path: files.read_file(path, 100), str(path), "is not a regular file")
         assert_fails(lambda path=path: corpora.read_text(path), str(path), "is not a regular file")
 
 

@@ -56,7 +56,7 @@ QUICK = ("debug=fast", "data.val_size=100", "trainer.accelerator=cpu", "hydra.ru
     "arguments",
     [
         ["-m", "zoo", "predict", "lenet5_mnist", "digit.png"],
-        ["-m", "zoo.train", "model=mine", *QUICK],
+        pytest.param(["-m", "zoo.train", "model=mine", *QUICK], marks=pytest.mark.slow),
         pytest.param([str(REPO / "train.py"), "++model._target_=my_model.Mine", *QUICK], marks=pytest.mark.slow),
         pytest.param(["-m", "zoo", "train", "model=mine", *QUICK], marks=pytest.mark.slow),
         pytest.param(

@@ -38,6 +38,7 @@ def test_training_commands(run_train, tmp_path, line):
         arguments.append("trainer.max_epochs=2")
     else:
         arguments.append("debug=fast")
+        arguments += [f"data.{key}=8" for key in ("batch_size", "eval_batch_size") if f"data.{key}=" not in line]
     code, output = run_train(*arguments)
     assert code == 0, output
 

@@ -9,7 +9,7 @@ from lightning import Callback
 from torch import nn
 
 import zoo
-from tests.conftest import toy
+from tests.conftest import some, toy
 from tests.data_helpers import assert_fails, image_data
 from tests.test_batches import trainer
 from tests.test_resume import STOP, StopAt, assert_same, last
@@ -340,9 +340,15 @@ def test_training_starts_from_the_datas_whitening(run_train, tmp_path):
 # --- published settings -----------------------------------------------------------------------------------------------
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+# one of each task and each kind of settings
+SOME = (
+    "adding", "cgan_mnist", "cifar10_to_fashion", "lenet5_mnist", "lstm_mnist_rows", "lstm_tiny_shakespeare",
+    "made_mnist", "mlp_pretrained_mnist", "plain_and_residual", "ppca_mnist", "resnet20_cifar10", "sdae_mnist",
+    "semi_mnist", "vae_mnist",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", some(EXPERIMENTS, *SOME))
 def test_every_experiment_trains(run_train, tmp_path, name):
     """Two steps of everything. Studies of transfer start from weights of the right shape, not from the real ones."""
     sources = {"cifar10_first_to_last": 5, "cifar10_last_to_first": 5, "cifar10_to_fashion": 10}
@@ -358,6 +364,6 @@ def test_every_experiment_trains(run_train, tmp_path, name):
         source = ["task.nll_samples=50"]  # of 5,000
     if name in ("speednet_cifar10_4000", "semi_cifar10"):  # there are 600 toy images
         source = ["data.labels_per_class=4", *(["data.unlabelled=32"] if name == "semi_cifar10" else [])]
-    quick = "debug=fast", "logger=none", "data.batch_size=16"
+    quick = "debug=fast", "logger=none", "data.batch_size=16", "data.eval_batch_size=16"
     code, out = run_train(f"experiment={name}", *quick, *source)
     assert code == 0, out

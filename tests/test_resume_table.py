@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "model.hidden=[8]", "model.dropout=0.2", "data.augment.flip=true", *SMALL,
     ),
 }  # fmt: skip
-FAST = ("ema", "lookahead", "plateau", "val_within", "early", "language", "density", "critic_steps", "semi_ladder")
+FAST = ("ema", "early", "language", "critic_steps")
 
 
 class Killed(BaseException):

@@ -135,6 +135,7 @@ LEARNERS = {
 
 LONG = (
     "resnet18",
+    "resnet20",
     "googlenet_cifar",
     "speednet",
     "alexnet_cifar",
@@ -500,6 +501,7 @@ def start(tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_real_process(start, run_train, tmp_path):
     """One line says how to go on, and going on with it works."""
     process = start()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.config.files import MB, read_file
 from zoo.config.own import allow
 from zoo.config.plain import check_bounded
-from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 

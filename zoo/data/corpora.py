@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from zoo.config.files import MB, read_file
 from zoo.data.decoded import total_memory
-from zoo.data.integrity import MB, UNREADABLE, digest, read_file, unxz, unzip
+from zoo.data.integrity import UNREADABLE, digest, unxz, unzip
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
 

@@ -16,9 +16,10 @@ import PIL
 import torch
 from torch import Tensor
 
+from zoo.config.files import read_file
 from zoo.data.fetch import busy
 from zoo.data.image_file import image_content
-from zoo.data.integrity import UNREADABLE, read_file
+from zoo.data.integrity import UNREADABLE
 from zoo.data.preprocess import Preprocess
 from zoo.errors import ZooError
 from zoo.paths import cache_root

@@ -21,7 +21,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from zoo.data.integrity import MB, gunzip, read_file, regular_members
+from zoo.config.files import MB, read_file
+from zoo.data.integrity import gunzip, regular_members
 from zoo.terminal import clean, say
 
 TRIES = 3  # attempts at a transfer that breaks off; an unreachable host is tried once

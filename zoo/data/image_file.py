@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from zoo.config.files import open_at_once
 from zoo.data.decoders import silence_decoders
 from zoo.data.eight_bits import Unreadable
-from zoo.data.integrity import open_at_once
 from zoo.errors import ZooError
 
 # Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),

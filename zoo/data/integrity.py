@@ -1,25 +1,21 @@
-"""Reading files that may be damaged, huge or malicious: limits are checked first, and the bytes hashed are those used.
+"""Unpacking bytes that may be damaged, huge or malicious, and their digests: limits are checked first.
 
-A file is read once as a whole, and its digest is computed from the very bytes that are decoded afterwards. Therefore a
-file that is later overwritten, truncated or deleted does not affect a run that has begun.
+The digest is computed from the very bytes that are decoded afterwards. Therefore a file that is later overwritten,
+truncated or deleted does not affect a run that has begun.
 """
 
 import gzip
 import hashlib
 import io
 import lzma
-import os
 import pickle
-import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoo.errors import ZooError
-
-MB = 10**6
+from zoo.config.files import MB
 
 # The exceptions that decoders raise for invalid bytes. MemoryError: a header states a size that the file does not have;
 # SystemError: a bug of numpy with some pickled dtypes.
@@ -28,33 +24,6 @@ UNREADABLE = (
     SystemError, TypeError, ValueError, lzma.LZMAError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
-
-
-def read_file(path: Path, most: int, why: str = "allowed for this kind of file") -> bytes:
-    """The content of a regular file of at most ``most`` bytes.
-
-    Args:
-        why: what the limit stands for, to complete the message.
-
-    Raises:
-        OSError: the file cannot be read.
-        ZooError: it is larger, or it is a folder, or a pipe or a device, from which reading may never end.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ZooError(f"{path} is not a regular file; give a file, not a folder, a pipe or a device")
-    with open(path, "rb", opener=open_at_once) as file:
-        status = os.fstat(file.fileno())
-        size = status.st_size
-        if not stat.S_ISREG(status.st_mode):  # the file was replaced in between
-            raise ZooError(f"{path} is not a regular file any more; run again")
-        if size > most:
-            raise ZooError(f"{path} has {size / MB:,.1f} MB, more than the {most / MB:,.1f} MB {why}")
-        return file.read(size)
-
-
-def open_at_once(path: str, flags: int) -> int:
-    """``os.open`` without waiting for a writer, in case the file has been replaced by a pipe."""
-    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
 
 
 def digest(content: bytes, kind: str = "sha256") -> str:

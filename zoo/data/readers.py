@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.integrity import MB, UNREADABLE, digest, gunzip, read_file
+from zoo.config.files import MB, read_file
+from zoo.data.integrity import UNREADABLE, digest, gunzip
 from zoo.errors import ZooError
 
 FILES = {

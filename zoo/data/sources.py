@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.integrity import MB, UNREADABLE, read_file
+from zoo.config.files import MB, read_file
+from zoo.data.integrity import UNREADABLE
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
 

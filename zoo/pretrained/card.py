@@ -9,9 +9,9 @@ from statistics import fmean, stdev
 from typing import Any, get_origin, get_type_hints
 
 from zoo.config import formats
+from zoo.config.files import MB, read_file
 from zoo.config.foreign import check_name
 from zoo.config.plain import check_plain, shortened
-from zoo.data.integrity import MB, read_file
 from zoo.errors import ZooError
 from zoo.paths import WEIGHTS
 

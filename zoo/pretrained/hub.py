@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.config.files import read_file
 from zoo.config.registry import list_models, suggest
 from zoo.data.decoded import total_memory
 from zoo.data.fetch import unreachable
-from zoo.data.integrity import read_file
 from zoo.errors import ZooError
 from zoo.pretrained.reading import read_checkpoint, tensors
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from zoo.config import formats
+from zoo.config.files import read_file
 from zoo.config.plain import check_bounded
 from zoo.config.registry import list_models, suggest
 from zoo.data.decoded import total_memory
-from zoo.data.integrity import read_file
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights, shipped
 from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, first_byte

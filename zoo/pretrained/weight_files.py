@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.config.files import MB
 from zoo.data.decoded import total_memory
-from zoo.data.integrity import MB, UNREADABLE
+from zoo.data.integrity import UNREADABLE
 from zoo.errors import ZooError
 from zoo.pretrained.transfer import kind_of
 
