@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-# Lightning calls these for every batch, of each callback and of the task
+# Lightning calls these for every training batch, of each callback and of the task
 OF_BATCHES = (
     "on_train_batch_start",
     "on_before_zero_grad",
@@ -12,15 +12,11 @@ OF_BATCHES = (
     "on_after_backward",
     "on_before_optimizer_step",
     "on_train_batch_end",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
-    "on_test_batch_start",
-    "on_test_batch_end",
 )
 
 
 def skip_unused_hooks(trainer: Trainer, task: LightningModule) -> None:
-    """Keep Lightning from calling hooks of batches that a callback or the task inherits as they are, and do nothing.
+    """Keep Lightning from calling hooks of training batches that a callback or the task inherits as they are, and do nothing.
 
     Lightning calls each of them for every callback and batch, which costs a small model a part of its step. It skips a
     hook that is not callable, so an unused one becomes None.

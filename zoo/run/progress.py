@@ -21,7 +21,7 @@ class Progress(RichProgressBar):
         every: seconds between two updates of the metrics; reading them means waiting for the device.
     """
 
-    def __init__(self, every: float = 0.25):
+    def __init__(self, every: float = 0.5):
         theme = RichProgressBarTheme(metrics="", metrics_text_delimiter="  ")
         # refresh_rate only sets how long the end of an epoch waits for Rich's thread; ``every`` limits redrawing
         super().__init__(refresh_rate=50, leave=True, theme=theme)

@@ -75,8 +75,10 @@ class Checkpoint(ModelCheckpoint):
 
     def write_due(self, trainer: Trainer) -> None:
         """Write the checkpoint if one is due and its metric has been measured."""
+        if not self.due:  # first, as this is asked before every batch, and reading the metrics takes a millisecond
+            return
         candidates = self._monitor_candidates(trainer)
-        if not self.due or (self.monitor is not None and self.monitor not in candidates):
+        if self.monitor is not None and self.monitor not in candidates:
             return
         self.due = False
         if not self._should_skip_saving_checkpoint(trainer):
