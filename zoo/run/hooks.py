@@ -16,7 +16,7 @@ OF_BATCHES = (
 
 
 def skip_unused_hooks(trainer: Trainer, task: LightningModule) -> None:
-    """Keep Lightning from calling hooks of training batches that a callback or the task inherits as they are, and do nothing.
+    """Keep Lightning from calling the hooks of training batches that a callback or the task inherits, which do nothing.
 
     Lightning calls each of them for every callback and batch, which costs a small model a part of its step. It skips a
     hook that is not callable, so an unused one becomes None.
