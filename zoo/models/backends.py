@@ -44,7 +44,7 @@ def layer(cell: str, in_features: int, hidden: int, backend: str = "torch", **op
                 f"{name}={value} is not for cell={cell}; it has {', '.join(k for k in known if k in defaults)}"
             )
         if backend == "torch":
-            raise ZooError(f"{name}={value} is nothing that torch's kernels can do; set backend=reference")
+            raise ZooError(f"{name}={value} is not possible with torch's kernels; set backend=reference")
     return (
         TORCH[cell](in_features, hidden, batch_first=True) if backend == "torch" else kind(in_features, hidden, **given)
     )

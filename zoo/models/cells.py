@@ -141,7 +141,7 @@ class GRU(Recurrence):
     ):
         super().__init__(in_features, hidden, layer_norm, recurrent_dropout)
         if layer_norm and reset == "before":
-            raise ZooError("layer_norm is for reset=after: before, W h is no single product to normalise")
+            raise ZooError("layer_norm is for reset=after: reset=before has no single product W h to normalise")
         self.reset = reset
 
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
