@@ -46,9 +46,6 @@ class ImageData(MemoryData):
         seed: seed for the order of the batches and for ``labels_per_class``.
         split_seed: seed for the validation split.
         root: the folder of the data; None means the clone's ``data/`` or the user's cache.
-
-    Raises:
-        ZooError: an argument is out of its range, or does not go with another one.
     """
 
     def __init__(
@@ -124,11 +121,7 @@ class ImageData(MemoryData):
             sources.load(self.name, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the tensors and split them.
-
-        Raises:
-            ZooError: the data do not have the sizes in the arguments, or ``val_size`` is too large.
-        """
+        """Read the tensors and split them; raises a ``ZooError`` if they do not have the sizes in the arguments."""
         if self.splits:
             return
         data = sources.load(self.name, self.root)
@@ -191,9 +184,7 @@ class ImageData(MemoryData):
         return self.training(self._loader("train", batch_size, shuffle=True))
 
     def smallest_batch(self, world_size: int) -> int:
-        """The number of images per process in the smallest training batch, as ``BatchLoader`` avoids a last batch with
-        a single one.
-        """
+        """Images per process in the smallest training batch; ``BatchLoader`` avoids a last batch with a single one."""
         n = len(self.splits["train"][1]) // world_size * world_size
         sizes = [n if isinstance(self.batch_size, str) else min(self.batch_size, n)]
         return min([*sizes, self.unlabelled] if self.unlabelled else sizes) // world_size

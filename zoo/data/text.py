@@ -102,11 +102,7 @@ class TextData(MemoryData):
         self.splits: dict[str, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the text and tokenise its parts.
-
-        Raises:
-            ZooError: a part is too short, the file changed meanwhile, or ``vocab_size`` is wrong.
-        """
+        """Read the text and tokenise its parts; raises a ``ZooError`` if the file has changed meanwhile."""
         if not self.splits:
             held = len(self.tokenizer.vocabulary)
             if held != self.vocab_size:
