@@ -104,7 +104,7 @@ def reconstruct(
     files, x, output, errors = give_back(load(name, trust or ()), images, invert)
     save_grid(torch.cat([x, output]), out, columns=len(x), scale=4)
     for file, error in zip(files, (output - x).square().flatten(1).mean(1).tolist(), strict=True):
-        console.print(f"{file}: mean squared error {error:.4f} a pixel")
+        console.print(f"{file}: mean squared error {error:.4f} per pixel")
     console.print(str(out))
     complain(errors)
 

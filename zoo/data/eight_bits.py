@@ -95,7 +95,7 @@ def white_of(picture: Image.Image) -> float:
         return 65_535
     low, high = value_range(picture)
     if not np.isfinite([low, high]).all():
-        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits a channel")
+        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits per channel")
     if picture.mode == "I" and bits == 16 and low >= 0:
         return 32_767
     for white in (1, 255, 65_535) if picture.mode == "F" else (255, 65_535):
@@ -104,8 +104,8 @@ def white_of(picture: Image.Image) -> float:
     kind = "floating-point numbers" if picture.mode == "F" else "whole numbers"
     understood = "0 to 1, 0 to 255 or 0 to 65,535" if picture.mode == "F" else "0 to 255 or 0 to 65,535"
     raise Unreadable(
-        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, where {understood} are understood; save it with 8 or "
-        f"16 bits a channel"
+        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, but must be {understood}; save it with 8 or "
+        f"16 bits per channel"
     )
 
 

@@ -165,16 +165,16 @@ def identified(content: bytes) -> Image.Image:
             raise Unreadable("an image without pixels")
         if max(width, height) > MAX_SIDE:
             raise Unreadable(
-                f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it"
+                f"an image of {width:,}×{height:,} pixels, but at most {MAX_SIDE:,} per side are read; crop it"
             )
         jpeg = name == "JPEG"
         if width * height > (most := MAX_JPEG_PIXELS if jpeg else MAX_PIXELS):
             raise Unreadable(
-                f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), and at most "
-                f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} of a JPEG)'}; scale it down"
+                f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), but at most "
+                f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} for JPEG)'}; scale it down"
             )
         if jpeg and (scans := content.count(SCAN)) * width * height > MAX_SCANNED:
-            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it anew")
+            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it again")
         if width * height > MAX_PIXELS:
             picture.draft(None, (max(1, width // 2), max(1, height // 2)))  # type: ignore[attr-defined]
         return picture

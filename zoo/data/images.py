@@ -178,7 +178,9 @@ class ImageData(MemoryData):
             self.check_batch_size(self.unlabelled)
             others = self.splits["unlabelled"][:1]
             if len(others[0]) < self.unlabelled:
-                raise ZooError(f"data.unlabelled={self.unlabelled}: there are {len(others[0])} training images")
+                raise ZooError(
+                    f"data.unlabelled={self.unlabelled}: there are {len(others[0])} training images; give at most that"
+                )
             sizes = batch_size, self.unlabelled
             return self.training(MixedLoader(self.splits["train"], others, *sizes, self.seed, *self.processes()))
         return self.training(self._loader("train", batch_size, shuffle=True))

@@ -106,7 +106,7 @@ def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: 
         ZooError: both ``forget_bias`` and ``chrono`` are given, or chrono is less than 3.
     """
     if chrono is not None and (chrono < 3 or forget_bias is not None):
-        raise ZooError(f"chrono={chrono}, forget_bias={forget_bias}: give 3 steps or more, and one of the two alone")
+        raise ZooError(f"chrono={chrono}, forget_bias={forget_bias}: give 3 steps or more, and only one of the two")
     hidden = layer.weight_hh_l0.shape[1]
     biases: dict[int, Tensor | float] = {}  # keys: index of the gate's block in the parameters
     lstm, gru = isinstance(layer, (LSTM, nn.LSTM)), isinstance(layer, (GRU, nn.GRU))

@@ -153,7 +153,7 @@ def is_at_home(target: str, group: str) -> bool:
     return True
 
 
-# --- what becomes of it -----------------------------------------------------------------------------------------------
+# --- the config of the resumed run ------------------------------------------------------------------------------------
 
 
 def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: str) -> dict[str, Any]:
