@@ -68,9 +68,8 @@ def refusals(config: Mapping[str, Any], known: Known, said: Sequence[str] = ()) 
                 yield Refusal(key, value, "an interpolation", may_say=False)
             elif group in REBUILT + CHECKED and key not in said:
                 yield from refusal(group, key, value, node, known)
-            elif group not in REBUILT + CHECKED and is_special(
-                key
-            ):  # nothing is built from the other groups, but special keys are refused there too
+            elif group not in REBUILT + CHECKED and is_special(key):
+                # nothing is built from the other groups, but special keys are refused there too
                 yield Refusal(key, value, "which is no plain argument", may_say=False)
             elif value is not None and not isinstance(value, (str, int, float, bool)):
                 yield Refusal(key, value, "no plain value", may_say=False)
