@@ -14,21 +14,22 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 HERE = Path(__file__).parent
 NAMES = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
-MEAN = 1 / 6  # the error of saying 1 always: the variance of the sum of two numbers from [0, 1]
+MEAN = 1 / 6  # the error of always predicting 1: the variance of the sum of two uniform numbers from [0, 1]
 TEXT = """# The adding problem: what is remembered
 
-Lecture 16.6, after Hochreiter & Schmidhuber 1997, experiment 4: of a sequence of T numbers two are marked, one in each
-half; what do they add up to? To say 1 always has a mean squared error of 1/6 = 0.167, and to do better a net has to
-carry the first over up to T steps. Layers of 64 units, 50,000 training sequences, 4 epochs in batches of 64, and one
-setting for all: Adam at 0.002, gradients clipped to length 1, orthogonal recurrent matrices, and gates that begin with
-spans of up to T steps (`model.chrono`, Tallec & Ollivier 2018), which the RNN, without gates, cannot have.
+Lecture 16.6, after Hochreiter & Schmidhuber 1997, experiment 4: two numbers of a sequence of T numbers are marked, one
+in each half, and the network has to predict their sum. Always predicting 1 has a mean squared error of 1/6 = 0.167; to
+do better, a network has to remember the first number for up to T steps. All networks have layers of 64 units, and are
+trained with the same settings: 50,000 training sequences, 4 epochs in batches of 64, Adam with a learning rate of
+0.002, gradients clipped to norm 1, orthogonal recurrent matrices, and gates that are initialised to remember for up to
+T steps (`model.chrono`, Tallec & Ollivier 2018; this does not apply to the RNN, which has no gates).
 
 ```
 python train.py -m experiment=adding
 python docs/adding.py logs/adding/sweep-DATE
 ```
 
-Mean squared error of 5,000 test sequences, after the last epoch:
+Mean squared error on 5,000 test sequences, after the last epoch:
 
 {table}
 
@@ -36,16 +37,17 @@ One seed each. Hardware: {hardware}.
 
 ![Error by epoch](adding.png)
 
-The RNN stays at the error of the mean, or hardly below it, at every length: it begins as an orthogonal matrix, whose
-gradient does not fade at first, but its tanh flattens, and what it learned about the last steps it forgets. GRU and
-LSTM solve them all. How the gates begin is what does it at 400 steps: an LSTM with all forget biases at 5 is still at
-0.170 there after as many epochs (`experiment=adding model=lstm data.steps=400 model.chrono=null model.forget_bias=5`).
+At every length the error of the RNN is about that of always predicting the mean. Its recurrent matrix is orthogonal at
+the start, so its gradient does not vanish at first, but then its tanh saturates, and it forgets what it has learned
+about the last steps. GRU and LSTM solve the problem at all lengths. At 400 steps the initial gates are decisive: an
+LSTM with all forget biases at 5 still has an error of 0.170 after the same number of epochs
+(`experiment=adding model=lstm data.steps=400 model.chrono=null model.forget_bias=5`).
 """
 
 
 def main(
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
-    hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
+    hardware: Annotated[str, typer.Option(help="The hardware of the runs.")] = "2 cores of an x86-64 CPU",
 ) -> None:
     """Read the runs; write adding.png and adding.md beside this file."""
     with (sweep / "sweep.csv").open() as file:
@@ -53,7 +55,7 @@ def main(
     lengths = sorted({steps for _, steps in runs})
     figure = Figure(figsize=(10, 3.2), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(lengths), sharey=True)
-    lines = ["| net | " + " | ".join(f"T = {steps}" for steps in lengths) + " |", "|---|" + "---:|" * len(lengths)]
+    lines = ["| network | " + " | ".join(f"T = {steps}" for steps in lengths) + " |", "|---|" + "---:|" * len(lengths)]
     for i, (model, name) in enumerate(NAMES.items()):
         losses = []
         for axes, steps in zip(panels, lengths, strict=True):

@@ -18,11 +18,12 @@ HERE = Path(__file__).parent
 STYLES = {"plain20": ("C0", "--"), "plain56": ("C3", "--"), "resnet20": ("C0", "-"), "resnet56": ("C3", "-")}
 TEXT = """# What shortcuts do
 
-Lecture 16.3, after He et al. 2016, figure 6: plain nets of 20 and 56 layers, and the same with shortcuts that have no
-parameters, so that each pair has as many. Trained on 45,000 images of CIFAR-10 with one setting for all four: {epochs}
-epochs where the paper has 164, a learning rate that rises to 0.1 in the first tenth of the updates (without that, 56
-layers with shortcuts diverged here) and then falls along half a cosine. The curves are of the 5,000 images held out,
-and of the training images as they came, augmented: a mean over the epoch so far, which begins anew with each.
+Lecture 16.3, after He et al. 2016, figure 6: plain networks of 20 and 56 layers, and the same networks with shortcuts.
+The shortcuts have no parameters, so both networks of a depth have the same number of parameters. All four were trained
+on 45,000 images of CIFAR-10 with the same settings: {epochs}
+epochs (164 in the paper), and a learning rate that rises to 0.1 in the first tenth of the updates (without this, 56
+layers with shortcuts diverged) and then falls along half a cosine. The curves show the errors on the 5,000 images held
+out, and on the augmented training images; the latter is the mean over the current epoch so far.
 
 ```
 python train.py -m experiment=plain_and_residual
@@ -32,8 +33,8 @@ python docs/residual.py logs/plain_and_residual/sweep-DATE
 {table}
 
 From 20 to 56 layers the validation error changes by {plain:+.1f} points without shortcuts and by {residual:+.1f} with
-them, and the training error by {plain_training:+.1f} and {residual_training:+.1f}: what keeps a deep plain net back is
-its optimisation, not overfitting. One seed each, so differences of a point say little.
+them, and the training error by {plain_training:+.1f} and {residual_training:+.1f}: the difficulty of a deep plain
+network is its optimisation, not overfitting. With one seed each, differences of one point say little.
 Hardware: {hardware}.
 
 ![Error by epoch](residual.png)
@@ -41,19 +42,19 @@ Hardware: {hardware}.
 
 
 def errors(run: Path, tag: str) -> list[float]:
-    """Per cent, by epoch."""
+    """The errors in per cent, from the logged accuracies."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     return [100 * (1 - point.value) for point in events.Scalars(tag)]
 
 
 def minutes(run: Path) -> float:
-    """Of training, as the checkpoint's card has it."""
+    """The minutes of training, from the checkpoint's card."""
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["card"]["minutes"]
 
 
 def main(
     sweep: Annotated[Path, typer.Argument(help="The folder of the sweep.")],
-    hardware: Annotated[str, typer.Option(help="What it ran on.")] = "2 cores of an x86-64 CPU",
+    hardware: Annotated[str, typer.Option(help="The hardware of the runs.")] = "2 cores of an x86-64 CPU",
 ) -> None:
     """Read the runs; write residual.png and residual.md beside this file."""
     with (sweep / "sweep.csv").open() as file:

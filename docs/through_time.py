@@ -1,4 +1,4 @@
-"""Makes docs/through_time.md and its plot: how a gradient fades or grows on its way back through a sequence.
+"""Makes docs/through_time.md and its plot: how a gradient vanishes or explodes on its way back through a sequence.
 
 python docs/through_time.py
 """
@@ -17,12 +17,12 @@ STEPS, HIDDEN, BATCH = 200, 64, 32
 BACK = (1, 10, 50, 100, 200)
 TEXT = """# Gradients through time
 
-Lecture 16.6: the gradient of a simple recurrent network vanishes where w < 1 and explodes where w > 1, and the
-LSTM is made so that what it keeps is added to, not multiplied. Here are layers of {hidden} units, before any
-training, that read {steps} steps of noise too small to bend their tanh. The table and the plot give the norm of
-the gradient of the last h's sum with respect to the state k steps before (h, and the LSTM's c), as a ratio to k
-= 0: medians of {batch} sequences. W_h, in each gate, is an orthogonal matrix times w, so that w is its spectral
-radius.
+Lecture 16.6: the gradient of a simple recurrent network vanishes if w < 1 and explodes if w > 1. The LSTM avoids
+this because its cell is added to, instead of being multiplied by a matrix. Here untrained layers of {hidden} units
+read {steps} steps of noise, which is so small that their tanh is practically linear. The table and the plot show
+the norm of the gradient of the sum of the last h with respect to the state k steps before (h, and also c for the
+LSTM), divided by the norm for k = 0, as medians over {batch} sequences. W_h is an orthogonal matrix times w for
+each gate, so w is its spectral radius.
 
 ```
 python docs/through_time.py
@@ -30,14 +30,15 @@ python docs/through_time.py
 
 {table}
 
-The RNN's gradient changes by the factor w a step, as the lecture says: 0.9²⁰⁰ = 7·10⁻¹⁰, 1.1²⁰⁰ = 1.9·10⁸.
-(Where a state has grown until tanh flattens, it fades instead.) Gates are no cure by themselves: half open, as
-they begin with biases of 0, an LSTM or GRU forgets half of its memory a step, and sooner than the RNN. The
-LSTM's forget bias says how much of the cell a step keeps, σ(1) = 0.73 or σ(5) = 0.993; but what goes through
-W_h is added to that, so that with a bias of 5 a small W_h (w = 0.1) leaves the gradient of step 200 at a few
-times the first's, and a large one (w = 0.9) makes it explode. With gates of many spans, as `model.chrono` begins
-them, some units forget at once and others keep for T steps: [what that does](adding.md). Training sets the
-gates then, and clipping ends an explosion.
+The RNN's gradient changes by the factor w per step, as the lecture says: 0.9²⁰⁰ = 7·10⁻¹⁰, 1.1²⁰⁰ = 1.9·10⁸.
+(Once a growing state saturates the tanh, the gradient shrinks instead.) Gates alone do not solve the problem: with
+biases of 0 they are half open at the start, so an LSTM or GRU loses half of its memory in each step, and its
+gradient vanishes faster than that of the RNN. The LSTM's forget bias determines how much of the cell is kept in a
+step, σ(1) = 0.73 or σ(5) = 0.993. The gradient through W_h is added to this: with a bias of 5, a small W_h
+(w = 0.1) leaves the gradient after 200 steps at a few times its first value, and a large one (w = 0.9) makes it
+explode. `model.chrono` initialises the gates with many time scales, so that some units forget at once and others
+remember for T steps; [the adding problem](adding.md) shows the effect. Training then adapts the gates, and
+gradient clipping limits explosions.
 
 ![Gradient norm by steps back](through_time.png)
 """
@@ -65,7 +66,7 @@ def norms(cell: str, radius: float = 1.0, forget_bias: float | None = None) -> T
     for t in range(STEPS):
         states.append(run(net, x[:, t : t + 1], states[-1])[1])
     seed = torch.ones(BATCH, HIDDEN, dtype=torch.float64)
-    # of h and c together; the loss is the sum of the last h
+    # gradients of the sum of the last h, with respect to h and c
     gradients = torch.autograd.grad(states[-1][0], [s for state in states for s in state], seed, allow_unused=True)
     per = net.states
     lengths = []
@@ -79,7 +80,7 @@ def norms(cell: str, radius: float = 1.0, forget_bias: float | None = None) -> T
 def main() -> None:
     figure = Figure(figsize=(7, 4), dpi=110, layout="tight")
     axes = figure.subplots()
-    lines = [f"| net | {' | '.join(f'{k} back' for k in BACK)} |", "|---|" + "---:|" * len(BACK)]
+    lines = [f"| network | {' | '.join(f'{k} back' for k in BACK)} |", "|---|" + "---:|" * len(BACK)]
     for name, (cell, options) in NETS.items():
         found = norms(cell, **options)
         axes.semilogy(range(STEPS + 1), found.clamp(min=1e-25).tolist(), label=name, linewidth=1.2)

@@ -26,37 +26,39 @@ HERE = Path(__file__).parent
 NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 TEXT = """# LSTM, GRU and RNN on the same text
 
-Lecture 16.6: three kinds of units, two layers each, as wide as makes 3.46 million parameters, on Karpathy's million
-characters of Shakespeare. Same data, dropout, optimizer, schedule and epochs; the RNN has half the learning rate, and
-the LSTM was trained for twice the epochs too. Dropout, weight decay and epochs were chosen for the LSTM by its loss
-on the 37,721 characters before the test text, which is the last 111,540. They are the beginning of The Taming of the
-Shrew, of which the rest opens the test text: nothing was chosen by that, but the play is the same.
+Lecture 16.6: networks with three kinds of units, with two layers each and as many units as give 3.46 million
+parameters, on Karpathy's million characters of Shakespeare. Data, dropout, optimizer, schedule and epochs are the same,
+except that the RNN has half the learning rate, and that the LSTM was also trained for twice as many epochs. Dropout,
+weight decay and epochs were selected for the LSTM by its loss on the 37,721 characters before the test text, which is
+the last 111,540 characters. They are the beginning of The Taming of the Shrew, and the test text starts with the rest
+of this play. So nothing was selected on the test text, but part of it is from the same play.
 
 ```
 python train.py experiment=lstm_tiny_shakespeare    # or gru_tiny_shakespeare, rnn_tiny_shakespeare
 python train.py experiment=lstm_tiny_shakespeare trainer.max_epochs=20
-python docs/tiny_shakespeare.py logs/lstm_tiny_shakespeare/DATE    # of the second
+python docs/tiny_shakespeare.py logs/lstm_tiny_shakespeare/DATE    # the folder of the second run
 ```
 
-Nats a character of the test text, from the shipped weights, and for the LSTM of 20 epochs from that run:
+Nats per character on the test text, with the shipped weights, and for the LSTM of 20 epochs with that run's weights:
 
 {table}
 
 One seed each. Hardware: 2 cores of an AMD EPYC, torch 2.14.1; other runs beside it.
 
-After as many epochs the LSTM is {lstm:.2f} nats ahead of the GRU, and the RNN {rnn:.2f} behind it; twenty epochs more
-give the LSTM another {more:.2f}.
+After 20 epochs the LSTM is {lstm:.2f} nats better than the GRU, and the RNN {rnn:.2f} worse than the GRU; twenty more
+epochs improve the LSTM by another {more:.2f}.
 
-The headings of speeches are {share:.1f} % of the test text's characters and the hardest to predict, as the plays there
-have speakers whom the training text never names. `data.rename=0.7` gives most of the speakers made-up names in each
-epoch of training ([how](../zoo/data/speakers.py)), so that a model learns to copy a name it has read instead of knowing
-them by heart. In the headings the RNN is ahead of both others, and in the rest behind them.
+The headings of the speeches (the names of the speakers) are {share:.1f} % of the characters of the test
+text. They are the hardest to predict, because its plays have speakers that the training text never names.
+`data.rename=0.7` gives most of the speakers invented names in each epoch of training ([how](../zoo/data/speakers.py)),
+so that a model learns to copy a name that it has read instead of learning names by heart. On the headings the RNN is
+better than both others, and on the rest it is worse.
 """
 
 
 @torch.no_grad()
 def losses(model: torch.nn.Module, text: str) -> Tensor:
-    """Nats of each character but the first, (N - 1,), read as one stream with the state carried."""
+    """The loss in nats of each character but the first, (N - 1,), read as one stream with the state carried along."""
     tokens = model.preprocess.encode(text)  # type: ignore[union-attr, operator]
     state, found = None, []
     for i in range(0, len(tokens) - 1, 512):
@@ -74,12 +76,12 @@ def main(run: Annotated[Path, typer.Argument(help="The folder of the LSTM's run 
         sys.exit(f"error: {error}")
     heading = torch.zeros(len(text), dtype=torch.bool)
     for match in HEADING.finditer(text):
-        # after an empty line, or it is a verse that ends in a colon
+        # a line that does not follow an empty one is a verse that ends in a colon
         if match.start() == 0 or text[match.start() - 2 : match.start()] == "\n\n":
             heading[match.start() : match.end()] = True
     heading = heading[1:]
     lines = [
-        "| net | units a layer | parameters | epochs | headings | the rest | all |",
+        "| network | units per layer | parameters | epochs | headings | the rest | all |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     short = tested_checkpoint(run)
@@ -88,7 +90,7 @@ def main(run: Annotated[Path, typer.Argument(help="The folder of the LSTM's run 
         name = f"{cell}_tiny_shakespeare"
         epochs[name] = OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml").trainer.max_epochs
     mean = {}
-    for source in sorted(epochs, key=lambda source: epochs[source]):  # the LSTM of 20 epochs, GRU, RNN; of 40
+    for source in sorted(epochs, key=lambda source: epochs[source]):  # LSTM (20 epochs), GRU, RNN, LSTM (40)
         model = zoo.load(source)
         cell, nats = model.card.model["cell"], losses(model, text)
         mean[cell, epochs[source]] = nats.mean().item()

@@ -22,13 +22,13 @@ ARMS = {"scratch": "from scratch", "frozen": "frozen features", "finetuned": "fi
 
 @dataclass
 class Study:
-    """What its page says, besides figures."""
+    """The parts of a study's page that differ between studies, except for the figures."""
 
     file: str  # name of page, plot and table in docs/
     title: str
     net: str
-    task: str  # what the net learns
-    source: str  # the weights copied
+    task: str  # what the network learns
+    source: str  # the weights that are copied
     updates: int
     found: str
 
@@ -41,9 +41,9 @@ STUDIES = {
         "Fashion-MNIST",
         "lenet5_mnist",
         1000,
-        "Copying gains nothing here: with all weights free, the copied start ends where a random one does, and what\n"
-        "LeNet-5 knows of strokes, held still, does not tell garments apart. Transfer pays where the first task is\n"
-        "the richer one; digits to garments is the other way round.",
+        "Copying gains nothing here: if all weights are trained, copied initial weights end where random ones do, and\n"
+        "what LeNet-5 has learned about strokes does not tell garments apart if it is frozen. Transfer helps if the\n"
+        "first task is the richer one; from digits to garments it is the other way round.",
     ),
     "cifar10_first_to_last": Study(
         "transfer_first_to_last",
@@ -52,9 +52,9 @@ STUDIES = {
         "dog, frog, horse, ship and truck",
         "resnet20_cifar10_first",
         500,
-        "Copying pays at every number of labels, most where they are few. Fine-tuning gains 19 points over scratch\n"
-        "at 50 labels a class, and at 500 still 11; frozen features gain 13 at 50, and little at 500, where the net\n"
-        "has labels enough to learn its own.",
+        "Copying helps at every number of labels, most if they are few. Fine-tuning gains 19 points over training\n"
+        "from scratch at 50 labels per class, and still 11 at 500; frozen features gain 13 at 50, and little at 500,\n"
+        "where the network has enough labels to learn features of its own.",
     ),
     "cifar10_last_to_first": Study(
         "transfer_last_to_first",
@@ -63,9 +63,9 @@ STUDIES = {
         "airplane, automobile, bird, cat and deer",
         "resnet20_cifar10_last",
         500,
-        "Copying pays in this direction too: fine-tuning gains 18 points over scratch at 50 labels a class,\n"
-        "and 16 at 500. With 10 it is no better than a new head on frozen features. These five classes (bird, cat,\n"
-        "deer among them) are the harder ones, from any start.",
+        "Copying helps in this direction too: fine-tuning gains 18 points over training from scratch at 50 labels per\n"
+        "class, and 16 at 500. With 10 it is no better than a new head on frozen features. These five classes (bird,\n"
+        "cat and deer among them) are harder than the others, with any initial weights.",
     ),
     "cifar10_to_fashion": Study(
         "transfer_cifar10_to_fashion",
@@ -74,19 +74,18 @@ STUDIES = {
         "Fashion-MNIST (its first convolution adapted to grey)",
         "resnet20_cifar10",
         500,
-        "Photographs help to learn garments, which are grey and have no background: fine-tuning gains 4 to 7 points\n"
-        "over scratch. Held still, the features of photographs are worse than what ten garments a class teach.\n"
-        "The gains are smaller than between halves of CIFAR-10, whose two tasks are of one kind.",
+        "Photographs help to learn garments, although these are grey and have no background: fine-tuning gains 4 to 7\n"
+        "points over training from scratch. Frozen features of photographs are worse than features learned from ten\n"
+        "garments per class. The gains are smaller than between the halves of CIFAR-10, whose tasks are more alike.",
     ),
 }
 TEXT = """# Transfer from {study.title}
 
 Lecture 16.7: copy the weights learned for task A to a network for task B. {study.net} learns {study.task} from
-{labels} labels a class, (a) from scratch, (b) on the features of
-[`{study.source}`](../zoo/weights/{study.source}.json), held still, of which the head alone
-is trained, (c) from those weights, all of them trained on. Each of the {runs} runs makes {study.updates:,} updates with
-the same settings, which were not tuned for any of the three, and is measured once, after the last update, on the
-official test split.
+{labels} labels per class in three ways: (a) from scratch, (b) by training only a new head on the frozen features of
+[`{study.source}`](../zoo/weights/{study.source}.json), and (c) by fine-tuning all of
+these weights. Each of the {runs} runs makes {study.updates:,} updates with the same settings, which were not tuned for
+any of the three ways, and is measured once on the official test split, after the last update.
 
 ```
 python train.py -m experiment={experiment}
@@ -100,7 +99,7 @@ of [{study.file}.csv]({study.file}.csv). Hardware: {hardware}.
 
 {study.found}
 
-![Accuracy against labels a class]({study.file}.png)
+![Accuracy against labels per class]({study.file}.png)
 """
 
 
@@ -124,7 +123,7 @@ def main(
     labels = sorted({n for _, n in accuracy})
     shutil.copy(sweep / "sweep.csv", HERE / f"{study.file}.csv")
 
-    lines = [f"| labels a class | {' | '.join(ARMS.values())} |", "|---:|" + "---:|" * len(ARMS)]
+    lines = [f"| labels per class | {' | '.join(ARMS.values())} |", "|---:|" + "---:|" * len(ARMS)]
     for n in labels:
         cells = (f"{fmean(accuracy[arm, n]):.1f} ± {stdev(accuracy[arm, n]):.1f}" for arm in ARMS)
         lines.append(f"| {n} | {' | '.join(cells)} |")
@@ -147,7 +146,7 @@ def main(
         means = [fmean(accuracy[arm, n]) for n in labels]
         spreads = [stdev(accuracy[arm, n]) for n in labels]
         axes.errorbar(labels, means, spreads, marker="o", capsize=3, label=name)
-    axes.set(xscale="log", xlabel="labels a class", ylabel="test accuracy, %", title=f"{study.title}, {study.net}")
+    axes.set(xscale="log", xlabel="labels per class", ylabel="test accuracy, %", title=f"{study.title}, {study.net}")
     axes.set_xticks(labels, map(str, labels))
     axes.minorticks_off()
     axes.grid(alpha=0.3)

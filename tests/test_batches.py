@@ -84,7 +84,7 @@ def test_labels_per_class(toy_data):
         ({"batch_size": "all"}, ("data.batch_size=all", '"full"')),
         ({"eval_batch_size": 0}, ("data.eval_batch_size=0",)),
         ({"labels_per_class": 0}, ("data.labels_per_class=0", "null")),
-        ({"mean": [0.1, 0.2]}, ("data.mean", "one a channel")),
+        ({"mean": [0.1, 0.2]}, ("data.mean", "one per channel")),
         ({"num_classes": 11}, ("holds 10 classes of 28×28 images with 1 channel", "data.num_classes")),
         ({"image_size": 32}, ("data.image_size",)),
         ({"name": "mnits"}, ("mnits", "valid: mnist")),

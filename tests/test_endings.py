@@ -59,7 +59,7 @@ def test_the_last_weights_stand_in_for_the_best(run_train):
     """A run that never validated says so, and tests what it has."""
     code, output = run_train(*S, "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=4")
     assert code == 0, output
-    assert "no best.ckpt was written, as nothing was validated: the last weights are it" in output
+    assert "no best.ckpt was written, as nothing was validated: the last weights are used" in output
     assert metrics()["test/accuracy"] == pytest.approx(state("last")["card"]["metrics"]["accuracy"])
 
 
@@ -216,10 +216,10 @@ END = "++callbacks.end._target_=tests.test_endings.Terminate"
 
 
 def test_sigterm_in_the_test(run_train):
-    """It says how the test is made up, and that is enough to make it up."""
+    """It says how the test is run again, and that is enough to run it."""
     code, output = run_train(*S, "debug=fast", END)
     assert code == 130, output
-    assert "stopped in the test; to make it up: " in output
+    assert "stopped during the test; to run it again: " in output
     code, output = run_train("resume=run", END)
     assert code == 0, output
     assert metrics()["test/accuracy"] >= 0

@@ -167,8 +167,8 @@ def test_limits_are_told_before_decoding(monkeypatch):
         assert_fails(
             lambda p=preprocess: p.read(png_header(20_000, 10_000)), "200 megapixels (20,000×10,000)", "89", "scale"
         )
-        assert_fails(lambda p=preprocess: p.read(png_header(13_000, 13_000, 6)), "169 megapixels", "250 of a JPEG")
-        assert_fails(lambda p=preprocess: p.read(png_header(1, 100_001)), "1×100,001", "100,000 a side")
+        assert_fails(lambda p=preprocess: p.read(png_header(13_000, 13_000, 6)), "169 megapixels", "250 for JPEG")
+        assert_fails(lambda p=preprocess: p.read(png_header(1, 100_001)), "1×100,001", "100,000 per side")
     monkeypatch.setattr(image_file, "MAX_BYTES", 1000)
     assert_fails(lambda: GREY.read(encoded(Image.new("RGB", (9, 9))) + b" " * 1000), "more than 0 MB", "scale it down")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # a program that has lifted Pillow's limit has not lifted ours
@@ -202,7 +202,7 @@ def test_a_jpeg_of_many_scans_is_refused(monkeypatch):
     monkeypatch.setattr(image_file, "MAX_SCANNED", 6400 * scans)
     assert np.abs(read(content).astype(int) - 200).max() < 4
     more = content[:-2] + content[start:-2] + content[-2:]
-    assert_fails(lambda: read(more), f"a JPEG of {2 * scans} scans", "save it anew")
+    assert_fails(lambda: read(more), f"a JPEG of {2 * scans} scans", "save it again")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path):

@@ -214,7 +214,7 @@ def test_chrono_initial_values(backend):
         if cell == "lstm":
             torch.testing.assert_close(found["i"], 1 - found["f"])
     for wrong in ({"chrono": 2}, {"chrono": 100, "forget_bias": 1.0}):
-        with pytest.raises(ZooError, match="3 steps or more, and one of the two alone"):
+        with pytest.raises(ZooError, match="3 steps or more, and only one of the two"):
             zoo.create("lstm", num_classes=2, in_features=1, hidden=4, **wrong)
 
 

@@ -1,10 +1,10 @@
-"""What one part of the zoo asks of another: each contract is a Protocol with the few methods that are called.
+"""The interfaces between the parts of the zoo: each contract is a Protocol with the few methods that are called.
 
-A model, data or preprocessing of one's own keeps a contract by having its methods; it inherits nothing. ``isinstance``
-asks whether it does, and ``require`` says which method is missing. Imports no torch at run time.
+A user's own model, data or preprocessing fulfils a contract by having its methods, without inheriting anything.
+``isinstance`` tests this, and ``require`` reports what is missing. This module does not import torch at run time.
 
-A contract names methods and plain attributes, never layers: Python 3.12 does not find a layer by looking at a module
-from outside, as ``isinstance`` does.
+A contract names methods and plain attributes, but no layers: since Python 3.12 ``isinstance`` does not find the layers
+of a module, because it does not call ``__getattr__``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A model with a code: an autoencoder, or probabilistic PCA."""
+    """A model that encodes images: an autoencoder, or probabilistic PCA."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to codes (B, D)."""
@@ -35,7 +35,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Autoencoder(Encoder, Protocol):
-    """A model that gives images back from their codes."""
+    """A model that also decodes codes to images."""
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, D) to images (B, C, H, W)."""
@@ -47,7 +47,7 @@ class Layered(Autoencoder, Protocol):
     """An autoencoder whose layers can be trained one after the other (``task.layerwise``)."""
 
     def layer(self, i: int) -> tuple[Any, Any, Any]:
-        """The layers before layer i of the encoder, that layer, and its inverse in the decoder."""
+        """The layers before layer i of the encoder, that layer, and the decoder's layer that mirrors it."""
         ...
 
     def depth(self) -> int:
@@ -57,7 +57,7 @@ class Layered(Autoencoder, Protocol):
 
 @runtime_checkable
 class Loaded(Protocol):
-    """A trained model, as ``zoo.load`` gives it."""
+    """A trained model, as returned by ``zoo.load``."""
 
     preprocess: Any
     classes: Any
@@ -66,28 +66,28 @@ class Loaded(Protocol):
 
 @runtime_checkable
 class OfSize(Protocol):
-    """A model of images that is made for one size, and takes others."""
+    """A model with a default image size, which may also take images of other sizes."""
 
     image_size: int
 
 
 @runtime_checkable
 class WithHeads(Protocol):
-    """A model whose layers that are sized by the number of classes are not just ``head``."""
+    """A model in which more layers than ``head`` depend on the number of classes; ``heads`` names all of them."""
 
     heads: Sequence[str]
 
 
 @runtime_checkable
 class KnownToTorchvision(Protocol):
-    """A model that torchvision has too, with other names of its layers: theirs, and what they are called here."""
+    """A model that torchvision also has; ``torchvision_names`` maps torchvision's names of layers to the zoo's."""
 
     torchvision_names: Mapping[str, str]
 
 
 @runtime_checkable
 class WithAux(Protocol):
-    """A classifier with auxiliary heads, which training looks at."""
+    """A classifier with auxiliary heads, which are used in training."""
 
     def forward_with_aux(self, x: Tensor) -> Sequence[Tensor]:
         """Inputs to logits and auxiliary logits, each (B, num_classes)."""
@@ -96,7 +96,7 @@ class WithAux(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A model of sequences that goes on with the state in which it ended."""
+    """A model of sequences that can continue a sequence from its last state."""
 
     def forward_with_state(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (B, T) and a state to logits (B, T, K) and the state after the last step."""
@@ -105,30 +105,30 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class SeesAhead(Protocol):
-    """A model of sequences that tells whether a step sees the steps after it."""
+    """A model of sequences that says whether its outputs depend on later steps."""
 
     bidirectional: bool
 
 
 @runtime_checkable
 class FromData(Protocol):
-    """A model that starts from statistics of the training examples."""
+    """A model whose initial weights depend on training examples."""
 
     def init_from_data(self, x: Tensor) -> None:
-        """Set initial weights from examples."""
+        """Set the initial weights from examples x, (B, …)."""
         ...
 
 
 @runtime_checkable
 class FromAllData(FromData, Protocol):
-    """A model that starts from all training examples, where others take a few thousand."""
+    """A model whose initial weights depend on all training examples, instead of a few thousand."""
 
     init_on_all: bool
 
 
 @runtime_checkable
 class Density(Protocol):
-    """A model whose log-likelihood is exact."""
+    """A model with an exact log-likelihood."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to log p(x) in nats, (B,)."""
@@ -137,23 +137,23 @@ class Density(Protocol):
 
 @runtime_checkable
 class PixelByPixel(Density, Protocol):
-    """A density of pixels that are 0 or 1, which draws one pixel after the other."""
+    """A density model of binary pixels, which draws one pixel after the other."""
 
     def logits(self, x: Tensor) -> Tensor:
-        """Images to the log-odds of each pixel given those before it."""
+        """Images to the log-odds of each pixel, given the pixels before it."""
         ...
 
 
 @runtime_checkable
 class ClosedForm(Density, Protocol):
-    """A density that expectation maximisation fits."""
+    """A density model that is fitted by expectation maximisation."""
 
     def statistics(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The E step: a batch to sums that add over batches."""
+        """The E step: the statistics of a batch, which are summed over all batches."""
         ...
 
     def update(self, *sums: Tensor) -> None:
-        """The M step: new parameters from the sums of all batches."""
+        """The M step: set the parameters from the summed statistics of all batches."""
         ...
 
 
@@ -166,66 +166,68 @@ class Variational(Protocol):
         ...
 
     def logits(self, z: Tensor) -> Tensor:
-        """Codes to the log-odds of pixels."""
+        """Codes (B, latent) to the log-odds of the pixels."""
         ...
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """A model that makes images of noise."""
+    """A model that makes images from noise."""
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """What n images are made of."""
+        """The noise for n images."""
         ...
 
     def generate(self, noise: Tensor) -> Tensor:
-        """Noise to images (B, C, H, W); of a conditional model ``labels`` (B,) say the classes."""
+        """Noise to images (B, C, H, W); a conditional model also takes the classes, ``labels`` (B,)."""
         ...
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Images (n, C, H, W), without gradients."""
+        """Draw n images (n, C, H, W), without gradients."""
         ...
 
 
 @runtime_checkable
 class Latent(Generator, Protocol):
-    """A generator whose noise begins with a code of ``latent`` numbers from N(0, I)."""
+    """A generator of images whose noise starts with a code of ``latent`` numbers from N(0, I)."""
 
     latent: int
 
 
 @runtime_checkable
 class Pair(Latent, Protocol):
-    """A ``generator`` and a ``discriminator``, two modules with all parameters, for ``task=adversarial``."""
+    """A generative adversarial network for ``task=adversarial``; all of its parameters are in two modules that are
+    called ``generator`` and ``discriminator``.
+    """
 
     def judge(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images to the log-odds (B,) that they are real; of a critic, its score."""
+        """Images to the log-odds (B,) that they are real; a Wasserstein critic gives its score instead."""
         ...
 
 
 @runtime_checkable
 class Conditional(Protocol):
-    """A model of images that makes those of a class, where ``num_classes`` says how many there are (null: none)."""
+    """A model that can draw images of a given class; ``num_classes`` is None if it is not conditional."""
 
     num_classes: int | None
 
 
 @runtime_checkable
 class Denoising(Protocol):
-    """A ladder network: a classifier whose noisy layers are denoised from above."""
+    """A ladder network: a classifier whose noisy layers are denoised by a decoder."""
 
     def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Images with and without labels to the noisy logits of the first, and the denoising cost of all."""
+        """The noisy logits of labelled images x, and the denoising cost of images u."""
         ...
 
 
 def classes_of(model: Any) -> int:
-    """How many classes a model of images draws; 0 where it is not conditional."""
+    """The number of classes of a conditional model of images; 0 if it is not conditional."""
     return (model.num_classes or 0) if isinstance(model, Conditional) else 0
 
 
 def preprocess_of(model: Any) -> Any:
-    """The preprocessing of a trained model; None of another."""
+    """The preprocessing of a trained model; None for other models."""
     return model.preprocess if isinstance(model, Loaded) else None
 
 
@@ -234,20 +236,20 @@ def preprocess_of(model: Any) -> Any:
 
 @runtime_checkable
 class Data(Protocol):
-    """What a run asks of its data, beside what Lightning asks of a LightningDataModule."""
+    """What a run needs from its data, in addition to the methods of a LightningDataModule."""
 
     name: Any
 
     def card(self) -> dict[str, Any]:
-        """What goes into a checkpoint's card: ``preprocess``, ``classes``, ``dataset``, ``licence``, …"""
+        """The data's entries in a checkpoint's card: ``preprocess``, ``classes``, ``dataset``, ``licence``, …"""
         ...
 
     def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a part, as the model takes them, and their targets."""
+        """The first n examples of a part as model inputs, and their targets."""
         ...
 
     def summary(self) -> str:
-        """What is trained on, for the line with which a run begins."""
+        """A description of the data for the first line that a run prints."""
         ...
 
 
@@ -268,35 +270,35 @@ class OfImages(Protocol):
 
 @runtime_checkable
 class WithExample(Protocol):
-    """Data that write one of their examples as a file, for the command that a run proposes at its end."""
+    """Data that can write an example to a file, which a run uses in the command that it proposes at its end."""
 
     def save_example(self, folder: Path) -> Path:
-        """Write the first test example into a folder; its path."""
+        """Write the first test example into a folder; return its path."""
         ...
 
 
 @runtime_checkable
 class OfText(Protocol):
-    """Data of a text: streams or windows of tokens, and what their words and characters are."""
+    """Data of a text, as streams or windows of tokens."""
 
     tokenizer: Any
     windows: str
 
     def units(self, part: str) -> dict[str, int]:
-        """The tokens, unknown tokens, characters and words of a part."""
+        """The numbers of tokens, unknown tokens, characters and words of a part."""
         ...
 
 
 @runtime_checkable
 class Validated(Protocol):
-    """Data whose validation split is carved from the training split; with 0 there is none."""
+    """Data that hold out ``val_size`` of the training split for validation; 0 means no validation split."""
 
     val_size: Any
 
 
 @runtime_checkable
 class Unlabelled(Protocol):
-    """Data with ``unlabelled`` images beside each batch of labelled ones."""
+    """Data that add ``unlabelled`` images without labels to each batch of labelled ones."""
 
     unlabelled: int
 
@@ -306,10 +308,10 @@ class Unlabelled(Protocol):
 
 @runtime_checkable
 class Reconstructs(Protocol):
-    """A task whose model gives images back."""
+    """A task whose model reconstructs images."""
 
     def corrupted(self, x: Tensor) -> Tensor | None:
-        """What the model sees of clean images (B, C, H, W) in training; None where it sees them as they are."""
+        """The corrupted inputs for clean images (B, C, H, W) in training; None if the inputs are not corrupted."""
         ...
 
 
@@ -321,23 +323,23 @@ class Preprocess(Protocol):
     """A trained model's ``preprocess``."""
 
     def random_input(self, n: int) -> Tensor:
-        """A batch of n that the model can be tried with, the same for the same n."""
+        """A random batch of n examples to try the model with; equal n give equal batches."""
         ...
 
 
 @runtime_checkable
 class ReadsImages(Preprocess, Protocol):
-    """A preprocessing of images."""
+    """Preprocessing of images."""
 
     mean: Sequence[float]
     std: Sequence[float]
 
     def read(self, path: Any, invert: bool = False) -> Tensor:
-        """An image file as raw pixels uint8 (1, H, W, C)."""
+        """Read an image file as raw pixels, uint8 (1, H, W, C)."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Raw pixels to the model's input (B, C, H, W)."""
+        """Raw pixels, uint8 (B, H, W, C), to the model's input (B, C, H, W)."""
         ...
 
 
@@ -345,18 +347,20 @@ class ReadsImages(Preprocess, Protocol):
 
 
 def missing(thing: Any, contract: type) -> list[str]:
-    """The methods and attributes that a contract asks for and something does not have."""
+    """The methods and attributes of a contract that an object does not have."""
     kinds = (kind for kind in contract.__mro__ if kind not in (Protocol, Generic, object))
     names = {name for kind in kinds for name in (*vars(kind), *inspect.get_annotations(kind))}
     return [name for name in sorted(names) if not name.startswith("_") and not hasattr(thing, name)]
 
 
 def require(thing: Any, contract: type, who: str, advice: str) -> None:
-    """Raise a ``ZooError`` where something does not keep a contract: by the name of what is missing.
+    """Raise a ``ZooError`` that names the missing methods and attributes if an object does not fulfil a contract.
 
     Args:
-        who: what asks for it, as "task=density".
-        advice: what to choose instead, as "choose model=made".
+        thing: the object.
+        contract: one of the protocols above.
+        who: what needs the contract, such as "task=density".
+        advice: what the user should do, such as "choose model=made".
     """
     if names := missing(thing, contract):
         raise ZooError(

@@ -1,7 +1,7 @@
-"""Train a model from the command line: compose, build, copy weights, fit, test, report.
+"""Train a model from the command line: compose the config, build everything, copy weights, fit, test and report.
 
-``train.py`` at the top of a clone and ``zoo train`` of an installed zoo both run ``main``. Heavy imports stand inside
-the functions: ``--help``, completion and a mistyped key answer without torch.
+``train.py`` in a clone and ``zoo train`` in an installed zoo both run ``main``. Slow imports are inside the functions,
+so that ``--help``, shell completion and messages about mistyped keys do not wait for torch.
 """
 
 import logging
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
-    """One run, from a composed config to its test metrics."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # which tells a first run that it has found its fonts
+    """Execute one run, from the composed config to the test metrics, which are returned by name."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # without its message about fonts on the first run
     resume = find_resume(cfg.resume)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     with alone_in(run_dir):
@@ -50,7 +50,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, float]:
-    """``train`` in a folder that is this run's alone, from its beginning or from a checkpoint."""
+    """Execute a run in a folder that no other process uses, from the start or from the checkpoint ``resume``."""
     if resume:
         cfg = resumed_config(cfg, resume)
     elif is_main_process():
@@ -58,7 +58,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
-    if not resume:  # of a resumed one the user's own configs and words alone count, which allow_said has read
+    if not resume:  # for a resumed run, only modules in the user's configs and command are allowed (see allow_said)
         allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
     check_config(config)
     config["card"]["command"] = command_of(config)
@@ -114,10 +114,10 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
         report.compile_or_warn(task)
 
     if place.ended:
-        report.console.print("this run was trained to its end; what is missing is its test")
+        report.console.print("this run is trained already; only its test is missing")
     describe = Describe(config, data, model, run_dir, place.ended)
     callbacks = [build(c) for c in cfg.callbacks.values() if c is not None]
-    # "last" is to know of "best", whatever the order in the config, so that a resumed run does
+    # "last" comes after "best", whatever the order in the config, so that last.ckpt holds the current state of "best"
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
     logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
@@ -131,7 +131,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
             default_root_dir=str(run_dir),
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         )
-    except (ImportError, TypeError, ValueError) as error:  # Lightning's words for an argument out of its range
+    except (ImportError, TypeError, ValueError) as error:  # Lightning's errors for invalid arguments
         raise ZooError(f"trainer: {error}") from None
     leave_out_unfit(trainer, task, data)
     skip_unused_hooks(trainer, task)
@@ -142,7 +142,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     report.start(config, model, data, run_dir)
     with several_processes(run_dir), explain_disk_errors(trainer):
         if is_main_process() and not place.ended:
-            (run_dir / METRICS).unlink(missing_ok=True)  # of a shorter run
+            (run_dir / METRICS).unlink(missing_ok=True)  # from before the run was resumed with more epochs
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         if not place.ended:
             check_written(trainer)
@@ -152,24 +152,24 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
 def finish(
     config: dict[str, Any], trainer: "Trainer", task: "LightningModule", data: Any, describe: Any, run_dir: Path
 ) -> dict[str, float]:
-    """Test the chosen weights once, write the metrics into the run's folder and checkpoint, and report."""
+    """Test the selected weights once, write the metrics into the run's folder and checkpoint, and print a report."""
     from zoo.run import report
     from zoo.run.checkpoint import checkpoint_path, load_chosen
 
     found = checkpoint_path(trainer, config["select"]) or checkpoint_path(trainer, "last")
-    describe.chosen = trainer.strategy.broadcast(found)  # the main process alone knows what was rescued to where
+    describe.chosen = trainer.strategy.broadcast(found)  # only the main process knows where a rescued checkpoint is
     if describe.chosen and describe.chosen.stem != config["select"]:
         report.console.print(
-            f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are it"
+            f"no {config['select']}.ckpt was written, as nothing was validated: the last weights are used"
         )
     epochs: Any = trainer.fit_loop.epoch_progress.current
-    epochs.completed = epochs.started  # of a run whose test alone was missing too
+    epochs.completed = epochs.started  # also if only the test was missing
     if config["test"] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         load_chosen(trainer, task, describe.chosen)
         try:
             trainer.test(task, datamodule=data, verbose=False)
         except Interrupted:
-            raise Interrupted(f"stopped in the test; to make it up: {resume_command(run_dir, config)}") from None
+            raise Interrupted(f"stopped during the test; to run it again: {resume_command(run_dir, config)}") from None
     elif trainer.is_global_zero:
         describe.note_metrics()
     if trainer.is_global_zero:
@@ -179,7 +179,7 @@ def finish(
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def run(cfg: DictConfig) -> dict[str, float] | None:
-    """A run that fails in a sweep is reported, and the sweep goes on."""
+    """Execute one run; if it fails, report this and return, so that a sweep continues with its next run."""
     try:
         return train(cfg)
     except Exception as error:
@@ -191,7 +191,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
 
 
 def main() -> None:
-    """The command: exit code 0, or one line on stderr and 1 (130 after Ctrl-C)."""
+    """The command-line entry point: exit code 0, or 1 (130 after Ctrl-C) with one line on stderr."""
     terminal.accept_any_text()
     register_resolvers()
     with as_command():
@@ -199,9 +199,9 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """``main``, in a process that can be stopped."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to us instead of as many lines
-    for flag in {"-m", "--multirun"} & set(sys.argv):  # may stand anywhere
+    """Parse the command line, execute the run or sweep, and turn errors into exit codes."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
+    for flag in {"-m", "--multirun"} & set(sys.argv):  # Hydra expects it first; users may write it anywhere
         sys.argv.remove(flag)
         sys.argv.insert(1, flag)
     own = Path("configs")
@@ -217,7 +217,7 @@ def run_command() -> None:
             print(file=sys.stderr)
             terminal.say(str(stop))
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:

@@ -1,15 +1,15 @@
-"""The command ``zoo``."""
+"""The command-line program ``zoo``."""
 
 import os
 import sys
 
 from zoo import terminal
-from zoo.cli import making, measuring  # noqa: F401  their commands
+from zoo.cli import making, measuring  # noqa: F401  imported to register their commands
 from zoo.cli.base import app, one_line
 
 
 def main() -> None:
-    """Run a command; an error is one line on stderr and exit code 1."""
+    """Run a command; an error gives one line on stderr and exit code 1."""
     terminal.accept_any_text()
     try:
         app()

@@ -1,6 +1,6 @@
-"""The command ``zoo``, and of its subcommands list, info, train and predict; the others are in the files beside.
+"""The program ``zoo`` with its commands list, info, train and predict; other files in this folder have the rest.
 
-Imports of torch stand inside the commands, so that ``--help``, ``list`` and completion answer at once.
+Imports of torch are inside the commands, so that ``--help``, ``list`` and completion answer at once.
 """
 
 import sys
@@ -40,24 +40,24 @@ AnyName = Annotated[
 ]
 Trust = Annotated[
     list[str] | None,
-    typer.Option(help="A module of your own that the checkpoint's model is in; or KEY=PATH, a file that it names."),
+    typer.Option(help="Your own module with the checkpoint's model; or KEY=PATH, for a file that it names."),
 ]
 
 
 @app.command("list")
 def list_() -> None:
-    """The models there are, and the weights shipped with them."""
+    """List the models and the shipped weights."""
     console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     cards, errors = read_shipped()
     fields = [(c.name, c.data.get("name", ""), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
     rows = [tuple(clean(str(field)) for field in row) for row in fields]
-    # names and figures are there to be copied, so it is the title that is cut off where the terminal is narrow
+    # in a narrow terminal only titles are shortened, because names and figures are meant to be copied
     heads = ("weights", "data", "parameters", "test", "title")
     *widths, titles = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
     taken = sum(widths) + 2 * len(widths)
-    if console.is_terminal:  # a pipe has the titles whole
+    if console.is_terminal:  # a pipe gets the full titles
         titles = console.width - taken
-        if titles < 20:  # too few characters to say something
+        if titles < 20:  # too narrow for titles
             heads, rows, titles = heads[:-1], [row[:-1] for row in rows], 0
         else:
             rows = [(*row, textwrap.shorten(title, titles, placeholder="…")) for *row, title in rows]
@@ -70,8 +70,8 @@ def list_() -> None:
 
 @app.command()
 def info(name: AnyName, trust: Trust = None) -> None:
-    """What a weight is: its card; of a model, its config; and the layers of both: the shapes of their outputs,
-    parameters, multiply-adds, and receptive fields with the pixels from one to the next (jump)."""
+    """Show the card of shipped weights or of a checkpoint, or the config of a model, and its layers: output shapes,
+    parameters, multiply-adds, and receptive fields with the distance in pixels between neighbouring ones (jump)."""
     from zoo.pretrained.loading import example, load, model_config
     from zoo.use.profile import layer_table
 
@@ -88,13 +88,13 @@ def info(name: AnyName, trust: Trust = None) -> None:
 
 
 def shortened(value: Any, most: int = 300) -> str:
-    """A value for people: of a long one, as a vocabulary, the beginning."""
+    """A value as text; only the beginning of a long one, such as a vocabulary."""
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def card_table(card: Card) -> Table:
-    """A card for people."""
+    """A table with the contents of a card."""
     table = Table("", "", show_header=False)
     for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware", "licence"):
         table.add_row(key, str(getattr(card, key)))
@@ -115,7 +115,7 @@ def card_table(card: Card) -> Table:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def train(context: typer.Context) -> None:
-    """Train: the same as train.py; zoo train --help lists the choices."""
+    """Train a model, like train.py; zoo train --help lists the choices."""
     from zoo.train import main
 
     sys.argv = ["zoo train", *context.args]
@@ -127,11 +127,11 @@ def predict(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light: ink on paper for MNIST.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON list on stdout.")] = False,
+    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Classify images: the most probable classes of each. Files that are no images are named, and the rest go on."""
+    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped."""
     from zoo.use.predict import predict_files
 
     results, errors = predict_files(name, images, top, invert, trust or ())
@@ -145,7 +145,7 @@ def predict(
 
 
 def complain(errors: Sequence[str]) -> None:
-    """Each of what went wrong while the rest went on; any makes the exit code 1."""
+    """Print errors that did not stop the command, one per line; if there are any, the exit code is 1."""
     for error in errors:
         say(f"error: {error}")
     if errors:
@@ -153,7 +153,7 @@ def complain(errors: Sequence[str]) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong; for an error that nobody foresaw also how to see where it came from."""
+    """The message of an error in one line; for an unexpected error also how to get its traceback."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     from zoo.run.explain import message

@@ -1,4 +1,4 @@
-"""The commands that make text and pictures: sample, reconstruct, interpolate."""
+"""The commands that generate text and pictures: sample, reconstruct and interpolate."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from zoo.contracts import Encoder, Latent, classes_of, preprocess_of
 from zoo.errors import ZooError
 from zoo.terminal import say, write
 
-# parameters of zoo sample that are for models of one kind
+# the parameters of zoo sample that are only for text, or only for images
 OF_TEXT = ("prompt", "length", "temperature", "top_k", "top_p")
 OF_IMAGES = ("n", "out", "label")
 
@@ -19,24 +19,26 @@ OF_IMAGES = ("n", "out", "label")
 @app.command()
 def sample(
     name: Annotated[
-        str, typer.Argument(help="A model of text or images: shipped, or a checkpoint.", autocompletion=complete_name)
+        str, typer.Argument(help="A model of text or images: a name or a checkpoint.", autocompletion=complete_name)
     ] = "lstm_shakespeare",
-    prompt: Annotated[str, typer.Option(help="Text: what it goes on with.")] = "",
-    length: Annotated[int, typer.Option(min=1, help="Tokens to draw.")] = 500,
+    prompt: Annotated[str, typer.Option(help="Text: the beginning, which the model continues.")] = "",
+    length: Annotated[int, typer.Option(min=1, help="Text: number of tokens to draw.")] = 500,
     temperature: Annotated[
-        float, typer.Option(min=0, help="0: the most probable token always; 1: as the model says.")
+        float, typer.Option(min=0, help="Text: 0 takes the most probable token; 1 draws as the model predicts.")
     ] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Draw among so many of the most probable.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among those that together have this probability.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same text.")] = 0,
-    n: Annotated[int, typer.Option("-n", min=1, help="Images: how many.")] = 64,
-    out: Annotated[Path, typer.Option(help="Images: the picture to write.")] = Path("samples.png"),
-    label: Annotated[str | None, typer.Option("--class", help="Images: of this class, by name or number.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Text: draw from this many most probable tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Text: draw only from the most probable tokens that reach this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text or images.")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Images: their number.")] = 64,
+    out: Annotated[Path, typer.Option(help="Images: the picture file to write.")] = Path("samples.png"),
+    label: Annotated[str | None, typer.Option("--class", help="Images: only of this class, by name or number.")] = None,
     trust: Trust = None,
     *,
     context: typer.Context,
 ) -> None:
-    """Write a text with a language model, as it comes; or draw images with a model of images, as one picture."""
+    """Write a text with a language model, token by token; or draw images with a model of images, in one picture."""
     from zoo.data.tokens import Tokenizer, Words
     from zoo.pretrained.loading import load
     from zoo.use.sample import encoded_prompt, text_of
@@ -64,7 +66,7 @@ def sample(
 
 
 def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: Path) -> None:
-    """The images of ``zoo sample``."""
+    """Draw n images for ``zoo sample``, and save them in one picture."""
     from rich.progress import Progress
 
     from zoo.use.pictures import draw, save_grid
@@ -86,13 +88,13 @@ def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: 
 def reconstruct(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="The picture to write: the images, and below what the model makes.")] = Path(
+    out: Annotated[Path, typer.Option(help="The picture file to write: the images above, the model's below.")] = Path(
         "reconstructions.png"
     ),
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light: ink on paper for MNIST.")] = False,
+    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
     trust: Trust = None,
 ) -> None:
-    """Give back images from their codes, with an autoencoder. Files that are no images are named, the rest go on."""
+    """Reconstruct images with an autoencoder. Files that are not images are reported and skipped."""
     import torch
 
     from zoo.pretrained.loading import load
@@ -102,7 +104,7 @@ def reconstruct(
     files, x, output, errors = give_back(load(name, trust or ()), images, invert)
     save_grid(torch.cat([x, output]), out, columns=len(x), scale=4)
     for file, error in zip(files, (output - x).square().flatten(1).mean(1).tolist(), strict=True):
-        console.print(f"{file}: mean squared error {error:.4f} a pixel")
+        console.print(f"{file}: mean squared error {error:.4f} per pixel")
     console.print(str(out))
     complain(errors)
 
@@ -110,14 +112,14 @@ def reconstruct(
 @app.command()
 def interpolate(
     name: Name,
-    images: Annotated[list[Path] | None, typer.Argument(help="Two image files; none: two that it draws.")] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Images on the way, with both ends.")] = 10,
-    rows: Annotated[int, typer.Option(min=1, help="Ways, where it draws both ends.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same one gives the same ways.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("interpolation.png"),
+    images: Annotated[list[Path] | None, typer.Argument(help="Two image files; without them, two are drawn.")] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Images per row, including both ends.")] = 10,
+    rows: Annotated[int, typer.Option(min=1, help="Rows, if the model draws both ends.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same images.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("interpolation.png"),
     trust: Trust = None,
 ) -> None:
-    """Walk from one image to another through a model's codes."""
+    """Interpolate between two images through a model's codes."""
     import torch
 
     from zoo.pretrained.loading import load
@@ -128,7 +130,7 @@ def interpolate(
     model: Any = load(name, trust or ())
     if images:
         if len(images) != 2 or not isinstance(model, Encoder):
-            raise ZooError("give two images, for a model that encodes images; or none, for one that draws them")
+            raise ZooError("give two images, for a model that encodes images; or none, for a model that draws them")
         preprocess = preprocess_of(model)
         read, errors = read_files(preprocess, images)
         if errors or len(read) != 2:
@@ -140,7 +142,7 @@ def interpolate(
         if not isinstance(model, Latent):
             raise ZooError(f"{name} draws no images from a code; give it two images, if it encodes them")
         ends = model.noise(2 * rows, torch.Generator().manual_seed(seed))[:, : model.latent].split(2)
-        classes = classes_of(model) or 1  # a row a class, where it is conditional
+        classes = classes_of(model) or 1  # if conditional, each row has another class
         ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
         pictures = torch.cat(ways)
     save_grid(pictures, out, columns=steps, scale=2)

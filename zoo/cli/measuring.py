@@ -1,4 +1,4 @@
-"""The commands on what a model is worth, and what is made of it: evaluate, export, publish, results."""
+"""The commands that measure and publish models: evaluate, export, publish and results."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +23,11 @@ def evaluate(
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
     text: Annotated[Path | None, typer.Option(help="Measure a language model on this file instead.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Measure the first test examples alone, in seconds, against the card's.")
+        bool, typer.Option("--quick", help="Measure only the first test examples, in seconds; compare with the card.")
     ] = False,
     trust: Trust = None,
 ) -> None:
-    """Measure again on the official test split; the exit code is 1 where it is not what the card says."""
+    """Measure weights again on the official test split; the exit code is 1 if a result differs from the card."""
     from zoo.pretrained.evaluate import evaluate as measure_again
     from zoo.pretrained.evaluate import measure_text
 
@@ -55,7 +55,7 @@ def evaluate(
     for source in sources:
         try:
             doing = Text(f"measuring {clean(source)} …")
-            with Console(stderr=True).status(doing):  # in a terminal; a test may take minutes
+            with Console(stderr=True).status(doing):  # shown in a terminal only; a test may take minutes
                 card, metrics, off = measure_again(source, root, trust or (), quick)
         except Exception as error:
             if not everything:
@@ -80,14 +80,14 @@ def evaluate(
 def export(
     name: Name,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
-    output: Annotated[Path | None, typer.Option(help="The file to write; NAME.onnx or NAME.pt2 here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.onnx or NAME.pt2.")] = None,
     part: Annotated[
         str | None,
-        typer.Option(help="whole, encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
+        typer.Option(help="whole; encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Write a model for other programs, for any batch size and length, and check its outputs against the original's."""
+    """Export a model for other programs, for any batch size and length, and compare its outputs with the original's."""
     from zoo.use.export import export as write
 
     path, difference = write(name, format, output, trust or (), part)
@@ -97,19 +97,19 @@ def export(
 @app.command()
 def publish(
     name: str,
-    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of finished runs, one a seed.")] = None,
-    note: Annotated[str, typer.Option(help="Said of minutes and hardware on the card.")] = "",
-    half: Annotated[bool, typer.Option("--half", help="Weights in half precision on disk.")] = False,
-    add: Annotated[bool, typer.Option("--add", help="Keep what is shipped, and add these seeds to its card.")] = False,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of finished runs, one per seed.")] = None,
+    note: Annotated[str, typer.Option(help="Remark on the card, about minutes and hardware.")] = "",
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Keep the shipped weights; add these seeds to the card.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="No runs: measure the first test examples of what is shipped anew.")
+        bool, typer.Option("--quick", help="Without runs: measure the shipped weights' first test examples again.")
     ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
     if quick == bool(runs):
-        raise ZooError("give the folders of finished runs, or --quick to measure what is shipped already")
+        raise ZooError("give the folders of finished runs, or --quick to measure the shipped weights again")
     if quick:
         card = publishing.refresh_quick(name)
         shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())
@@ -123,11 +123,11 @@ def publish(
 
 @app.command()
 def results(
-    write: Annotated[Path | None, typer.Option(help="Write it to this file instead of showing it.")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="Make the table in ./README.md anew instead.")] = False,
+    write: Annotated[Path | None, typer.Option(help="Write the table to this file instead of showing it.")] = None,
+    readme: Annotated[bool, typer.Option("--readme", help="Update the table in ./README.md instead.")] = False,
 ) -> None:
-    """The table of all results, made from the cards: RESULTS.md. A card that cannot be read is named, and the others
-    are shown; a file is only written of all."""
+    """Show the table of all results, made from the cards (RESULTS.md). Cards that cannot be read are reported, and the
+    others shown; a file is written only if all can be read."""
     from zoo.pretrained.results import readme_with_table, results_table
 
     cards, errors = read_shipped()

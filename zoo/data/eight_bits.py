@@ -1,22 +1,27 @@
-"""From pictures of any kind to 8 bits a channel: 16 and 32 bits, floating-point numbers, palettes, transparency."""
+"""Converting pictures to 8 bits per channel: from 16 or 32 bits, floating-point numbers, palettes and transparency."""
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-STRIP = 4_000_000  # pixels that are converted at once, to save memory
+STRIP = 4_000_000  # number of pixels converted at once, which limits the memory needed
 
 Box = tuple[int, int, int, int]
 
 
 class Unreadable(Exception):
-    """Why a file is no image that can be read; ``opened`` puts the file's name before it."""
+    """Says why an image cannot be read; ``opened`` puts the file's name before the message."""
 
 
 def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
-    """A part of a picture of any mode as "L" or "RGB", with 8 bits a channel; transparent pixels become white.
+    """Convert a part of a picture to 8 bits per channel; transparent pixels become white.
+
+    Args:
+        picture: a picture of any mode.
+        mode: "L" for grey or "RGB" for colour.
+        box: left, top, right and bottom of the part, in pixels.
 
     Raises:
-        Unreadable: a picture of numbers that do not say what white is.
+        Unreadable: it is not clear which value of the pixels stands for white.
     """
     whole = box == (0, 0, *picture.size)
     if picture.mode == mode and whole and not picture.has_transparency_data and not has_sign(picture):
@@ -42,8 +47,8 @@ def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """A picture of 8 bits a channel without transparency, on white."""
-    if picture.mode in ("LAB", "La"):  # which Pillow converts to these alone
+    """Put a picture of 8 bits per channel on a white background, if it has transparency."""
+    if picture.mode in ("LAB", "La"):  # Pillow converts these to no other mode
         picture = picture.convert("RGB" if picture.mode == "LAB" else "LA")
     if not picture.has_transparency_data:
         return picture
@@ -52,7 +57,13 @@ def opaque(picture: Image.Image) -> Image.Image:
 
 
 def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Image:
-    """A picture of one channel of larger numbers as "L"."""
+    """Convert a picture with one channel of more than 8 bits, or with signed 8 bits, to mode "L".
+
+    Args:
+        picture: the picture.
+        white: the value that stands for white.
+        inverted: whether 0 stands for white instead.
+    """
     values = np.asarray(picture)
     floating = picture.mode == "F"
     scaled = np.rint(values * (255 / white)) if floating else values.astype(np.int64) * 255 // int(white)
@@ -65,14 +76,16 @@ def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Imag
 
 
 def white_of(picture: Image.Image) -> float:
-    """The value that stands for white in a picture of one channel of 16 or 32 bits.
+    """The value that stands for white in a picture with one channel.
 
-    That is what the format says: 65,535, of 12 bits 4,095, of 16 bits with a sign 32,767, of 8 bits with a sign 127.
-    Numbers of 32 bits say nothing, and are taken for a picture of 8 or 16 bits, and floating-point numbers also for
-    shares of 1, by the smallest range that all of them are in.
+    The format determines it for 16 bits (65,535), 12 bits (4,095), signed 16 bits (32,767) and signed 8 bits (127). For
+    numbers of 32 bits it is the smallest of 255 and 65,535 (for floating-point numbers also 1) that no pixel exceeds.
+
+    Raises:
+        Unreadable: pixels are negative, too large, NaN or infinite.
     """
     if has_sign(picture):
-        if picture.getextrema()[1] > 127:  # type: ignore[operator]  of one channel these are two numbers
+        if picture.getextrema()[1] > 127:  # type: ignore[operator]  getextrema gives two numbers for one channel
             raise Unreadable("its pixels are of 8 bits with a sign, and some are below 0; save it without a sign")
         return 127
     bits = tiff_tag(picture, TiffImagePlugin.BITSPERSAMPLE)
@@ -82,7 +95,7 @@ def white_of(picture: Image.Image) -> float:
         return 65_535
     low, high = value_range(picture)
     if not np.isfinite([low, high]).all():
-        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits a channel")
+        raise Unreadable("an image with pixels that are NaN or infinite; save it with 8 or 16 bits per channel")
     if picture.mode == "I" and bits == 16 and low >= 0:
         return 32_767
     for white in (1, 255, 65_535) if picture.mode == "F" else (255, 65_535):
@@ -91,13 +104,13 @@ def white_of(picture: Image.Image) -> float:
     kind = "floating-point numbers" if picture.mode == "F" else "whole numbers"
     understood = "0 to 1, 0 to 255 or 0 to 65,535" if picture.mode == "F" else "0 to 255 or 0 to 65,535"
     raise Unreadable(
-        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, where {understood} are understood; save it with 8 or "
-        f"16 bits a channel"
+        f"its pixels are {kind} from {low:,.6g} to {high:,.6g}, but must be {understood}; save it with 8 or "
+        f"16 bits per channel"
     )
 
 
 def value_range(picture: Image.Image) -> tuple[float, float]:
-    """The smallest and the largest number of a picture; NaN where it has one."""
+    """The smallest and the largest pixel value; NaN if any pixel is NaN."""
     rows = max(1, STRIP // picture.width)
     strips = (
         picture.crop((0, y, picture.width, min(y + rows, picture.height))) for y in range(0, picture.height, rows)
@@ -107,12 +120,12 @@ def value_range(picture: Image.Image) -> tuple[float, float]:
 
 
 def has_sign(picture: Image.Image) -> bool:
-    """Whether a picture of 8 bits a pixel has them with a sign, which Pillow leaves to others to see."""
+    """Whether a picture has signed 8-bit pixels, which Pillow decodes as if they had no sign."""
     return picture.mode == "L" and tiff_tag(picture, TiffImagePlugin.SAMPLEFORMAT) == 2
 
 
 def tiff_tag(picture: Image.Image, tag: int) -> int | None:
-    """A number that a TIFF file says of itself; None of other files."""
+    """The number in a tag of a TIFF file; None for other files and if the tag is missing."""
     value = picture.tag_v2.get(tag) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
     first = value[0] if isinstance(value, tuple) and value else value
     return first if isinstance(first, int) else None

@@ -1,7 +1,7 @@
-"""Opening image files that anybody may have made: known formats alone, with limits that hold before decoding.
+"""Opening image files from untrusted sources: known formats only, with limits that are checked before decoding.
 
-A file is read as a whole before it is decoded, so that one that is cut short meanwhile is an error and not a crash, and
-its decoder gets bytes alone: no name, no other file, no program.
+A file is read as a whole before it is decoded. So a file that is truncated meanwhile causes an error and not a crash,
+and the decoder gets bytes only: it knows no file name, opens no other file and starts no program.
 """
 
 import io
@@ -20,8 +20,8 @@ from zoo.data.decoders import silence_decoders
 from zoo.data.eight_bits import Unreadable
 from zoo.errors import ZooError
 
-# Pillow's names of the formats, and what names of their files end in. Left out: EPS (Pillow runs Ghostscript for it),
-# formats without a signature (TGA would take any bytes), and what other software hardly writes for photographs.
+# Pillow's names of the formats, and the suffixes of their files. Left out are EPS (Pillow runs Ghostscript for it),
+# formats without a signature (TGA would accept any bytes), and formats that are hardly used for photographs.
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -32,17 +32,17 @@ FORMATS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
 NAMES = "PNG, JPEG, GIF, BMP, TIFF, WebP and PPM"
-MAX_BYTES = 500_000_000  # of a file
-MAX_PIXELS = 89_000_000  # that are decoded; above it Pillow warns of decompression bombs
-MAX_JPEG_PIXELS = 250_000_000  # of a JPEG, whose decoder can halve both sides as it goes
-MAX_SIDE = 100_000  # pixels; scaling takes memory by the side, too
-LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, whatever the number of threads
-MAX_READS = 300_000  # pieces of a file that a decoder reads; of a PNG of 500 MB some 250,000
+MAX_BYTES = 500_000_000  # size of a file
+MAX_PIXELS = 89_000_000  # pixels that are decoded; above this Pillow warns of decompression bombs
+MAX_JPEG_PIXELS = 250_000_000  # pixels of a JPEG, which can be decoded at half its height and width
+MAX_SIDE = 100_000  # pixels per side; the memory for scaling also depends on the longer side
+LARGE = 16_000_000  # pixels; larger images are decoded one at a time, whatever the number of threads
+MAX_READS = 300_000  # pieces in which a decoder reads a file; a PNG of 500 MB has some 250,000
 MAX_SCANNED = 3_000_000_000  # pixels in all scans of a JPEG; a progressive one of 250 megapixels has some ten scans
-SCAN = b"\xff\xda"  # a scan of a JPEG begins with it, and within one 0xff is followed by 0
+SCAN = b"\xff\xda"  # marks the beginning of a scan of a JPEG; within a scan, 0xff is followed by 0
 Source = str | Path | bytes | BinaryIO | Image.Image
 one_large = RLock()
-TURNS = {  # by EXIF's orientation
+TURNS = {  # keys: EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -55,22 +55,23 @@ ORIENTATION = 0x0112
 
 
 def readable_suffixes() -> set[str]:
-    """What the names of image files that can be read end in: ".jpg", ".png" …"""
+    """The suffixes of the image files that can be read: ".jpg", ".png" …"""
     return {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 
 
 @contextmanager
 def opened(source: Source, name: str | Path | None = None) -> Iterator[Image.Image]:
-    """The first picture of an image file, decoded.
+    """A context manager that decodes the first picture of an image file.
 
-    Whatever goes wrong inside the ``with`` is an error of this file. No other large image is decoded meanwhile.
+    Any exception inside the ``with`` block is reported as an error of this file. While a large image is open, no other
+    large image is decoded.
 
     Args:
-        source: a path, a file's content, an open binary file, or a PIL image, which is left as it is.
-        name: what messages call it; None is its path, or "the image".
+        source: a path, the content of a file, an open binary file, or a PIL image, which is not changed.
+        name: the name of the image in error messages; None means its path, or "the image".
 
     Raises:
-        ZooError: the file is missing, damaged, too large, not a regular file, or no image of ``FORMATS``.
+        ZooError: the file is missing, damaged, too large, not a regular file, or not an image in one of ``FORMATS``.
     """
     silence_decoders()
     with naming(name or (source if isinstance(source, (str, Path)) else "the image")):
@@ -82,7 +83,7 @@ def opened(source: Source, name: str | Path | None = None) -> Iterator[Image.Ima
 
 @contextmanager
 def naming(name: str | Path) -> Iterator[None]:
-    """Let whatever goes wrong with an image be a ``ZooError`` of one line that begins with its name."""
+    """Turn any exception in the ``with`` block into a ``ZooError`` of one line that begins with the image's name."""
     try:
         yield
     except ZooError:
@@ -92,30 +93,30 @@ def naming(name: str | Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ZooError(f"{name}: no such file") from None
     except MemoryError:
-        raise ZooError(f"{name}: the memory does not suffice to read this image; scale it down first") from None
+        raise ZooError(f"{name}: there is not enough memory to read this image; scale it down first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise ZooError(f"{name}: not an image that can be read ({reason or type(error).__name__})") from None
 
 
 def image_content(path: Path) -> bytes:
-    """An image file's bytes, not looked at yet.
+    """The bytes of an image file, without looking at them.
 
     Raises:
-        ZooError: as ``opened``.
+        ZooError: the file is missing, empty, too large or not a regular file.
     """
     with naming(path):
         return content_of(path)
 
 
 def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
-    """A file's bytes; only of a regular one, as reading a pipe or a device may wait forever."""
+    """The bytes of a regular file; pipes and devices are refused, because reading them may never end."""
     if isinstance(source, (str, Path)):
         if not stat.S_ISREG(os.stat(source).st_mode):
             kind = "a folder" if os.path.isdir(source) else "a pipe, a socket or a device"
             raise Unreadable(f"{kind}, not an image that can be read; give a file")
         with open(source, "rb", opener=open_at_once) as file:
-            check_bytes(os.fstat(file.fileno()).st_size)  # before any is read
+            check_bytes(os.fstat(file.fileno()).st_size)  # before anything is read
             return content_of(file)
     content = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
     check_bytes(len(content))
@@ -130,8 +131,9 @@ def check_bytes(n: int) -> None:
 
 
 class Counted(io.BytesIO):
-    """A file's content, of which a decoder may read so many pieces: a few MB can be a million empty ones, through which
-    Pillow goes in Python.
+    """The content of a file, from which a decoder may read at most ``MAX_READS`` pieces.
+
+    A file of a few MB can have a million empty chunks, over which Pillow loops in Python.
     """
 
     reads = 0
@@ -144,9 +146,13 @@ class Counted(io.BytesIO):
 
 
 def identified(content: bytes) -> Image.Image:
-    """An image that is not decoded yet, within the limits.
+    """Recognise the format of an image and check its size, without decoding it.
 
-    What ``Image.open`` does, but for its limit, which a program may have lifted, and which warns where ours reads on.
+    It replaces ``Image.open``, whose size limit a program may have lifted, and which warns about large JPEGs that are
+    accepted here.
+
+    Raises:
+        Unreadable: the format is not in ``FORMATS``, or the image exceeds a limit.
     """
     Image.init()
     for name in FORMATS:
@@ -159,16 +165,16 @@ def identified(content: bytes) -> Image.Image:
             raise Unreadable("an image without pixels")
         if max(width, height) > MAX_SIDE:
             raise Unreadable(
-                f"an image of {width:,}×{height:,} pixels, and at most {MAX_SIDE:,} a side are read; cut it"
+                f"an image of {width:,}×{height:,} pixels, but at most {MAX_SIDE:,} per side are read; crop it"
             )
         jpeg = name == "JPEG"
         if width * height > (most := MAX_JPEG_PIXELS if jpeg else MAX_PIXELS):
             raise Unreadable(
-                f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), and at most "
-                f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} of a JPEG)'}; scale it down"
+                f"an image of {width * height / 1e6:,.0f} megapixels ({width:,}×{height:,}), but at most "
+                f"{most / 1e6:.0f} are read{'' if jpeg else f' ({MAX_JPEG_PIXELS / 1e6:.0f} for JPEG)'}; scale it down"
             )
         if jpeg and (scans := content.count(SCAN)) * width * height > MAX_SCANNED:
-            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it anew")
+            raise Unreadable(f"a JPEG of {scans:,} scans, which would take too long to read; save it again")
         if width * height > MAX_PIXELS:
             picture.draft(None, (max(1, width // 2), max(1, height // 2)))  # type: ignore[attr-defined]
         return picture
@@ -176,14 +182,14 @@ def identified(content: bytes) -> Image.Image:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """How a picture is to be turned, as EXIF numbers it; 1 is not at all."""
+    """The EXIF orientation of a picture, from 1 (upright) to 8; 1 if there is none."""
     try:
         orientation = picture.getexif().get(ORIENTATION)
-    except Exception:  # damaged EXIF data say nothing of the pixels
+    except Exception:  # the pixels may be good even if the EXIF data are damaged
         return 1
     return orientation if isinstance(orientation, int) else 1
 
 
 def turned(picture: Image.Image, orientation: int) -> Image.Image:
-    """A picture upright."""
+    """The picture, turned upright according to its EXIF orientation."""
     return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture

@@ -1,4 +1,4 @@
-"""Image classification data: whole tensors, split once, augmented and normalised on the device."""
+"""Labelled image data sets: whole tensors in memory, split once, augmented and normalised on the device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,29 +21,31 @@ from zoo.errors import ZooError
 class ImageData(MemoryData):
     """A data set of labelled images.
 
-    Validation is carved from the official training split with ``split_seed``, the same for every run; the official
-    test split is used by ``test`` alone.
+    The validation split is taken from the official training split with ``split_seed``, so it is the same for every
+    run. The official test split is used only by ``test``.
 
     Args:
         name: one of ``zoo.data.sources.SOURCES``.
-        num_classes, in_channels, image_size: what the set holds; models are sized by them, and they are checked.
-        mean, std: of each channel, in [0, 1].
-        batch_size: examples an update, over all processes; "full" takes the whole training split (gradient descent).
-        eval_batch_size: examples a batch in validation and test.
-        val_size: images held out for validation; 0 trains on all of them.
-        labels_per_class: train on so many images of each class only (drawn with ``seed``); null takes all.
-        keep: take only the classes of these numbers, and number them anew in this order; null takes all.
-        unlabelled: how many images without their labels, of the whole training split whatever ``labels_per_class``,
-            stand beside each batch; a training batch is then (x, y, u, v), with two views of them, changed each for
-            itself. For ``task=semi``.
-        augment: changes to training images.
-        strong: changes to the second view of images without labels; null is ``augment``.
-        binarise: make pixels 0 or 1, each 1 with the probability that its brightness says: "fixed" draws once, from
-            published seeds (``binary``); "stochastic" draws training images anew every time, and the others as
-            "fixed" does; "none" leaves them. Figures of the one are not to be compared with the other's.
-        seed: of the order of the batches and of ``labels_per_class``.
-        split_seed: of the validation split.
-        root: the folder of the data; null is the clone's ``data/`` or the user's cache.
+        num_classes, in_channels, image_size: properties of the data set, which determine the sizes of the model; they
+            are compared with the data.
+        mean, std: mean and standard deviation of each channel, for pixels in [0, 1].
+        batch_size: examples per update, over all processes; "full" takes the whole training split (gradient descent).
+        eval_batch_size: examples per batch in validation and test.
+        val_size: number of images held out for validation; 0 trains on all of them.
+        labels_per_class: train on only this many images of each class, drawn with ``seed``; None takes all.
+        keep: use only the classes with these numbers, and renumber them in this order; None takes all classes.
+        unlabelled: number of unlabelled images added to each training batch, for ``task=semi``. They come from the
+            whole training split, whatever ``labels_per_class`` is. A training batch is then (x, y, u, v), where u and v
+            are two independently augmented views of the unlabelled images.
+        augment: augmentation of the training images.
+        strong: augmentation of the view v of unlabelled images; None means ``augment``.
+        binarise: set each pixel to 1 with a probability equal to its brightness, and otherwise to 0. "fixed" draws
+            once, from published seeds (see ``binary``); "stochastic" draws training images anew each time, and
+            validation and test images like "fixed"; "none" leaves the pixels as they are. Results with "fixed" and
+            with "stochastic" cannot be compared.
+        seed: seed for the order of the batches and for ``labels_per_class``.
+        split_seed: seed for the validation split.
+        root: the folder of the data; None means the clone's ``data/`` or the user's cache.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ImageData(MemoryData):
             raise ZooError(f"data.labels_per_class={labels_per_class} is not valid: give a positive number, or null")
         if not len(mean) == len(std) == in_channels:
             raise ZooError(
-                f"data.mean and data.std hold {len(mean)} and {len(std)} values: give one a channel ({in_channels})"
+                f"data.mean and data.std hold {len(mean)} and {len(std)} values: give one per channel ({in_channels})"
             )
         if binarise not in ("none", "fixed", "stochastic"):
             raise ZooError(f"data.binarise={binarise} is unknown; valid: none, fixed, stochastic")
@@ -93,7 +95,7 @@ class ImageData(MemoryData):
             raise ZooError(f"data.unlabelled={unlabelled} is not valid: give 0 or more")
         mixed = any(change and (change.mixup or change.cutmix) for change in (augment, strong))
         if unlabelled and (mixed or binarise == "stochastic"):
-            raise ZooError("data.unlabelled takes no mixup or cutmix, and no data.binarise=stochastic")
+            raise ZooError("data.unlabelled takes no mixup, no cutmix and no data.binarise=stochastic: switch them off")
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root).expanduser() if root else None
         self.preprocess = Preprocess(image_size, list(mean), list(std))
@@ -110,16 +112,16 @@ class ImageData(MemoryData):
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
 
     def class_names(self) -> Sequence[str]:
-        """All that the set has, in the order of the labels."""
+        """The names of all classes of the data set, in the order of the labels."""
         return sources.classes(self.name)
 
     def prepare_data(self) -> None:
-        """Fetch and verify the set, once for all processes."""
+        """Fetch and verify the data set, once for all processes."""
         if not self.splits:
             sources.load(self.name, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the tensors and split them."""
+        """Read the tensors and split them; raises a ``ZooError`` if they do not have the sizes in the arguments."""
         if self.splits:
             return
         data = sources.load(self.name, self.root)
@@ -144,7 +146,7 @@ class ImageData(MemoryData):
         every = train
         if self.labels_per_class is not None:
             train = few(labels, train, self.num_classes, self.labels_per_class, self.seed)
-        # without a held-out part the tensors serve as they are
+        # if nothing is held out, the tensors are not copied
         whole = len(train) == len(labels)
         if self.binarise == "fixed":
             images = drawn
@@ -154,7 +156,7 @@ class ImageData(MemoryData):
             "test": (data["test_images"], data["test_labels"]),
         }
         if self.unlabelled:
-            self.splits["unlabelled"] = (images[every], labels[every])  # the labels are not given to a model
+            self.splits["unlabelled"] = (images[every], labels[every])  # these labels are never part of a batch
 
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> BatchLoader:
         tensors: tuple[Tensor, ...] = self.splits[split]
@@ -162,12 +164,12 @@ class ImageData(MemoryData):
             half = torch.rand(len(tensors[0]), generator=torch.Generator().manual_seed(self.seed)) < 0.5
             tensors = *tensors, half
         if self.trainer and self.trainer.strategy.root_device.type == "cuda":
-            # small sets live on the device: no copy a batch
+            # the whole data set is small enough for the device, which saves a copy for each batch
             tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
         return BatchLoader(tensors, batch_size, shuffle, self.seed, *self.processes())
 
     def train_dataloader(self) -> Loader:
-        """The training split in a new order each epoch; a resumed run goes on where it stopped."""
+        """The training split, in a new order each epoch; a resumed run continues where it stopped."""
         _, world_size = self.processes()
         n = len(self.splits["train"][1]) // world_size * world_size
         batch_size = n if isinstance(self.batch_size, str) else min(self.batch_size, n)
@@ -176,19 +178,21 @@ class ImageData(MemoryData):
             self.check_batch_size(self.unlabelled)
             others = self.splits["unlabelled"][:1]
             if len(others[0]) < self.unlabelled:
-                raise ZooError(f"data.unlabelled={self.unlabelled}: there are {len(others[0])} training images")
+                raise ZooError(
+                    f"data.unlabelled={self.unlabelled}: there are {len(others[0])} training images; give at most that"
+                )
             sizes = batch_size, self.unlabelled
             return self.training(MixedLoader(self.splits["train"], others, *sizes, self.seed, *self.processes()))
         return self.training(self._loader("train", batch_size, shuffle=True))
 
     def smallest_batch(self, world_size: int) -> int:
-        """How many images a process gets in the smallest batch of training; a last one of one is joined to another."""
+        """Images per process in the smallest training batch; ``BatchLoader`` avoids a last batch with a single one."""
         n = len(self.splits["train"][1]) // world_size * world_size
         sizes = [n if isinstance(self.batch_size, str) else min(self.batch_size, n)]
         return min([*sizes, self.unlabelled] if self.unlabelled else sizes) // world_size
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The held-out part of the training split, in order; nothing when ``val_size`` is 0."""
+        """The validation split, in order; no batches if ``val_size`` is 0."""
         return self._loader("val", self.eval_batch_size) if self.val_size else []
 
     def test_dataloader(self) -> BatchLoader:
@@ -196,9 +200,9 @@ class ImageData(MemoryData):
         return self._loader("test", self.eval_batch_size)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
-        """Raw images uint8 (B, H, W, C) to the model's input float32 (B, C, H, W), augmented in training only.
+        """Turn raw images, uint8 (B, H, W, C), into model inputs, float32 (B, C, H, W), augmented in training only.
 
-        Labels are int64 (B,), or with mixup and cutmix probabilities float (B, num_classes).
+        Labels are int64 (B,); with mixup or cutmix they become probabilities, float (B, num_classes).
         """
         if self.unlabelled and len(batch) == 3:
             images, labels, others = batch
@@ -216,17 +220,17 @@ class ImageData(MemoryData):
         mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
         return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)
 
-    # --- what a run says of its data --------------------------------------------------------------------------------
+    # --- what a run reports about its data --------------------------------------------------------------------------
 
     def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a split as the model gets them: images (n, C, H, W), labels (n,)."""
+        """The first n examples of a split as model inputs: images (n, C, H, W), not augmented, and labels (n,)."""
         images, labels = self.splits[split]
         if split == "train" and self.binarise == "stochastic":
             images = binary(images[:n], seed=0)
         return self.preprocess(images[:n]), labels[:n]
 
     def summary(self) -> str:
-        """One line: the sizes of the splits."""
+        """One line with the sizes of the splits."""
         n, v, t = (f"{len(self.splits[split][1]):,}" for split in ("train", "val", "test"))
         if self.unlabelled:
             n = f"{n} training images with labels and {len(self.splits['unlabelled'][1]):,} without"
@@ -235,11 +239,11 @@ class ImageData(MemoryData):
         return f"{self.name}: {n} training, {v} validation, {t} test images{binary}"
 
     def card(self) -> dict[str, Any]:
-        """What a card says of a model's inputs and outputs."""
+        """The card's entries about a model's inputs and outputs."""
         return {"preprocess": self.preprocess.config(), "classes": list(self.classes)}
 
     def save_example(self, folder: Path) -> Path:
-        """Write a test example as a file that ``zoo predict`` takes."""
+        """Write the first test image to a file, as an input for ``zoo predict``; return its path."""
         path = folder / "example.png"
         Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
         return path

@@ -1,4 +1,4 @@
-"""Batches of tensors in memory: examples gathered by index, and streams read a stretch at a time."""
+"""Loaders that make mini-batches from tensors in memory, and that can resume in the middle of an epoch."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,22 +10,22 @@ from zoo.arguments import Seed
 
 
 class Loader:
-    """Iterates over an epoch's batches; what a ``DataLoader`` would give, at a fraction of its cost.
+    """Iterates over the batches of an epoch, like a ``DataLoader`` at a fraction of its cost.
 
-    An epoch depends on (seed, epoch) alone, so a run that stops after any batch can go on with the next: ``epoch`` and
-    ``batch`` say where it is. Under several processes each takes its share of every batch, so that the global batch
-    and its order are those of one process.
+    The batches depend only on the seed and the epoch, so a run that was stopped after any batch can continue with the
+    next one; ``epoch`` and ``batch`` are its position. With several processes each takes its share of every batch, so
+    that the global batches and their order are the same as with one process.
 
     Args:
-        seed: of the order.
-        rank, world_size: this process among all.
+        seed: seed for the order.
+        rank, world_size: number of this process, and number of all processes.
 
     Attributes:
-        keeps_place: an epoch that was broken off goes on where it stopped, as training's; else it begins anew.
-        limit: batches an epoch where it is to end early; None takes all.
-        repeat: every epoch is the first again, so that a few batches can be learned by heart.
-        before_batch: what is called before every batch but an epoch's first, when all is done for the batch before: a
-            place to write a checkpoint, or to raise where the training is to stop.
+        keeps_place: if an epoch was interrupted, continue where it stopped, as in training; otherwise start it again.
+        limit: number of batches after which an epoch ends early; None takes all.
+        repeat: repeat the first epoch, to overfit a few batches on purpose.
+        before_batch: functions that are called before every batch except the first of an epoch, when the previous batch
+            is completely processed; they may write a checkpoint, or raise an exception to stop training.
     """
 
     def __init__(self, seed: Seed = 0, rank: int = 0, world_size: int = 1):
@@ -35,30 +35,30 @@ class Loader:
         self.repeat = False
         self.before_batch: list[Callable[[], None]] = []
         self.epoch = 0
-        self.batch = 0  # batches of this epoch that were handed out
+        self.batch = 0  # number of batches of this epoch that were already returned
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """The number of batches per epoch, without ``limit``."""
         raise NotImplementedError
 
     def plan(self) -> Any:
-        """What ``take`` needs for this epoch's batches."""
+        """Prepare what ``take`` needs for the batches of this epoch, such as the order of the examples."""
         raise NotImplementedError
 
     def take(self, plan: Any, i: int) -> tuple[Tensor, ...]:
-        """The epoch's batch i."""
+        """Batch i of the epoch."""
         raise NotImplementedError
 
     def generator(self) -> torch.Generator:
-        """Of this epoch's random choices."""
+        """A random number generator for this epoch."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + (0 if self.repeat else self.epoch))
 
     def state_dict(self) -> dict[str, int]:
-        """Where it is: the next batch to hand out."""
+        """The position of the next batch."""
         return {"epoch": self.epoch, "batch": self.batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where another loader was."""
+        """Continue from the position of another loader."""
         self.epoch, self.batch = state["epoch"], state["batch"]
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
@@ -68,7 +68,7 @@ class Loader:
             for call in self.before_batch if i else ():
                 call()
             batch = self.take(plan, i)
-            # before handing it out: nobody asks for the batch after the last
+            # before the yield, because code after the last yield of an epoch may never run
             self.epoch, self.batch = (self.epoch + 1, 0) if i + 1 == n else (self.epoch, i + 1)
             yield batch
 
@@ -77,10 +77,11 @@ class BatchLoader(Loader):
     """Batches of examples, gathered by index.
 
     Args:
-        tensors: of the same first dimension, the example; a batch is a tuple of as many.
-        batch_size: examples a (global) batch; the last one of an epoch may be smaller. With ``shuffle``, one that would
-            leave a process a single example is joined to the batch before: batch normalisation learns nothing of one.
-        shuffle: a new order each epoch, or always the order of the tensors.
+        tensors: tensors whose first dimension is the example; a batch is a tuple with the same number of tensors.
+        batch_size: examples per (global) batch; the last batch of an epoch may be smaller. With ``shuffle``, a last
+            batch with only one example per process is joined to the previous batch, because batch norm cannot learn
+            from a single example.
+        shuffle: use a new random order in each epoch, instead of the order of the tensors.
         seed, rank, world_size: see ``Loader``.
     """
 
@@ -97,7 +98,7 @@ class BatchLoader(Loader):
         self.tensors, self.batch_size, self.shuffle = tensors, batch_size, shuffle
         self.keeps_place = shuffle
         self.total = len(tensors[0])
-        if shuffle:  # equal shares, so that averaging over processes is averaging over examples
+        if shuffle:  # equal shares, so that the mean over processes is the mean over examples
             self.total -= (self.total % batch_size) % world_size
         self.joined = shuffle and self.total > batch_size and self.total % batch_size == world_size
 
@@ -105,7 +106,7 @@ class BatchLoader(Loader):
         return -(-self.total // self.batch_size) - self.joined
 
     def order(self) -> Tensor:
-        """The indices of this epoch's examples, shape (total,)."""
+        """The indices of the examples of this epoch, in their order, (total,)."""
         if not self.shuffle:
             return torch.arange(self.total)
         return torch.randperm(len(self.tensors[0]), generator=self.generator())[: self.total]
@@ -117,21 +118,23 @@ class BatchLoader(Loader):
         end = self.total if i + 1 == len(self) else (i + 1) * self.batch_size
         index = plan[i * self.batch_size : end]
         if self.world_size > 1:
-            # an example may come twice at the very end of an evaluation, so that no process gets none
+            # a last evaluation batch smaller than the number of processes goes to all of them, so that none is empty
             index = index[self.rank :: self.world_size] if len(index) >= self.world_size else index
         return tuple(tensor[index] for tensor in self.tensors)
 
 
 class MixedLoader(Loader):
-    """Batches of examples with labels, and beside each others without.
+    """Batches that combine labelled with unlabelled examples.
 
-    An epoch goes once through those without; those with labels come around as often as it takes, each time in a new
-    order. A batch is the tensors of the labelled ones, then those of the others. All batches are of the same size: what
-    does not fill one is left out, so that none is of a single example.
+    An epoch takes each unlabelled example once, and repeats the labelled ones as often as needed, each time in a new
+    order. A batch has the tensors of the labelled examples, followed by those of the unlabelled ones. All batches have
+    the same size: examples that do not fill a batch are left out, so that no batch has a single example.
 
     Args:
-        labelled, unlabelled: tensors of the same first dimension each.
-        batch_size, beside: examples of each a (global) batch.
+        labelled: tensors of the labelled examples, with equal first dimensions.
+        unlabelled: tensors of the unlabelled examples, with equal first dimensions.
+        batch_size: labelled examples per (global) batch.
+        beside: unlabelled examples per (global) batch.
         seed, rank, world_size: see ``Loader``.
     """
 

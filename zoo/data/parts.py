@@ -5,11 +5,15 @@ from pathlib import Path
 from zoo.data import corpora
 from zoo.errors import ZooError
 
-Source = tuple[str | None, str | None, str | None]  # a corpus's name, or a file, and the folder of the data
+Source = tuple[str | None, str | None, str | None]  # the name of a corpus, or else a file; and the folder of the data
 
 
 def source(name: str | None, file: str | None, root: str | None) -> Source:
-    """Where a text is; a ``ZooError`` unless it is a corpus or a file."""
+    """The source of a text, either a corpus or a file.
+
+    Raises:
+        ZooError: neither or both are given.
+    """
     name = None if file is not None and name == "text_file" else name
     if name == "text_file" or (name is None) == (file is None):
         raise ZooError(f"data=text_file needs data.file=PATH; a corpus is data.name=: {', '.join(corpora.CORPORA)}")
@@ -17,7 +21,11 @@ def source(name: str | None, file: str | None, root: str | None) -> Source:
 
 
 def parts(name: str | None, file: str | None, root: str | None, val_size: int | None) -> dict[str, str]:
-    """The texts "train", "val" and "test"; see ``TextData``."""
+    """The texts "train", "val" and "test"; see ``TextData``.
+
+    Raises:
+        ZooError: ``val_size`` is not valid for this text.
+    """
     if file is not None:
         check_own_part(Path(file).name, val_size)
         text = corpora.read_text(Path(file).expanduser())
@@ -42,9 +50,11 @@ def check_own_part(name: str, val_size: int | None) -> None:
 
 
 def stamp(file: str | None) -> tuple[int, int] | None:
-    """A file's size and time of change, by which another content shows; None for a corpus, which has a digest."""
+    """The size and modification time of a file, which reveal a change of its content; None for a corpus, which is
+    verified by its digest.
+    """
     try:
         status = Path(file).expanduser().stat() if file else None
-    except OSError:  # which reading it will say
+    except OSError:  # reported later, when the file is read
         return None
     return (status.st_size, status.st_mtime_ns) if status else None

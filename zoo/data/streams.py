@@ -1,4 +1,4 @@
-"""A text as parallel streams that are read a stretch at a time, for training and for evaluation."""
+"""Loaders that read a text as parallel streams, one segment after the other, for training and for evaluation."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,18 @@ from zoo.data.loader import Loader
 
 
 class StreamLoader(Loader):
-    """A text as parallel streams, read a stretch at a time, so that each batch goes on where the one before ended.
+    """Reads a text as parallel streams, in segments: each batch continues where the previous one ended.
 
-    A batch is (x, y), int64 (streams, seq_len) each, y the tokens after those of x. In training every epoch begins at
-    another place among the first ``seq_len`` tokens, so that the stretches are not always the same.
+    A batch is (x, y), int64 (streams, seq_len) each, where y has the next token after each token of x. Each epoch
+    starts at a random place within the first ``seq_len`` tokens, so that the boundaries of the segments vary.
 
     Args:
         tokens: int64 (N,).
-        streams: parallel ones, over all processes.
-        seq_len: steps a stretch; the last of an epoch may be shorter.
+        streams: number of parallel streams, over all processes.
+        seq_len: steps per segment; the last segment of an epoch may be shorter.
         seed, rank, world_size: see ``Loader``.
-        draw: gives an epoch's tokens, as many, by its generator; None reads the same in every epoch.
+        draw: a function from a random generator to the tokens of an epoch, of the same number N; None uses ``tokens``
+            in every epoch.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class StreamLoader(Loader):
     ):
         super().__init__(seed, rank, world_size)
         self.tokens, self.streams, self.seq_len, self.draw = tokens, streams, seq_len, draw
-        self.steps = (len(tokens) - seq_len) // streams  # of a stream, wherever it begins
+        self.steps = (len(tokens) - seq_len) // streams  # per stream, for every starting place
 
     def __len__(self) -> int:
         return -(-self.steps // self.seq_len)
@@ -43,7 +44,7 @@ class StreamLoader(Loader):
     def plan(self) -> Tensor:
         generator = self.generator()
         start = int(torch.randint(self.seq_len, (), generator=generator))
-        # each stream's inputs, and the token after them, which is the next stream's first
+        # the last token of each row is only a target; it is also the first input of the next stream
         tokens = self.tokens if self.draw is None else self.draw(generator)
         tokens = tokens[start : start + self.streams * self.steps + 1]
         return tokens.unfold(0, self.steps + 1, self.steps)[self.rank :: self.world_size]  # (streams, steps + 1)
@@ -54,17 +55,17 @@ class StreamLoader(Loader):
 
 
 class Evaluation(Loader):
-    """A text as parallel streams in which every token but the first is predicted once, and nothing twice.
+    """Reads a text as parallel streams such that every token except the first is predicted exactly once.
 
-    Every stream but the first begins ``context`` tokens early, to read before it predicts. So a prediction has that
-    many tokens before it at least, and all before it where they are fewer. Batches are as ``StreamLoader``'s; what is
-    not to be predicted is -100 in y.
+    Every stream but the first starts ``context`` tokens early and reads these without predicting. So each prediction is
+    based on at least ``context`` tokens, or on all tokens before it if there are fewer. Batches are as in
+    ``StreamLoader``, with -100 in y for tokens that are not predicted.
 
     Args:
-        tokens: int64 (N,), N of 2 or more.
-        streams: parallel ones, at most; a short text has fewer. Under several processes each reads all, as a
-            stream's state cannot be handed on.
-        seq_len: steps a stretch.
+        tokens: int64 (N,) with N ≥ 2.
+        streams: largest number of parallel streams; a short text has fewer. With several processes, each reads all
+            streams.
+        seq_len: steps per segment.
         context: tokens that a stream reads before its first prediction.
     """
 
@@ -73,9 +74,9 @@ class Evaluation(Loader):
         self.keeps_place = False
         self.seq_len = seq_len
         predicted = len(tokens) - 1
-        context = min(context, max(0, predicted))  # more than all there is to read is of no use
-        streams = max(1, min(streams, predicted // (2 * context + 1)))  # reading early pays for long ones
-        share = -(-max(predicted - context, 1) // streams)  # the first stream predicts `context` more
+        context = min(context, max(0, predicted))  # there are no more tokens to read
+        streams = max(1, min(streams, predicted // (2 * context + 1)))  # at least twice the context long
+        share = -(-max(predicted - context, 1) // streams)  # the first stream predicts `context` tokens more
         padded = torch.cat([tokens, tokens.new_zeros(context + streams * share + 1 - len(tokens))])
         rows = padded.unfold(0, context + share + 1, share)  # (streams, context + share + 1)
         self.x, self.y = rows[:, :-1], rows[:, 1:].clone()

@@ -1,4 +1,4 @@
-"""Text for language models: a corpus's parts as tokens, read as streams or in windows."""
+"""Text for language models: the parts of a corpus as tokens, read as continuous streams or in shuffled windows."""
 
 import copy
 from functools import lru_cache
@@ -20,31 +20,35 @@ from zoo.errors import ZooError
 
 
 class TextData(MemoryData):
-    """A text, tokenised, for a model that predicts the next token.
+    """A tokenised text, for a model that predicts the next token.
 
-    The vocabulary is the training part's. A corpus without a validation part of its own gives the end of its training
-    text; its test part is used by ``test`` alone.
+    The vocabulary comes from the training part. If a corpus has no validation part, the end of its training text is
+    held out. The test part is used only by ``test``.
 
     Args:
-        name: one of ``zoo.data.corpora.CORPORA``; with a file of your own null, or "text_file".
-        vocab_size: tokens of the vocabulary, by which models are sized; checked.
-        file: a text of your own in UTF-8. Its last tenth is for test, and the tenth before it for validation.
-        level: what a token is: "char", "byte", "word" or "bpe".
-        most: tokens of the vocabulary at most; null takes every character or word, and 1024 for bpe.
-        tokenizer: take that of a weight, by its name or file, as for training it further on another text; null makes
-            one from the training text.
-        num_classes, in_features, read: what a model predicts and takes: vocab_size, null and "each".
-        batch_size: streams, or windows an update.
-        seq_len: tokens of a stretch or window, through which gradients go.
-        windows: "streams" read on from batch to batch, with the state carried; "shuffled" ones begin anew.
-        rename: the probability that a speaker's name in a stretch of a play is replaced by a made-up one, anew each
-            epoch, 0 to 1; see ``zoo.data.speakers.MadeUpNames``. Training's streams of characters alone.
-        eval_batch_size, eval_context: streams in evaluation, and tokens each reads before it predicts; see
-            ``zoo.data.streams.Evaluation``.
-        val_size: characters of the end of the training text for validation, where the corpus has no part for it, as
-            tiny_shakespeare; 0 trains on all. Null for the others.
-        seed: of the order.
-        root: the folder of the data; null is the clone's ``data/`` or the user's cache.
+        name: one of ``zoo.data.corpora.CORPORA``; None or "text_file" for a file of your own.
+        vocab_size: size of the vocabulary, which determines the sizes of the model; it is checked.
+        file: a text of your own in UTF-8. Its last tenth is the test part, and the tenth before it the validation part.
+        level: kind of token: "char", "byte", "word" or "bpe".
+        most: largest size of the vocabulary; None means every character or word, and 1024 tokens for bpe.
+        tokenizer: name or file of trained weights whose tokenizer is used, for example to train them further on
+            another text; None makes a tokenizer from the training text.
+        num_classes, in_features, read: what a model predicts and takes: vocab_size, None and "each".
+        batch_size: number of streams, or of windows per update.
+        seq_len: tokens per segment or window, through which gradients are propagated back.
+        windows: "streams" continue from batch to batch, and the state is carried over; "shuffled" windows each start
+            from a zero state.
+        rename: probability, 0 to 1, that a speaker's name in a passage of a play is replaced by an invented one, anew
+            in each epoch; see ``zoo.data.speakers.MadeUpNames``. Only for training with streams of characters.
+        eval_batch_size: number of streams in evaluation.
+        eval_context: tokens that each stream reads before its predictions count; see ``zoo.data.streams.Evaluation``.
+        val_size: number of characters held out for validation at the end of the training text, for a corpus without a
+            validation part, such as tiny_shakespeare; 0 trains on all. None for all other texts.
+        seed: seed for the order of the training data.
+        root: the folder of the data; None means the clone's ``data/`` or the user's cache.
+
+    Raises:
+        ZooError: an argument is out of its range, or does not go with another one.
     """
 
     def __init__(
@@ -94,11 +98,11 @@ class TextData(MemoryData):
             speakers.check(rename, self.tokenizer)
         self.made_up: speakers.MadeUpNames | None = None
         self.texts: dict[str, str] = {}
-        self.digest: str | None = None  # of a file of one's own
+        self.digest: str | None = None  # only for a file of the user's own
         self.splits: dict[str, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the text and tokenise its parts."""
+        """Read the text and tokenise its parts; raises a ``ZooError`` if the file has changed meanwhile."""
         if not self.splits:
             held = len(self.tokenizer.vocabulary)
             if held != self.vocab_size:
@@ -106,13 +110,13 @@ class TextData(MemoryData):
             self.put(parts(*self.source, self.val_size))
             if self.source[1] is not None:
                 self.digest = digest("".join(self.texts[part] for part in ("train", "val", "test")).encode())
-            if stamp(self.source[1]) != self.stamp:  # its vocabulary is of what was there before
+            if stamp(self.source[1]) != self.stamp:  # the vocabulary is that of the old content
                 raise ZooError(f"{self.source[1]} has changed since this run began to read it; run again")
         if self.rename and stage in ("fit", None):
-            self.made_up_names()  # to fail early
+            self.made_up_names()  # raises early if the text has no speakers
 
     def contents(self) -> dict[str, str]:
-        """What a text of one's own is known by, wherever it lies."""
+        """The digest of a file of the user's own, by which a resumed run recognises it even if it was moved."""
         return {"data.file": self.digest} if self.digest else {}
 
     def made_up_names(self) -> speakers.MadeUpNames:
@@ -121,7 +125,7 @@ class TextData(MemoryData):
         return self.made_up
 
     def put(self, texts: dict[str, str]) -> None:
-        """Take these texts for the parts."""
+        """Use these texts as the parts, and tokenise them."""
         self.texts = texts
         self.splits = {part: self.tokenizer.encode(text) for part, text in texts.items()}
         for part, encoded in self.splits.items():
@@ -129,14 +133,16 @@ class TextData(MemoryData):
                 raise ZooError(f"{self.name}: its {part} part has {len(encoded)} tokens; give a longer text")
 
     def first(self, n: int) -> tuple["TextData", int]:
-        """The same text with the first n + 1 characters of the test part alone, all but the first to be predicted."""
+        """A copy of the data whose test part has only its first n + 1 characters, and the number of characters to
+        predict, which are all but the first.
+        """
         few, text = copy.copy(self), self.texts["test"][: n + 1]
         few.texts = {**self.texts, "test": text}
         few.splits = {**self.splits, "test": self.tokenizer.encode(text)}
         return few, len(text) - 1
 
     def train_dataloader(self) -> Loader:
-        """The training part; a resumed run goes on where it stopped."""
+        """The training part; a resumed run continues where it stopped."""
         self.check_batch_size(self.batch_size)
         encoded = self.splits["train"]
         needed = self.seq_len + (self.batch_size if self.windows == "streams" else 1)
@@ -153,34 +159,35 @@ class TextData(MemoryData):
         return self.training(BatchLoader((windows,), self.batch_size, True, self.seed, *self.processes()))
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """The validation part, every token once; nothing where there is none."""
+        """The validation part, in which every token but the first is predicted once; no batches if it is empty."""
         return self.evaluation("val") if len(self.splits["val"]) else []
 
     def test_dataloader(self) -> Loader:
-        """The test part, every token once."""
+        """The test part, in which every token but the first is predicted once."""
         return self.evaluation("test")
 
     def evaluation(self, part: str) -> Loader:
         return Evaluation(self.splits[part], self.eval_batch_size, max(self.seq_len, 256), self.eval_context)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """A batch as (x, y), int64 (B, T) each: y is the token after each of x, or -100."""
+        """A batch as (x, y), int64 (B, T) each: y has the next token after each token of x, or -100 to ignore it."""
         if len(batch) == 1:  # windows
             return batch[0][:, :-1], batch[0][:, 1:]
         return batch
 
-    # --- what a run says of its data --------------------------------------------------------------------------------
+    # --- what a run reports about its data --------------------------------------------------------------------------
 
     def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n stretches of a part: tokens, and the tokens after them, int64 (n, T) each."""
+        """The first n segments of a part: tokens, and the next token after each of them, int64 (n, T) each."""
         encoded = self.splits[split]
         length = max(1, min(self.seq_len, (len(encoded) - 1) // n))
         rows = encoded.unfold(0, length + 1, length)[:n]
         return rows[:, :-1], rows[:, 1:]
 
     def units(self, part: str) -> dict[str, int]:
-        """The tokens, characters and words (and line ends) of a part, all but those of the first token, which is not
-        predicted; and how many of the tokens are unknown ones.
+        """The numbers of tokens, characters, words (including ends of lines) and unknown tokens of a part.
+
+        The first token, which is not predicted, is not counted, nor are its characters.
         """
         text, encoded = self.texts[part], self.splits[part]
         words = len(text.split()) + text.count("\n") - isinstance(self.tokenizer, Words)
@@ -190,12 +197,12 @@ class TextData(MemoryData):
         return {**{name: max(1, n) for name, n in counts.items()}, "unknown": unknown}
 
     def summary(self) -> str:
-        """One line: the sizes of the parts."""
+        """One line with the sizes of the parts."""
         n, v, t = (f"{len(self.splits[part]):,}" for part in ("train", "val", "test"))
         return f"{self.name}: {n} training, {v} validation, {t} test tokens ({self.level}), {self.vocab_size} different"
 
     def card(self) -> dict[str, Any]:
-        """What a card says of a model's inputs: its tokenizer, with the vocabulary."""
+        """The card's entry about a model's inputs: the tokenizer with its vocabulary."""
         return {"preprocess": self.tokenizer.config()}
 
 
@@ -209,24 +216,28 @@ def known_tokenizer(
     val_size: int | None,
     stamp: tuple[int, int] | None,
 ) -> Tokenizer:
-    """The tokenizer of a training text; ``stamp`` is there for a file that changes between the runs of a sweep."""
+    """The tokenizer of a training text, cached; ``stamp`` distinguishes versions of a file that changes in a sweep."""
     return tokens.fit(level, parts(name, file, root, val_size)["train"], most)
 
 
 def tokenizer_of(weight: str | Tokenizer) -> Tokenizer:
-    """The tokenizer of a shipped weight or a checkpoint."""
+    """The tokenizer of shipped weights or of a checkpoint.
+
+    Raises:
+        ZooError: the model has no tokenizer.
+    """
     from zoo.pretrained.reading import read
 
     if not isinstance(weight, str):
         return weight
     tokenizer = build(read(weight)[0].preprocess, "preprocess")
     if not isinstance(tokenizer, Tokenizer):
-        raise ZooError(f"data.tokenizer={weight} is of no text: it has no tokenizer")
+        raise ZooError(f"data.tokenizer={weight} has no tokenizer; give a language model")
     return tokenizer
 
 
 def vocab_size(*, _parent_: Any) -> int:
-    """For configs: the tokens that a text has, from the settings beside it."""
+    """A resolver for configs: the vocabulary size of a text, from the settings in the same node of the config."""
     data = {key: _parent_.get(key) for key in ("name", "file", "root", "level", "most", "val_size", "tokenizer")}
     if data["tokenizer"]:
         return len(tokenizer_of(data["tokenizer"]).vocabulary)

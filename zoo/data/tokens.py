@@ -1,6 +1,6 @@
 """From text to tokens and back: characters, bytes, words, and byte-pair encoding.
 
-What a tokenizer knows is in its ``config()``, plain values that travel in a model's checkpoint and card.
+A tokenizer's ``config()`` has everything it knows, as plain values that are stored in a model's checkpoint and card.
 """
 
 from abc import ABC, abstractmethod
@@ -15,42 +15,43 @@ from torch import Tensor
 from zoo.data.byte_pairs import byte_level, library, pieces, signs, vocabulary_and_merges
 from zoo.errors import ZooError
 
-UNKNOWN = "\ufffd"  # what an unknown character or word reads as
+UNKNOWN = "\ufffd"  # an unknown character decodes to this
 
 
 class Tokenizer(ABC):
-    """Text to token numbers and back; a model's ``preprocess``.
+    """From text to token numbers and back; a language model's ``preprocess``.
 
     Attributes:
-        vocabulary: what each token reads as; bytes where a token may be a part of a character.
-        unknown: the number that stands for what the vocabulary has not, or None where nothing is unknown.
+        vocabulary: the text of each token, or its bytes if a token may be a part of a character.
+        unknown: the number of the token that stands for anything outside the vocabulary; None if every text can be
+            encoded without it.
     """
 
-    vocabulary: Sequence[Any]  # of str, or of bytes
+    vocabulary: Sequence[Any]  # str or bytes
     unknown: int | None
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
-        """Token numbers, int64 (N,)."""
+        """The token numbers of a text, int64 (N,)."""
 
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text that tokens stand for."""
+        """The text of a sequence of tokens."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Plain values for a card, from which ``zoo.config.build.build`` makes it again."""
+        """Plain values for a card, from which ``zoo.config.build.build`` makes the tokenizer again."""
 
     def random_input(self, n: int) -> Tensor:
-        """A batch that a model can be tried with: int64 (n, 32), the same for the same n."""
+        """A random batch of tokens to try a model with, int64 (n, 32); equal n give equal batches."""
         return torch.randint(len(self.vocabulary), (n, 32), generator=torch.Generator().manual_seed(n))
 
 
 class Characters(Tokenizer):
-    """A token a character (a Unicode code point); token 0 is any that the vocabulary has not.
+    """One token per character (Unicode code point); token 0 stands for any character outside the vocabulary.
 
     Args:
-        vocabulary: the characters known, in one string.
+        vocabulary: the known characters, in one string.
     """
 
     unknown = 0
@@ -59,13 +60,13 @@ class Characters(Tokenizer):
         if not vocabulary:
             raise ZooError("the tokenizer is damaged: its vocabulary is empty")
         self.vocabulary = [UNKNOWN, *vocabulary]
-        points = points_of(vocabulary)  # code points, sorted where fit() made it
+        points = points_of(vocabulary)  # code points, sorted if the vocabulary is from fit()
         self.order = np.argsort(points)
         self.points = points[self.order]
 
     @classmethod
     def fit(cls, text: str, size: int | None = None) -> "Characters":
-        """Of a text's characters all, or the ``size`` - 1 most frequent."""
+        """A vocabulary of all characters of a text, or of the ``size`` − 1 most frequent ones."""
         counts = Counter(text)
         known = sorted(counts) if size is None else sorted(c for c, _ in ranked(counts)[: size - 1])
         return cls("".join(known))
@@ -83,7 +84,7 @@ class Characters(Tokenizer):
 
 
 class Bytes(Tokenizer):
-    """A token a byte of the text in UTF-8; 256 of them, and nothing is unknown."""
+    """One token per byte of the text in UTF-8: 256 tokens, and no unknown ones."""
 
     unknown = None
 
@@ -101,13 +102,14 @@ class Bytes(Tokenizer):
 
 
 class Words(Tokenizer):
-    """A token a word, as spaces part them, and one for the end of a line; token 0 is any other word.
+    """One token per word, separated by white space, and one for the end of a line; token 0 stands for any word outside
+    the vocabulary.
 
-    Penn Treebank's and WikiText's files are made for it: their punctuation stands apart, and their own sign for a word
-    out of the vocabulary, ``<unk>``, is token 0 too.
+    The files of Penn Treebank and WikiText are made for this: punctuation is separated from words, and their own symbol
+    for a word outside the vocabulary, ``<unk>``, is token 0 too.
 
     Args:
-        vocabulary: the words known, without the two tokens that are always there.
+        vocabulary: the known words, without the two special tokens ``<unk>`` and ``<eos>``.
     """
 
     unknown = 0
@@ -119,7 +121,7 @@ class Words(Tokenizer):
 
     @classmethod
     def fit(cls, text: str, size: int | None = None) -> "Words":
-        """Of a text's words all, or the most frequent, so that there are ``size`` tokens."""
+        """A vocabulary of all words of a text, or of the most frequent ones, with at most ``size`` tokens in all."""
         counts = Counter(text.split())
         for special in cls.SPECIAL:
             counts.pop(special, None)
@@ -131,7 +133,7 @@ class Words(Tokenizer):
         for line in text.split("\n"):
             tokens += [self.numbers.get(word, 0) for word in line.split()]
             tokens.append(eos)
-        return torch.tensor(tokens[:-1], dtype=torch.int64)  # the last line has no end, or is empty
+        return torch.tensor(tokens[:-1], dtype=torch.int64)  # the last piece has no line end after it
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join("\n" if token == 1 else f"{self.vocabulary[token]} " for token in tokens)
@@ -141,14 +143,14 @@ class Words(Tokenizer):
 
 
 class BPE(Tokenizer):
-    """Byte-pair encoding of bytes (Sennrich et al. 2016, Radford et al. 2019), by the ``tokenizers`` library.
+    """Byte-pair encoding of bytes (Sennrich et al. 2016, Radford et al. 2019), with the ``tokenizers`` library.
 
     Args:
-        content: the library's own JSON. Its vocabulary and merges alone are taken: the rest may ask for padding to any
-            length, for other ways to part a text, or for what ends the library's process.
+        content: the library's own JSON. Only its vocabulary and merges are used, because other entries may ask for
+            padding to any length or for another way to split a text, or may crash the library.
 
     Raises:
-        ZooError: the content is no such JSON.
+        ZooError: the content is not such JSON.
     """
 
     unknown = None
@@ -162,7 +164,7 @@ class BPE(Tokenizer):
 
     @classmethod
     def fit(cls, text: str, size: int | None = None) -> "BPE":
-        """Merges learned from a text until there are ``size`` tokens, 1024 where it is not said."""
+        """Learn merges from a text until there are ``size`` tokens; None means 1024."""
         from_library = library()
         tokenizer = byte_level(from_library.models.BPE())
         trainer = from_library.trainers.BpeTrainer(
@@ -188,10 +190,15 @@ LEVELS: dict[str, Any] = {"char": Characters, "byte": Bytes, "word": Words, "bpe
 
 
 def fit(level: str, text: str, size: int | None = None) -> Tokenizer:
-    """A tokenizer of a level, "char", "byte", "word" or "bpe", for a training text.
+    """Make a tokenizer from a training text.
+
+    Args:
+        level: kind of token: "char", "byte", "word" or "bpe".
+        text: the training text.
+        size: largest size of the vocabulary, ignored for bytes; None means every character or word, and 1024 for bpe.
 
     Raises:
-        ZooError: an unknown level, or a size that it cannot have.
+        ZooError: the level is unknown, or the size is too small for it.
     """
     if level not in LEVELS:
         raise ZooError(f"data.level={level} is not valid: {', '.join(LEVELS)}")
@@ -204,10 +211,10 @@ def fit(level: str, text: str, size: int | None = None) -> Tokenizer:
 
 
 def ranked(counts: "Counter[str]") -> list[tuple[str, int]]:
-    """The most frequent first, and of as frequent ones in the order of the alphabet, whatever the text's order."""
+    """The items by descending frequency; ties are in alphabetical order, so the order in the text does not matter."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def points_of(text: str) -> np.ndarray:
-    """Code points, int64 (N,)."""
+    """The code points of a text, int64 (N,)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Variants of a set of images: some of its classes, some of its labels, and pixels that are 0 or 1."""
+"""Variants of an image data set: with some of its classes, with few labels, and with binary pixels."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from zoo.errors import ZooError
 
 
 def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, Tensor]:
-    """The images and labels of a split that are of these classes, which are then 0, 1, 2 …"""
+    """The images and labels of these classes in a split; the classes are renumbered 0, 1, 2 … in the given order."""
     images, labels = data[f"{split}_images"], data[f"{split}_labels"]
     new = torch.full((int(labels.max()) + 1,), -1)
     new[classes] = torch.arange(len(classes))
@@ -16,14 +16,17 @@ def kept(data: dict[str, Tensor], split: str, classes: list[int]) -> dict[str, T
 
 
 def few(labels: Tensor, train: Tensor, num_classes: int, n: int, seed: int) -> Tensor:
-    """The places of n training images of each class, drawn with a seed, in ascending order.
+    """Draw n training images of each class; returns their indices in ascending order.
 
     Args:
-        labels: of all images.
-        train: the places of the training images among them.
+        labels: the labels of all images.
+        train: the indices of the training images.
+        num_classes: number of classes.
+        n: number of images per class.
+        seed: seed for the draw.
 
     Raises:
-        ZooError: a class has fewer than n.
+        ZooError: a class has fewer than n training images.
     """
     shuffled = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))]
     found = [shuffled[labels[shuffled] == c][:n] for c in range(num_classes)]
@@ -33,12 +36,12 @@ def few(labels: Tensor, train: Tensor, num_classes: int, n: int, seed: int) -> T
 
 
 def binary(images: Tensor, seed: int) -> Tensor:
-    """Images with pixels of 0 and 255 alone: one is 255 with the probability brightness / 255, drawn from a seed.
+    """Binarise images: each pixel becomes 255 with probability brightness / 255, and 0 otherwise.
 
-    The seeds are 0 for the official training split of a set, and 1 for its test split.
+    Seed 0 is used for the official training split of a data set, and seed 1 for its test split.
     """
     generator, drawn = torch.Generator().manual_seed(seed), torch.empty_like(images)
-    for start in range(0, len(images), 1000):  # a few at a time, to save memory; the draws are the same
+    for start in range(0, len(images), 1000):  # in parts, to save memory; their size does not change the draws
         part = images[start : start + 1000]
         chance = torch.randint(255, part.shape, generator=generator, dtype=torch.uint8)
         drawn[start : start + 1000] = (chance < part).to(torch.uint8) * 255

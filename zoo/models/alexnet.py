@@ -1,15 +1,16 @@
-"""AlexNet in one tower, ``AlexNet``, and in two as published, ``AlexNet2012``; ``alexnet_cifar.py`` is for 32 px.
+"""AlexNet with a single tower, ``AlexNet``, and with two towers as published in 2012, ``AlexNet2012``.
 
 Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012 (below:
 2012), and Krizhevsky: "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997, 2014 (2014).
+For images of 32 px see ``zoo.models.alexnet_cifar``.
 
-``AlexNet`` is the network of 2014 as torchvision has it, and takes its weights: it has no response normalisation, 256
-maps in conv4 where 2012 has 384, and dropout before fc6 and fc7 instead of after. 2014 gives no initial weights: these
-are torchvision's, which are torch's defaults.
+``AlexNet`` is the network of 2014 as implemented in torchvision, and can load torchvision's weights. In contrast to
+2012 it has no response normalisation, 256 instead of 384 feature maps in conv4, and dropout before instead of after fc6
+and fc7. The paper of 2014 gives no initial weights, so torch's defaults are used, as in torchvision.
 
 ``AlexNet2012`` is the network of the paper. The paper does not give the padding of conv1; it is chosen so that an image
-of 224 px gives maps of 55×55. The paper's initial weights and norms are made for pixels of 0 to 255 less their mean:
-``pixel_scale`` brings the zoo's images, whose standard deviation is 1, to that range.
+of 224 px gives feature maps of 55×55. The paper's initial weights and response normalisation are made for pixels from
+0 to 255 minus their mean; ``pixel_scale`` brings the zoo's images, whose standard deviation is 1, to that range.
 """
 
 from typing import ClassVar
@@ -24,10 +25,10 @@ from zoo.layers import ResponseNorm, make_head
 
 
 def last_side(image_size: int) -> int:
-    """Height and width after conv1 and the three overlapping poolings: 6 for 224 px.
+    """Height and width of the feature maps after conv1 and the three overlapping poolings: 6 for 224 px.
 
     Raises:
-        ZooError: nothing would be left of an image that small.
+        ZooError: the image is so small that no pixel would be left.
     """
     side = (image_size + 2 * 2 - 11) // 4 + 1
     for _ in range(3):
@@ -38,13 +39,15 @@ def last_side(image_size: int) -> int:
 
 
 class Tower(nn.Module):
-    """What one of the two GPUs holds (2012, figure 2): half of the maps or units of every layer but the head.
+    """The part of the network on one of the two GPUs (2012, figure 2): half of the feature maps or units of every layer
+    except the head.
 
-    ``both`` are the halves of the two towers, one after the other. Response normalisation is over the tower's own maps.
+    The argument ``both`` of the methods is the concatenated output of the two towers. Response normalisation covers
+    the maps of one tower only.
 
     Args:
-        in_channels: of the image.
-        side: height and width of the maps before fc6.
+        in_channels: channels of the image.
+        side: height and width of the feature maps before fc6.
         dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
     """
 
@@ -79,21 +82,21 @@ class Tower(nn.Module):
 
 
 def exchange(halves: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
-    """Both towers' outputs on one device: twice (B, C, …) -> (B, 2 C, …)."""
+    """Concatenate the outputs of both towers on one device: twice (B, C, …) -> (B, 2 C, …)."""
     return torch.cat([half.to(device) for half in halves], 1)
 
 
 class AlexNet(nn.Module):
-    """2014's net: eight layers with weights in one tower.
+    """The network of 2014: one tower of eight layers with weights.
 
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
         in_channels: 1 for grey images, 3 for colour.
-        image_size: height and width in pixels, 63 or more; maps that are not 6×6 before fc6 are averaged to that.
+        image_size: height and width in pixels, 63 or more; the feature maps before fc6 are average-pooled to 6×6.
         dropout: probability in [0, 1) that an input of fc6 and fc7 is set to zero.
 
     Raises:
-        ZooError: an image_size that is too small.
+        ZooError: image_size is too small.
     """
 
     torchvision_names: ClassVar[dict[str, str]] = {
@@ -105,7 +108,7 @@ class AlexNet(nn.Module):
         self, num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, dropout: Probability = 0.5
     ):
         super().__init__()
-        last_side(image_size)  # large enough?
+        last_side(image_size)  # raises for too small images
         self.conv1 = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
         self.conv2 = nn.Conv2d(64, 192, 5, padding=2)
         self.conv3 = nn.Conv2d(192, 384, 3, padding=1)
@@ -131,19 +134,22 @@ class AlexNet(nn.Module):
 
 
 class AlexNet2012(nn.Module):
-    """2012's net: two towers, which see each other's outputs in conv3, fc6, fc7 and the head only (section 3.2).
+    """The network of 2012: two towers that exchange their outputs only before conv3, fc6, fc7 and the head (section
+    3.2).
 
-    A convolution with two groups is two convolutions, one a tower. ``place(a, b)`` puts the towers on two devices.
+    Each tower has its own convolutions, in place of convolutions with two groups. ``place(a, b)`` puts the towers on
+    two devices.
 
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
         in_channels: 1 for grey images, 3 for colour.
         image_size: height and width in pixels, 63 or more; 224 in the paper.
         dropout: probability in [0, 1) that an output of fc6 and fc7 is set to zero.
-        pixel_scale: factor of the images, before the first layer: about the deviation of a photograph's pixels.
+        pixel_scale: factor by which images are multiplied before the first layer: about the standard deviation of the
+            pixels of photographs, on the scale from 0 to 255.
 
     Raises:
-        ZooError: an image_size that is too small.
+        ZooError: image_size is too small.
     """
 
     def __init__(
@@ -160,16 +166,16 @@ class AlexNet2012(nn.Module):
         self.tower1 = Tower(in_channels, side, dropout)
         self.tower2 = Tower(in_channels, side, dropout)
         self.head = make_head(2 * 2048, num_classes)
-        for name, module in self.named_modules():  # section 5
+        for name, module in self.named_modules():  # initial weights and biases of section 5
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(module.weight, std=0.01)
                 ones = name.endswith(("conv2", "conv4", "conv5", "fc6", "fc7"))
                 nn.init.constant_(module.bias, 1.0 if ones else 0.0)  # type: ignore[arg-type]
 
     def place(self, a: torch.device | str, b: torch.device | str) -> "AlexNet2012":
-        """Move the first tower and the head to device ``a``, the second tower to ``b``; the output comes from ``a``.
+        """Move the first tower and the head to device ``a``, the second tower to ``b``; the output is on ``a``.
 
-        Make the optimizer afterwards. ``model.to(device)`` brings all to one device again.
+        Create the optimizer afterwards. ``model.to(device)`` moves everything to one device again.
         """
         self.tower1.to(a)
         self.head.to(a)

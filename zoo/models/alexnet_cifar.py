@@ -1,5 +1,8 @@
-"""AlexNet for small images: the five convolutions, overlapping poolings and three fully connected layers of the paper
-(Krizhevsky et al. 2012; see ``zoo.models.alexnet``), with kernels of 3×3, stride 1 and batch norm, which are ours.
+"""AlexNet for small images, such as those of CIFAR-10.
+
+It has the five convolutions, overlapping poolings and three fully connected layers of the paper (Krizhevsky et al.
+2012; see ``zoo.models.alexnet``). It differs from the paper in its 3×3 kernels with stride 1, its widths and its batch
+norm.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from zoo.layers import make_head
 
 
 class Conv(nn.Module):
-    """A 3×3 convolution and ReLU; batch norm between the two, or a bias: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """A 3×3 convolution, batch norm (or a bias instead) and ReLU: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, batch_norm: bool):
         super().__init__()
@@ -25,7 +28,7 @@ class Conv(nn.Module):
 
 
 class CifarAlexNet(nn.Module):
-    """AlexNet for small images: the first convolution has stride 1, and the poolings halve the maps.
+    """AlexNet for small images: the first convolution has stride 1, and each pooling halves the feature maps.
 
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
@@ -34,7 +37,10 @@ class CifarAlexNet(nn.Module):
         channels: feature maps of the five convolutions.
         hidden: widths of fc6 and fc7.
         dropout: probability in [0, 1) that an input of fc6 and fc7 is set to zero.
-        batch_norm: normalise after each convolution.
+        batch_norm: use batch norm after each convolution.
+
+    Raises:
+        ZooError: not five numbers of channels, or not two hidden widths.
     """
 
     def __init__(
@@ -66,7 +72,7 @@ class CifarAlexNet(nn.Module):
         self.drop7 = nn.Dropout(dropout)
         self.fc7 = nn.Linear(hidden[0], hidden[1])
         self.head = make_head(hidden[1], num_classes)
-        for module in self.modules():  # He et al. 2015, equation 10; the head starts near zero, and with it the logits
+        for module in self.modules():  # He et al. 2015, equation 10; small head weights make the first logits small
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module is self.head:

@@ -1,4 +1,4 @@
-"""Recurrent layers of either backend, torch's kernels or ``zoo.models.cells``: make, run, initialise, look inside."""
+"""Make, run, initialise and inspect recurrent layers of two backends: torch's kernels and ``zoo.models.cells``."""
 
 import inspect
 from typing import Any
@@ -17,14 +17,18 @@ TORCH: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 def layer(cell: str, in_features: int, hidden: int, backend: str = "torch", **options: Any) -> Layer:
-    """A layer of "rnn", "gru" or "lstm": by torch's kernels, or backend="reference" step by step from the equations.
+    """Make a recurrent layer.
 
     Args:
-        options: of the reference layers: ``layer_norm``, ``recurrent_dropout``, ``reset``, ``peephole``. Those that are
-            left at their defaults may be given for any cell and backend.
+        cell: "rnn", "gru" or "lstm".
+        in_features: size of the input at each step.
+        hidden: number of hidden units.
+        backend: "torch" for torch's kernels, or "reference" for the step-by-step layers of ``zoo.models.cells``.
+        options: options of the reference layers: ``layer_norm``, ``recurrent_dropout``, ``reset``, ``peephole``. At
+            their default values they are accepted for every cell and backend.
 
     Raises:
-        ZooError: an unknown cell or backend; an option that the cell or torch's kernel has not.
+        ZooError: an unknown cell or backend, or an option that the cell or backend does not support.
     """
     if cell not in REFERENCE:
         raise ZooError(f"cell={cell} is unknown; valid: {', '.join(REFERENCE)}")
@@ -40,34 +44,40 @@ def layer(cell: str, in_features: int, hidden: int, backend: str = "torch", **op
                 f"{name}={value} is not for cell={cell}; it has {', '.join(k for k in known if k in defaults)}"
             )
         if backend == "torch":
-            raise ZooError(f"{name}={value} is nothing that torch's kernels can do; set backend=reference")
+            raise ZooError(f"{name}={value} is not possible with torch's kernels; set backend=reference")
     return (
         TORCH[cell](in_features, hidden, batch_first=True) if backend == "torch" else kind(in_features, hidden, **given)
     )
 
 
 def run(layer: Layer, x: Tensor, state: State | None = None, weight_dropout: float = 0.0) -> tuple[Tensor, State]:
-    """Call a layer of either backend: (B, T, in_features), and a state of (B, hidden) each -> (B, T, hidden), state.
+    """Call a layer of either backend.
 
     Args:
-        weight_dropout: in training, the probability that a number in W_h is zero, the same in all steps of the call:
-            DropConnect, which torch's kernels can have too (Merity et al. 2018, section 2).
+        layer: the layer.
+        x: (B, T, in_features).
+        state: the state before the first step, tensors (B, hidden); None means zeros.
+        weight_dropout: probability that an entry of W_h is set to zero in training, the same entries in all steps of
+            the call. This is DropConnect, which also works with torch's kernels (Merity et al. 2018, section 2).
+
+    Returns:
+        The outputs (B, T, hidden) and the state after the last step.
     """
     if weight_dropout and layer.training:
         w_h = F.dropout(layer.weight_hh_l0, weight_dropout)  # type: ignore[arg-type]
-        if torch.is_autocast_enabled(x.device.type):  # once; of what is no parameter it would anew in every step
+        if torch.is_autocast_enabled(x.device.type):  # once here: autocast caches only parameters, not w_h
             w_h = w_h.to(torch.get_autocast_dtype(x.device.type))
         return functional_call(Run(layer), {"layer.weight_hh_l0": w_h}, (x, state))
     if isinstance(layer, Recurrence):
         return layer(x, state)
     several = isinstance(layer, nn.LSTM)
-    before = None if state is None else tuple(s[None].contiguous() for s in state)  # (1, B, H): theirs are of layers
+    before = None if state is None else tuple(s[None].contiguous() for s in state)  # (1, B, H): torch has a layer axis
     output, after = layer(x, before if several or before is None else before[0])
     return output, tuple(s[0] for s in (after if several else (after,)))
 
 
 class Run(nn.Module):
-    """``run`` as a module, whose layer's weights can be others for a call."""
+    """``run`` as a module, so that ``functional_call`` can replace weights of the layer for one call."""
 
     def __init__(self, layer: Layer):
         super().__init__()
@@ -78,25 +88,27 @@ class Run(nn.Module):
 
 
 def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: int | None = None) -> None:
-    """Fill a layer anew.
+    """Set the initial weights of a layer.
 
     Args:
-        orthogonal: W h's matrix of each gate is orthogonal, W x's is Glorot's, and biases are 0, so that a state
-            neither grows nor fades at first (Saxe et al. 2014; Le et al. 2015). False leaves
-            torch's, uniform to ±1/√hidden.
-        forget_bias: of the LSTM's forget gate, so that it remembers at first (Gers et al. 2000, Jozefowicz et al. 2015
-            take 1); the GRU's z and the simple RNN have none. Null leaves it.
-        chrono: the most steps that something is to be remembered, T. A unit's gates begin so that it keeps what it has
-            for u steps, u drawn from [1, T − 1]: the LSTM's f with the bias log u, its i with − log u, and the GRU's
-            1 − z with log u (Tallec & Ollivier 2018, equation 16). Null leaves them; the simple RNN has no gates.
+        layer: a layer of either backend.
+        orthogonal: use orthogonal matrices W_h, Glorot's initialisation for the matrices W_x (per gate), and zero
+            biases, so that the state neither grows nor fades at first (Saxe et al. 2014; Le et al. 2015). False keeps
+            torch's initial weights, uniform in ±1/√hidden.
+        forget_bias: initial bias of the LSTM's forget gate; a positive one makes it remember at first (Gers et al.
+            2000; Jozefowicz et al. 2015 use 1). It has no effect on GRU and simple RNN. None keeps the biases.
+        chrono: chrono initialisation, for dependencies of up to T = ``chrono`` steps: each unit initially remembers for
+            about u steps, with u drawn uniformly from [1, T − 1]. The bias is log u for the LSTM's f, −log u for its i,
+            and log u for the GRU's 1 − z (Tallec & Ollivier 2018, equation 16). It has no effect on the simple RNN,
+            which has no gates. None keeps the biases.
 
     Raises:
-        ZooError: both of the last two, or a chrono that is less than 3.
+        ZooError: both ``forget_bias`` and ``chrono`` are given, or chrono is less than 3.
     """
     if chrono is not None and (chrono < 3 or forget_bias is not None):
-        raise ZooError(f"chrono={chrono}, forget_bias={forget_bias}: give 3 steps or more, and one of the two alone")
+        raise ZooError(f"chrono={chrono}, forget_bias={forget_bias}: give 3 steps or more, and only one of the two")
     hidden = layer.weight_hh_l0.shape[1]
-    biases: dict[int, Tensor | float] = {}  # by the gate's place in the parameters
+    biases: dict[int, Tensor | float] = {}  # keys: index of the gate's block in the parameters
     lstm, gru = isinstance(layer, (LSTM, nn.LSTM)), isinstance(layer, (GRU, nn.GRU))
     if lstm and forget_bias is not None:
         biases = {1: forget_bias}
@@ -116,7 +128,7 @@ def initialise(layer: Any, orthogonal: bool, forget_bias: float | None, chrono: 
 
 
 def as_reference(layer: Layer) -> Recurrence:
-    """The same layer by the equations, with the same parameters, not copies of them."""
+    """The same layer with the reference backend; it shares the parameters instead of copying them."""
     if isinstance(layer, Recurrence):
         return layer
     cell = next(name for name, kind in TORCH.items() if type(layer) is kind)
@@ -129,14 +141,15 @@ def as_reference(layer: Layer) -> Recurrence:
 
 @torch.no_grad()
 def gates(layer: Layer, x: Tensor) -> dict[str, Tensor]:
-    """The values of a layer's gates along a sequence, read by a forward hook.
+    """Record the values of a layer's gates along a sequence with a forward hook.
 
     Args:
-        x: (1, T, in_features).
+        layer: a layer of either backend.
+        x: one sequence, (1, T, in_features).
 
     Returns:
-        By name, (T, hidden) each: z and r of the GRU, i, f and o of the LSTM, in [0, 1]. The simple RNN has no gates:
-        its state h, in [−1, 1].
+        The gate values by name, (T, hidden) each, in [0, 1]: z and r for the GRU, i, f and o for the LSTM. The simple
+        RNN has no gates, so its state h in [−1, 1] is returned instead.
     """
     reference = as_reference(layer)
     calls: list[Tensor] = []

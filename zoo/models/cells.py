@@ -1,11 +1,11 @@
-"""Recurrent layers: the simple RNN, the GRU and the LSTM, a step at a time from their equations.
+"""Recurrent layers written step by step from their equations: the simple RNN, the GRU and the LSTM.
 
-Lecture 16.6. Its slide prints the equations of the GRU under the title LSTM: they are in ``GRU`` here, letter for
-letter with ``reset="before"``. Below * is element by element, and σ the logistic function.
+Lecture 16.6. The slide prints the equations of the GRU under the title LSTM; here they are in ``GRU``, exactly as
+printed with ``reset="before"``. In the equations * is the element-wise product and σ the logistic function.
 
-Each layer has the parameters of torch's nn.RNN, nn.GRU and nn.LSTM (of one layer), by the same names and in the same
-order, so weights go from one to the other as they are, and outputs and gradients are equal.
-``zoo.models.backends.layer`` makes either.
+The parameters have the same names, shapes and order as those of torch's nn.RNN, nn.GRU and nn.LSTM with one layer. So
+weights can be exchanged unchanged, and outputs and gradients are equal. ``zoo.models.backends.layer`` makes a layer of
+either implementation.
 """
 
 from typing import Literal
@@ -17,26 +17,27 @@ from torch import Tensor, nn
 from zoo.arguments import Positive, Probability
 from zoo.errors import ZooError
 
-State = tuple[Tensor, ...]  # what a layer hands on from step to step, each (B, hidden): (h,), of the LSTM (h, c)
+State = tuple[Tensor, ...]  # passed on from step to step: (h,), or (h, c) for the LSTM, each (B, hidden)
 
 
 class Recurrence(nn.Module):
-    """What the three have in common: the parameters, and the walk along the sequence.
+    """Base class of the three layers: the parameters, and the loop over the steps of a sequence.
 
-    The inputs' part of all gates and steps is one matrix product, W x + b, before the walk. A step adds the state's.
+    The contribution of the inputs, W x + b, is computed before the loop as one matrix product for all gates and steps.
+    Each step then adds the contribution of the state.
 
     Args:
-        in_features: of an input x_t.
-        hidden: units of the layer.
+        in_features: size of an input x_t.
+        hidden: number of hidden units.
         layer_norm: normalise W x and W h, each over all gates, before they and the biases are added, and the LSTM's
             c_t before its tanh (Ba et al. 2016, equations 20 to 22).
-        recurrent_dropout: probability that a unit of h_{t-1} is zero on its way into the next step, the same units
-            in all steps of a sequence (Gal & Ghahramani 2016, equation 7).
+        recurrent_dropout: probability that a unit of h_{t-1} is set to zero when it enters the next step; the same
+            units are dropped in all steps of a sequence (Gal & Ghahramani 2016, equation 7).
     """
 
     gates: int  # how many blocks of ``hidden`` rows each weight matrix has
-    gate_names: tuple[str, ...] = ()  # what each step's calls of ``sigma`` give, in their order
-    states: int = 1  # tensors that a step hands on to the next
+    gate_names: tuple[str, ...] = ()  # names of the gates, in the order in which a step calls ``sigma``
+    states: int = 1  # number of tensors in the state
 
     def __init__(
         self, in_features: int, hidden: Positive, layer_norm: bool = False, recurrent_dropout: Probability = 0.0
@@ -48,22 +49,22 @@ class Recurrence(nn.Module):
         self.weight_hh_l0 = nn.Parameter(torch.empty(rows, hidden))
         self.bias_ih_l0 = nn.Parameter(torch.empty(rows))
         self.bias_hh_l0 = nn.Parameter(torch.empty(rows))
-        for p in self.parameters():  # as torch's
+        for p in self.parameters():  # the same initial weights as torch's layers
             nn.init.uniform_(p, -(hidden**-0.5), hidden**-0.5)
-        self.scanned = False  # walk by ``scan``
+        self.scanned = False  # whether to loop with ``scan``
         self.sigma = nn.Sigmoid()  # a module, so that a forward hook can read the gates
         self.norm_x = nn.LayerNorm(rows) if layer_norm else None
         self.norm_h = nn.LayerNorm(rows) if layer_norm else None
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The outputs h_t of all steps, and the state after the last.
+        """Compute the outputs h_t of all steps, and the state after the last step.
 
         Args:
             x: (B, T, in_features).
-            state: before the first step; None is zeros.
+            state: the state before the first step; None means zeros.
 
         Returns:
-            (B, T, hidden), and each tensor of the state, (B, hidden).
+            The outputs (B, T, hidden), and the tensors of the state, (B, hidden) each.
         """
         if state is None:
             state = tuple(x.new_zeros(x.shape[0], self.hidden) for _ in range(self.states))
@@ -78,32 +79,32 @@ class Recurrence(nn.Module):
         return torch.stack(outputs, 1), state
 
     def scan(self, from_x: Tensor, state: State, keep: Tensor) -> tuple[Tensor, State]:
-        """The same walk as one operation, which an exporter writes for any number of steps; without gradients."""
+        """The same loop as a single operation, which can be exported for any number of steps; it has no gradients."""
         from torch._higher_order_ops.scan import scan
 
         def step(state: State, x_t: Tensor) -> tuple[State, Tensor]:
-            after = tuple(s.clone() for s in self.step(x_t, state, keep))  # neither may be a view of the other
+            after = tuple(s.clone() for s in self.step(x_t, state, keep))  # scan forbids outputs that share memory
             return after, after[0].clone()
 
         last, outputs = scan(step, state, from_x.transpose(0, 1), dim=0)
         return outputs.transpose(0, 1), last
 
     def from_h(self, h: Tensor, keep: Tensor) -> Tensor:
-        """The state's part of all gates, W h + b: (B, H) -> (B, gates·H)."""
+        """The contribution of the state to all gates, W h + b: (B, H) -> (B, gates·H)."""
         return affine(h * keep if self.recurrent_dropout else h, self.weight_hh_l0, self.bias_hh_l0, self.norm_h)
 
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
-        """One step: the inputs' part of the gates (B, gates·H) and the state before, to the state after."""
+        """One step: from the contribution x of the inputs (B, gates·H) and the old state to the new state."""
         raise NotImplementedError
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.Module | None) -> Tensor:
-    """W x + b, or with a norm norm(W x) + b."""
+    """W x + b, or norm(W x) + b if there is a normalisation layer."""
     return F.linear(x, weight, bias) if norm is None else norm(F.linear(x, weight)) + bias
 
 
 class RNN(Recurrence):
-    """h_t = tanh(W_h h_{t-1} + W_x x_t + b), lecture 16.6, where the state is called z (Elman 1990)."""
+    """The simple RNN, h_t = tanh(W_h h_{t-1} + W_x x_t + b) (Elman 1990; lecture 16.6, which calls the state z)."""
 
     gates = 1
 
@@ -120,8 +121,11 @@ class GRU(Recurrence):
     h̃_t = tanh(W · [r_t * h_{t-1}, x_t])
     h_t = (1 − z_t) * h_{t-1} + z_t * h̃_t
 
-    ``reset="before"`` is that; ``"after"`` is torch's and cuDNN's, r_t * (W_h h_{t-1}), which is one product less.
-    Torch calls z what here is 1 − z; as σ(−a) = 1 − σ(a), its rows of the weights are those of the slide with a minus.
+    ``reset="before"`` applies the reset gate before the matrix product, as above. ``reset="after"`` applies it after
+    the product, r_t * (W_h h_{t-1}), as torch and cuDNN do; this saves one matrix product per step.
+
+    Torch's z is 1 − z in the notation above. Since σ(−a) = 1 − σ(a), the z rows of torch's weights, which are used
+    here too, are the negative of those in the equations above.
     """
 
     gates = 3  # blocks of rows: r, z, h̃
@@ -137,7 +141,7 @@ class GRU(Recurrence):
     ):
         super().__init__(in_features, hidden, layer_norm, recurrent_dropout)
         if layer_norm and reset == "before":
-            raise ZooError("layer_norm is for reset=after: before, W h is no single product to normalise")
+            raise ZooError("layer_norm is for reset=after: reset=before has no single product W h to normalise")
         self.reset = reset
 
     def step(self, x: Tensor, state: State, keep: Tensor) -> State:
@@ -164,12 +168,12 @@ class LSTM(Recurrence):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gates (Gers et al. 2000):
 
     i_t = σ(W_i · [h_{t-1}, x_t]), f_t = σ(W_f · [h_{t-1}, x_t]), g_t = tanh(W_g · [h_{t-1}, x_t])
-    c_t = f_t * c_{t-1} + i_t * g_t: what is kept is added to, not multiplied by a matrix
+    c_t = f_t * c_{t-1} + i_t * g_t: the cell is gated and added to, never multiplied by a matrix
     o_t = σ(W_o · [h_{t-1}, x_t])
     h_t = o_t * tanh(c_t)
 
-    With ``peephole`` the gates see the cell too: i and f see c_{t-1}, o sees c_t, by a weight a unit (Graves 2013,
-    equations 7 to 11).
+    With ``peephole`` the gates also see the cell, with one weight per unit: i and f see c_{t-1}, o sees c_t (Graves
+    2013, equations 7 to 11).
     """
 
     gates = 4  # blocks of rows: i, f, g, o

@@ -16,12 +16,13 @@ from zoo.models.gan import drawn, given
 
 
 class DCGenerator(nn.Module):
-    """Noise, and an embedded class beside it, to images: each stage doubles the image; see ``DCGAN``.
+    """From noise, with an embedding of the class if conditional, to images; each stage doubles height and width.
 
     Args:
-        maps: of the stages, from the image inwards.
-        side: height and width of the first maps.
-        codes: an embedding of the classes, as wide as the noise, where it is conditional.
+        in_channels, latent: see ``DCGAN``.
+        maps: feature maps of the stages, from the one next to the image to the one next to the noise.
+        side: height and width of the first feature maps.
+        codes: embedding of the classes, as wide as the noise; None if not conditional.
     """
 
     def __init__(self, in_channels: int, latent: Positive, maps: Sequence[int], side: int, codes: nn.Embedding | None):
@@ -46,19 +47,24 @@ class DCGenerator(nn.Module):
 
 
 class DCDiscriminator(nn.Module):
-    """Images to log-odds (B,): each stage halves the image; the class is matched with the last features; see ``DCGAN``.
+    """From images to log-odds (B,); each stage halves height and width.
+
+    If conditional, the inner product of a class embedding and the spatially summed last features is added to the
+    output (Miyato & Koyama 2018).
 
     Args:
-        maps, side: as of the generator.
+        in_channels: see ``DCGAN``.
+        maps, side: as for the generator.
         norm: "batch" or "none".
-        matches: an embedding of the classes, as wide as the last maps, where it is conditional.
+        matches: embedding of the classes, with as many numbers as the last stage has feature maps; None if not
+            conditional.
     """
 
     def __init__(self, in_channels: int, maps: Sequence[int], side: int, norm: str, matches: nn.Embedding | None):
         super().__init__()
         self.stages = len(maps)
         for i in range(self.stages):
-            normed = norm == "batch" and i > 0  # no norm on the first (the paper's section 3)
+            normed = norm == "batch" and i > 0  # none after the first convolution (section 3)
             before = maps[i - 1] if i else in_channels
             self.add_module(f"conv{i}", nn.Conv2d(before, maps[i], 4, 2, 1, bias=not normed))
             self.add_module(f"norm{i}", nn.BatchNorm2d(maps[i]) if normed else nn.Identity())
@@ -77,10 +83,12 @@ class DCDiscriminator(nn.Module):
 
 
 def init(model: nn.Module) -> None:
-    """Weights from N(0, 0.02²), scales of norms from N(1, 0.02²) (Radford et al. 2016, section 4); class matches 0."""
+    """Draw the weights from N(0, 0.02²) (Radford et al. 2016, section 4) and the batch-norm scales from N(1, 0.02²);
+    the discriminator's class embedding starts at 0.
+    """
     named = list(model.named_parameters())
     late = ("generator.class_codes", "discriminator.class_matches", "discriminator.head")
-    named.sort(key=lambda pair: pair[0].startswith(late))  # the order in which published runs drew them
+    named.sort(key=lambda pair: pair[0].startswith(late))  # the order in which the shipped runs drew them
     for name, p in named:
         if name.startswith("discriminator.class_matches"):
             nn.init.zeros_(p)
@@ -92,19 +100,22 @@ def init(model: nn.Module) -> None:
 
 
 class DCGAN(nn.Module):
-    """A pair of convolutional networks: each stage doubles, or halves, the image (Radford et al. 2016, section 3).
+    """A pair of convolutional networks: each stage doubles or halves height and width (Radford et al. 2016, section 3).
 
-    Differs from the paper for small images: as many stages as take 4, or 7, px to the image's size. Where it is
-    conditional, the class is an embedding beside the noise, and for the discriminator one that is multiplied with its
-    last features (Miyato & Koyama 2018).
+    It differs from the paper in the number of stages, which depends on the image size: the smallest feature maps are
+    4×4 or 7×7. If conditional, an embedding of the class is appended to the noise, and the discriminator multiplies
+    another embedding with its last features (Miyato & Koyama 2018).
 
     Args:
-        in_channels, image_size: of the images; image_size is 4 or 7 times a power of 2.
-        latent: numbers of the noise.
-        channels: maps of the generator's last hidden stage; each before it has twice as many.
-        norm: of the discriminator: "batch", or "none", as a critic with a gradient penalty needs it (Gulrajani et al.
-            2017, section 4). The generator has batch norm.
+        in_channels, image_size: shape of the images; image_size is 4 or 7 times a power of 2.
+        latent: size of the noise vector.
+        channels: feature maps of the stage next to the image; each further stage has twice as many.
+        norm: normalisation in the discriminator, "batch" or "none"; a critic with gradient penalty needs "none"
+            (Gulrajani et al. 2017, section 4). The generator always has batch norm.
         num_classes, conditional: see ``GAN``.
+
+    Raises:
+        ZooError: image_size is not 4 or 7 times a power of 2, or norm is unknown.
     """
 
     def __init__(
@@ -126,7 +137,7 @@ class DCGAN(nn.Module):
         if norm not in ("batch", "none"):
             raise ZooError(f"norm={norm} is unknown; valid: batch, none")
         self.latent, self.num_classes = latent, num_classes if conditional else None
-        maps = [channels * 2**i for i in range(stages)]  # from the image inwards
+        maps = [channels * 2**i for i in range(stages)]  # the stage next to the image first
         codes = nn.Embedding(num_classes, latent) if conditional else None
         matches = nn.Embedding(num_classes, maps[-1]) if conditional else None
         self.generator = DCGenerator(in_channels, latent, maps, side, codes)
@@ -134,22 +145,24 @@ class DCGAN(nn.Module):
         init(self)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noise (B, latent), and classes (B,) where it is conditional, to images (B, C, H, W) with pixels in (0, 1)."""
+        """Noise (B, latent), and classes (B,) if conditional, to images (B, C, H, W) with pixels in (0, 1)."""
         return self.generator(z, labels)
 
     def judge(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W), and classes, to the log-odds (B,) that they are real; of a critic, its score."""
+        """Images (B, C, H, W), and classes (B,) if conditional, to the log-odds (B,) that they are real; a Wasserstein
+        critic gives its score instead.
+        """
         return self.discriminator(x, labels)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The judgement of images, (B,); without classes, that of the first."""
+        """The discriminator's output (B,) for images; a conditional one takes class 0 if no labels are given."""
         return self.judge(x, given(labels, x, self.num_classes))
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """What an image is made of, (n, latent)."""
+        """Noise vectors for n images, (n, latent), from N(0, I)."""
         return torch.randn(n, self.latent, generator=generator)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
-        """Images (n, C, H, W); of a conditional network of these classes, or of all in turn."""
+        """Draw images (n, C, H, W); a conditional network without labels takes the classes in turn."""
         return drawn(self, n, generator, labels)

@@ -1,8 +1,9 @@
-"""Generative adversarial networks: a generator makes images from noise, a discriminator judges them (lecture 16.7).
+"""Generative adversarial networks (lecture 16.7): a generator makes images from noise, and a discriminator tells them
+from real images.
 
-Goodfellow et al. 2014, with fully connected networks; a ``conditional`` pair also sees the class (Mirza & Osindero
-2014). Pixels are in [0, 1] outside of the networks and in [−1, 1] inside. ``zoo.tasks.adversarial`` trains the pair, as
-any other pair of modules with ``generate`` and ``judge``. ``zoo.models.dcgan`` has the convolutional pair.
+This file has the fully connected pair (Goodfellow et al. 2014); ``zoo.models.dcgan`` has the convolutional one. In a
+conditional pair both networks also get the class (Mirza & Osindero 2014). Pixels are in [0, 1] outside of the networks
+and in [−1, 1] inside. ``zoo.tasks.adversarial`` trains the pair, or any other model with ``generate`` and ``judge``.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from zoo.arguments import Positive, Probability
 
 
 class Generator(nn.Sequential):
-    """Noise, and a one-hot class beside it, to images, by fully connected layers; see ``GAN``."""
+    """Fully connected layers from noise (B, latent), with classes (B,) if conditional, to images; see ``GAN``."""
 
     def __init__(
         self, shape: tuple[int, int, int], latent: Positive, hidden: Sequence[Positive], num_classes: int | None
@@ -36,7 +37,7 @@ class Generator(nn.Sequential):
 
 
 class Discriminator(nn.Sequential):
-    """Images, and a one-hot class beside their pixels, to log-odds (B,), by fully connected layers; see ``GAN``."""
+    """Fully connected layers from images, with classes (B,) if conditional, to log-odds (B,); see ``GAN``."""
 
     def __init__(self, pixels: int, hidden: Sequence[Positive], dropout: Probability, num_classes: int | None):
         super().__init__()
@@ -54,7 +55,7 @@ class Discriminator(nn.Sequential):
 
 
 def with_class(x: Tensor, labels: Tensor | None, num_classes: int | None) -> Tensor:
-    """Rows (B, N) with their one-hot classes beside them, (B, N + num_classes), where there are classes."""
+    """Append one-hot classes to rows (B, N), giving (B, N + num_classes); num_classes=None leaves them unchanged."""
     if num_classes is None:
         return x
     assert labels is not None
@@ -62,12 +63,12 @@ def with_class(x: Tensor, labels: Tensor | None, num_classes: int | None) -> Ten
 
 
 def given(labels: Tensor | None, x: Tensor, num_classes: int | None) -> Tensor | None:
-    """The labels, or where a network needs some and has none, class 0."""
+    """The labels; class 0 for all of x if a conditional network needs labels and none are given."""
     return torch.zeros(len(x), dtype=torch.int64, device=x.device) if labels is None and num_classes else labels
 
 
 def drawn(model: Any, n: int, generator: torch.Generator | None, labels: Tensor | None) -> Tensor:
-    """``sample`` of a pair."""
+    """Draw n images from a pair; see ``GAN.sample``."""
     device = next(model.parameters()).device
     if model.num_classes is not None and labels is None:
         labels = torch.arange(n) % model.num_classes
@@ -75,15 +76,15 @@ def drawn(model: Any, n: int, generator: torch.Generator | None, labels: Tensor 
 
 
 class GAN(nn.Module):
-    """A pair of fully connected networks.
+    """A generator and a discriminator of fully connected layers.
 
     Args:
-        in_channels, image_size: of the images.
-        latent: numbers of the noise.
-        hidden: widths of the generator's layers; the discriminator has them in reverse.
-        dropout: of the discriminator's hidden units.
-        num_classes: how many there are, where it is conditional.
-        conditional: the class goes into both, as a one-hot vector beside their input.
+        in_channels, image_size: shape of the images.
+        latent: size of the noise vector.
+        hidden: widths of the generator's hidden layers; the discriminator has them in reverse.
+        dropout: dropout on the discriminator's hidden units.
+        num_classes: number of classes; only used if conditional.
+        conditional: append the one-hot class to the input of both networks.
     """
 
     def __init__(
@@ -103,22 +104,24 @@ class GAN(nn.Module):
         self.discriminator = Discriminator(in_channels * image_size**2, hidden[::-1], dropout, self.num_classes)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noise (B, latent), and classes (B,) where it is conditional, to images (B, C, H, W) with pixels in (0, 1)."""
+        """Noise (B, latent), and classes (B,) if conditional, to images (B, C, H, W) with pixels in (0, 1)."""
         return self.generator(z, labels)
 
     def judge(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W), and classes, to the log-odds (B,) that they are real; of a critic, its score."""
+        """Images (B, C, H, W), and classes (B,) if conditional, to the log-odds (B,) that they are real; a Wasserstein
+        critic gives its score instead.
+        """
         return self.discriminator(x, labels)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The judgement of images, (B,); without classes, that of the first."""
+        """The discriminator's output (B,) for images; a conditional one takes class 0 if no labels are given."""
         return self.judge(x, given(labels, x, self.num_classes))
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """What an image is made of, (n, latent)."""
+        """Noise vectors for n images, (n, latent), from N(0, I)."""
         return torch.randn(n, self.latent, generator=generator)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
-        """Images (n, C, H, W); of a conditional network of these classes, or of all in turn."""
+        """Draw images (n, C, H, W); a conditional network without labels takes the classes in turn."""
         return drawn(self, n, generator, labels)

@@ -31,7 +31,9 @@ class Noise(nn.Module):
 
 
 class Layer(nn.Module):
-    """A linear layer, batch norm and ReLU(z + β); the head gives γ (z + β), the logits. Noise follows the norm."""
+    """A linear layer, batch norm and ReLU(z + β); the last layer gives logits γ (z + β) instead. In the noisy pass,
+    noise is added after batch norm.
+    """
 
     def __init__(self, below: int, width: int, noise: float, last: bool = False):
         super().__init__()
@@ -66,8 +68,8 @@ class Layer(nn.Module):
 
 
 class Denoise(nn.Module):
-    """ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is the normalised signal from the layer above; μ and υ are each
-    a₁ σ(a₂ u + a₃) + a₄ u + a₅ with parameters for every unit (equations 1 and 2).
+    """The denoising function ẑ = g(z̃, u) = (z̃ − μ(u)) υ(u) + μ(u), where u is the normalised signal from the layer
+    above; μ and υ are each a₁ σ(a₂ u + a₃) + a₄ u + a₅ with separate parameters for every unit (equations 1 and 2).
 
     Args:
         width: units of this layer.
@@ -83,7 +85,7 @@ class Denoise(nn.Module):
             nn.init.normal_(self.linear.weight, std=self.linear.in_features**-0.5)
 
     def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
-        """z̃ (B, width) and the layer above's ẑ (B, above) to ẑ (B, width)."""
+        """From z̃ (B, width) and the ẑ of the layer above (B, above) to ẑ (B, width)."""
         u = normalised((above if self.linear is None else self.linear(above)).float())
         a = self.a.view(2, 5, -1)
         mu, upsilon = (p[0] * torch.sigmoid(p[1] * u + p[2]) + p[3] * u + p[4] for p in a)
@@ -101,12 +103,12 @@ class Ladder(nn.Module):
     Args:
         num_classes: units of the head; with 0 the network gives the last hidden layer's features and cannot train.
         in_channels, image_size: the input is flattened, D = in_channels × image_size² numbers in [0, 1].
-        hidden: widths of the layers between, at least one.
+        hidden: widths of the hidden layers, at least one.
         noise: standard deviation of the noise in the input and in every normalised layer, 0 or more.
         costs: the weight λ of each layer's denoising cost, the input's first; two more numbers than ``hidden`` has.
 
     Raises:
-        ZooError: no hidden layer, a noise below 0, another number of costs.
+        ZooError: no hidden layer, negative noise, or a wrong number of costs.
     """
 
     heads = ("head", "decoder")  # both depend on the number of classes
@@ -128,7 +130,7 @@ class Ladder(nn.Module):
             )
         widths = [in_channels * image_size**2, *hidden]
         self.costs = list(costs)
-        self.noise = Noise(noise)  # of the input; registered before the layers, so that it is the first one's
+        self.noise = Noise(noise)  # registered before the layers, so that freezing the first layer switches it off
         self.layers = nn.ModuleList(Layer(a, b, noise) for a, b in pairwise(widths))
         self.head, self.decoder = None, nn.ModuleList()
         if num_classes:
@@ -145,8 +147,9 @@ class Ladder(nn.Module):
 
     def noisy(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The corrupted encoder: images (B, C, H, W) to logits (B, num_classes) and every z̃⁽ˡ⁾ (B, width), the input's
-        first. A layer that is not in training mode, for example a frozen one, adds no noise and normalises by its
-        averages."""
+        first. A layer that is not in training mode, for example a frozen one, adds no noise and normalises with its
+        running averages.
+        """
         h = self.noise(x.flatten(1))
         layers = [h]
         for layer in (*self.layers, self.head):
@@ -157,8 +160,9 @@ class Ladder(nn.Module):
 
     def clean(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The clean encoder: images (B, C, H, W) to every z⁽ˡ⁾ (B, width), the input's first, with the mean and the
-        standard deviation (width,) that it was normalised by. Batch norm's averages, by which evaluation normalises,
-        are learnt in this pass alone."""
+        standard deviation (width,) that it was normalised with. Only this pass updates the running averages of batch
+        norm, which evaluation uses.
+        """
         h = x.flatten(1)
         layers = [(h, torch.zeros_like(h[0]), torch.ones_like(h[0]))]
         for layer in (*self.layers, self.head):
@@ -169,12 +173,18 @@ class Ladder(nn.Module):
         return layers
 
     def corrupted_and_cost(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The two parts of what training minimises (algorithm 1): of images x (B, C, H, W) the logits with noise,
-        (B, num_classes); of images u (N, C, H, W) the denoising cost Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, the mean over
-        the batch, (). Batch norm takes the statistics of x and of u apart.
+        """The two terms of the training loss (algorithm 1). Batch norm uses separate statistics for x and u.
+
+        Args:
+            x: images with labels, (B, C, H, W).
+            u: images for the denoising cost, (N, C, H, W).
+
+        Returns:
+            The noisy logits of x, (B, num_classes), and the denoising cost of u, Σ_l λ_l ‖z⁽ˡ⁾ − ẑ⁽ˡ⁾‖² / width, as a
+            mean over the batch, ().
 
         Raises:
-            ZooError: fewer than two images of either.
+            ZooError: x or u has fewer than two images.
         """
         if min(len(x), len(u)) < 2:
             raise ZooError("a ladder normalises over the batch: set data.batch_size and data.unlabelled to 2 or more")

@@ -1,8 +1,8 @@
-"""Recurrent networks for language models, classifiers and taggers of sequences: one trunk, two ways to read it.
+"""Recurrent networks for language modelling, sequence classification and sequence tagging.
 
-Lecture 16.6. Embedding (of tokens) or the numbers themselves, layers of ``zoo.models.backends``, a linear head. With
-``read="each"`` there is an output a step: the next token of a language model, or a tag; with "last" one for the
-whole.
+Lecture 16.6. The network is an embedding (for tokens; numbers are used directly), recurrent layers of
+``zoo.models.backends`` and a linear head. With ``read="each"`` it gives one output per step, such as the next token or
+a tag; with ``read="last"`` one output for the whole sequence.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ from zoo.models.cells import State
 
 
 class Embedding(nn.Embedding):
-    """An embedding some of whose rows are zero in training, the same in the whole batch (Gal & Ghahramani 2016, 4.2).
+    """An embedding with dropout of whole rows in training, the same rows for the whole batch (Gal & Ghahramani 2016,
+    section 4.2).
 
     Args:
-        num_embeddings, embedding_dim: as of torch's.
-        dropout: probability that a row is zero.
+        num_embeddings, embedding_dim: as for ``nn.Embedding``.
+        dropout: probability that a row is set to zero.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, dropout: Probability = 0.0):
@@ -39,12 +40,14 @@ class Embedding(nn.Embedding):
 
 
 class Level(nn.Module):
-    """A layer of the net, in one direction or in both, and the dropout of its input, which is frozen with it.
+    """A layer of the network, in one or two directions, with dropout on its input.
+
+    The dropout is part of this module, so that freezing the layer also switches its dropout off.
 
     Args:
-        directions: one layer, or a second that runs from the end to the start. Their weights are named by the place,
-            "0" and "1", as in the files of weights.
-        drop: on the input.
+        directions: one recurrent layer, or two, of which the second runs from the end of the sequence to the start.
+            The modules are named "0" and "1", as in the files of weights.
+        drop: the dropout module for the input.
         weight_dropout: see ``zoo.models.backends.run``.
     """
 
@@ -59,7 +62,7 @@ class Level(nn.Module):
         return [layer for name, layer in self.named_children() if name.isdigit()]  # type: ignore[misc]
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """(B, T, inputs) to (B, T, hidden · directions), and the state after the last step of the first direction."""
+        """From (B, T, inputs) to (B, T, hidden · directions), and the last state of the forward direction."""
         x = self.drop(x)
         forwards, *backwards = self.directions
         out, last = backends.run(forwards, x, state, self.weight_dropout)
@@ -68,11 +71,11 @@ class Level(nn.Module):
 
 
 class Tied(nn.Module):
-    """A linear head whose matrix is an embedding's: (…, E) -> (…, V)."""
+    """A linear head that shares the weight matrix of an embedding: (…, E) -> (…, V)."""
 
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
-        self.borrowed = [embedding]  # in a list, so that the matrix is not one of this module's own too
+        self.borrowed = [embedding]  # in a list, so that torch does not register it a second time
         self.bias = nn.Parameter(torch.zeros(len(embedding.weight)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,30 +83,32 @@ class Tied(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Layers of simple RNN, GRU or LSTM, and a linear head.
+    """Simple RNN, GRU or LSTM layers, and a linear head.
 
     Args:
-        num_classes: size of the output: of the vocabulary, tags or classes; 0 gives the trunk's features.
-        vocab_size: tokens that an input may be, int64 (B, T); null for inputs of numbers, float32 (B, T, in_features).
-        in_features: numbers a step, where the input is no tokens.
+        num_classes: size of the output (vocabulary, tags or classes); 0 gives the features before the head.
+        vocab_size: number of different tokens, for inputs int64 (B, T); None for inputs of numbers, float32
+            (B, T, in_features).
+        in_features: numbers per step, for inputs of numbers.
         cell: "rnn", "gru" or "lstm".
-        hidden: units of a layer, in each direction.
-        depth: layers.
-        read: an output "each" step, or of the "last" alone.
-        bidirectional: a second run of every layer from the end to the start; not for a language model, which it would
-            let see what it is to predict.
-        embedding: numbers a token becomes; null is ``hidden``.
-        tied: the head's matrix is the embedding's (Press & Wolf 2017, Inan et al. 2017).
-        dropout: on each layer's input, and on the last's output: with L layers in L + 1 places, but never from step to
-            step (Zaremba et al. 2014, section 3.1).
-        input_dropout: on the first layer's input, in place of ``dropout``. Null is ``dropout`` for tokens, whose
-            embeddings are the paper's h⁰, and 0 for inputs of numbers, which are data and not learned.
-        variational: the units that dropout takes are the same in all steps of a sequence (Gal & Ghahramani 2016).
-        embedding_dropout: probability that a token of the vocabulary is zero in a whole batch (the same, section 4.2).
+        hidden: hidden units per layer and direction.
+        depth: number of layers.
+        read: give an output for "each" step, or for the "last" step only.
+        bidirectional: run a second layer from the end to the start at each depth. Not for language models, which would
+            then see the tokens that they should predict.
+        embedding: size of the token embeddings; None means ``hidden``.
+        tied: share the weight matrix between embedding and head (Press & Wolf 2017, Inan et al. 2017).
+        dropout: dropout on the input of each layer and on the output of the last one, so in L + 1 places for L layers,
+            but never on the connections from step to step (Zaremba et al. 2014, section 3.1).
+        input_dropout: dropout on the input of the first layer, in place of ``dropout``. None means ``dropout`` for
+            tokens, whose embeddings are the paper's h⁰, and 0 for inputs of numbers, which are data and not learned.
+        variational: drop the same units in all steps of a sequence (Gal & Ghahramani 2016).
+        embedding_dropout: probability that the embedding of a token is set to zero for a whole batch (the same paper,
+            section 4.2).
         weight_dropout: see ``zoo.models.backends.run``.
-        recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; for backend="reference".
-        orthogonal, forget_bias, chrono: how the layers begin; see ``zoo.models.backends.initialise``.
-        backend: "torch", its kernels, or "reference", the equations; weights are the same for both.
+        recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; they need backend="reference".
+        orthogonal, forget_bias, chrono: the initial weights; see ``zoo.models.backends.initialise``.
+        backend: "torch" for torch's kernels, or "reference" for the equations; both have the same weights.
     """
 
     def __init__(
@@ -174,25 +179,26 @@ class Recurrent(nn.Module):
         return self.forward_with_state(x)[0]
 
     def forward_with_state(self, x: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
-        """The logits, and the state after the last step, from which the next call can go on.
+        """The logits, and the state after the last step, with which the next call can continue the sequence.
 
         Args:
             x: int64 (B, T), or float32 (B, T, in_features).
-            state: a former call's, of the same B; None is zeros. For a bidirectional net, none: it has no next call.
+            state: the state that an earlier call returned, for the same B; None means zeros. A bidirectional network
+                cannot continue a sequence, so it takes None only.
         """
         features, after = self.trunk(self.embed(x), state)  # (B, T, H)
         if self.read == "last":
-            # backwards, the last step of the run is the first of the sequence
+            # the backward layer ends at the first step of the sequence
             forwards, *back = features.split(self.hidden, -1)
             features = torch.cat([forwards[:, -1], *(b[:, 0] for b in back)], -1)  # (B, H)
         return self.head(features), after
 
     def embed(self, x: Tensor) -> Tensor:
-        """What the first layer reads: of tokens (B, T) their embeddings (B, T, E); numbers as they are."""
+        """The input of the first layer: embeddings (B, T, E) of tokens (B, T), or numbers unchanged."""
         return x if self.embedding is None else self.embedding(x)
 
     def trunk(self, x: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
-        """From ``embed``'s output, the features of every step, (B, T, hidden · directions), and the last state."""
+        """From ``embed``'s output to the features of all steps, (B, T, hidden · directions), and the last state."""
         after = []
         for i, level in enumerate(self.layers):
             x, last = level(x, state[i] if state else None)

@@ -1,4 +1,4 @@
-"""What the configs of this machine say, place by place; a config that a checkpoint has is compared with them."""
+"""The contents of this machine's configs by place (dotted key); the config in a checkpoint is compared with them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,29 +9,34 @@ from zoo.config.foreign import nodes
 
 
 class Known:
-    """The mappings in the configs of this machine, by their places: the zoo's and the user's own.
+    """All mappings in this machine's configs, those of the zoo and the user's own, by place.
 
     Args:
-        folders: of configs, the zoo's first.
+        folders: the config folders, the zoo's first.
     """
 
     def __init__(self, folders: Sequence[Path]):
-        self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # by their places without names
+        self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # keys: see ``general``
         for folder in folders:
             for path in sorted(folder.glob("**/*.yaml")):
                 for place, node in nodes(with_bases(read_yaml(path), folders), package(path, folder)):
                     self.nodes.setdefault(general(place), []).append((place, node))
 
     def templates(self, place: str, target: Any = None) -> list[Mapping[str, Any]]:
-        """Those at a place; of callbacks those of any name, the same name's first. With a target, those of it."""
+        """The mappings at a place; for a callback those of all callbacks, with the same name first.
+
+        Args:
+            place: the dotted key of a mapping.
+            target: if given, only mappings with this ``_target_`` are returned.
+        """
         alike = self.nodes.get(general(place), [])
         found = [node for at, node in alike if at == place] + [node for at, node in alike if at != place]
         return [node for node in found if target is None or node.get("_target_") == target]
 
 
 def with_bases(content: Any, folders: Sequence[Path]) -> Any:
-    """A config with the content of its bases: the entries "/base/NAME@PLACE" of its ``defaults``, where PLACE is a key
-    of the config, or "_here_" for the config itself.
+    """Add the contents of its bases to a config. A base is an entry "/base/NAME@PLACE" of its ``defaults``, where PLACE
+    is a key of the config, or "_here_" for the config itself.
     """
     if not isinstance(content, dict) or not isinstance(content.get("defaults"), list):
         return content
@@ -47,7 +52,7 @@ def with_bases(content: Any, folders: Sequence[Path]) -> Any:
 
 
 def merged(base: Any, own: Any) -> Any:
-    """One config over another, key by key."""
+    """Merge two configs recursively; ``own`` overrides ``base``."""
     if not (isinstance(base, dict) and isinstance(own, dict)):
         return own
     return {**base, **{key: merged(base.get(key), value) for key, value in own.items()}}
@@ -59,12 +64,12 @@ def read_yaml(path: Path) -> Any:
 
     try:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OSError, UnicodeDecodeError, ValueError):  # Hydra says what is wrong with one that is chosen
+    except (YAMLError, OSError, UnicodeDecodeError, ValueError):  # Hydra reports it if the config is used
         return {}
 
 
 def package(path: Path, folder: Path) -> str:
-    """The dotted place of a config file's content: its folder, or what its header says."""
+    """The place at which Hydra puts a config file's content: its folder, or the package in its header."""
     group = ".".join(path.relative_to(folder).parts[:-1])
     with path.open(encoding="utf-8", errors="replace") as file:
         header = re.match(r"#\s*@package\s+(\S+)", file.readline())
@@ -72,6 +77,6 @@ def package(path: Path, folder: Path) -> str:
 
 
 def general(place: str) -> str:
-    """A place without the names that a user gives: of callbacks, and the numbers in lists."""
+    """A place with "*" for indices of lists and for the names of callbacks, which users choose."""
     parts = ["*" if part.isdigit() else part for part in place.split(".")]
     return ".".join([parts[0], *(["*"] if parts[0] == "callbacks" and len(parts) > 1 else parts[1:2]), *parts[2:]])

@@ -1,7 +1,7 @@
-"""The config in a checkpoint: what a resumed run takes from it, and what its user must say again.
+"""The config stored in a checkpoint: what a resumed run takes from it, and what the user must repeat in the command.
 
-From the file come numbers and choices. Callbacks, logger and trainer are built from this machine's configs, which say
-where they write; of the model, the objective and the data the file may not name a path. See ``docs/security.md``.
+Only numbers and choices are taken from the file. Callbacks, logger and trainer are built from this machine's configs,
+which determine where they write. For model, task and data, the file may not give paths. See ``docs/security.md``.
 """
 
 import os
@@ -21,10 +21,10 @@ from zoo.run.known import Known
 
 REBUILT = ("callbacks", "logger", "trainer")
 CHECKED = ("model", "task", "data", "optimizer", "scheduler")
-PLACES = ("dirpath", "save_dir", "root_dir", "default_root_dir")  # this machine's, whatever the file says
-NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # of files and folders: this machine's, or said again
+PLACES = ("dirpath", "save_dir", "root_dir", "default_root_dir")  # always taken from this machine's configs
+NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # file names: from this machine's configs or the command
 
-# Texts that a callback, a logger or the trainer takes from a file, by their keys.
+# The patterns, by key, of the texts that callbacks, logger and trainer may take from a file.
 WORD = re.compile(r"[\w:,+-]{0,64}")
 TEXTS = {
     **dict.fromkeys(("monitor", "metrics"), re.compile(r"[\w-]{1,64}(/[\w-]{1,64})?")),
@@ -40,7 +40,9 @@ TEXTS = {
 
 
 class Refusal(NamedTuple):
-    """A value that is not taken from the file, by its dotted key; the reason; and whether it may be said again."""
+    """A value that is not taken from the file, with its dotted key, the reason, and whether the user may repeat it in
+    the command instead.
+    """
 
     key: str
     value: Any
@@ -52,10 +54,12 @@ class Refusal(NamedTuple):
 
 
 def refusals(config: Mapping[str, Any], known: Known, said: Sequence[str] = ()) -> Iterator[Refusal]:
-    """What of a stored config a resumed run does not take from the file.
+    """The values of a stored config that a resumed run does not take from the file.
 
     Args:
-        said: the dotted keys that the command line says again.
+        config: the stored config.
+        known: the configs of this machine.
+        said: the dotted keys that the command line repeats.
     """
     for place, node in nodes(config):
         group = place.partition(".")[0]
@@ -64,16 +68,23 @@ def refusals(config: Mapping[str, Any], known: Known, said: Sequence[str] = ()) 
                 yield Refusal(key, value, "an interpolation", may_say=False)
             elif group in REBUILT + CHECKED and key not in said:
                 yield from refusal(group, key, value, node, known)
-            elif group not in REBUILT + CHECKED and is_special(
-                key
-            ):  # nothing is made of the other groups, but a name there is not to be heard of either
+            elif group not in REBUILT + CHECKED and is_special(key):
+                # nothing is built from the other groups, but special keys are refused there too
                 yield Refusal(key, value, "which is no plain argument", may_say=False)
             elif value is not None and not isinstance(value, (str, int, float, bool)):
                 yield Refusal(key, value, "no plain value", may_say=False)
 
 
 def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Known) -> Iterator[Refusal]:
-    """Why a value at a key of a node is not taken, if it is not."""
+    """Yield a refusal if the value at a key of a node is not taken from the file.
+
+    Args:
+        group: the top-level key of the config, such as "callbacks".
+        key: the dotted key of the value.
+        value: the value.
+        node: the mapping that holds the value.
+        known: the configs of this machine.
+    """
     place, name = argument(key)
     target = node.get("_target_")
     templates = known.templates(place, target)
@@ -92,7 +103,7 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     elif not isinstance(value, str):
         yield Refusal(key, value, "no plain value", may_say=False)
     elif group in CHECKED:
-        hints = hints_of(str(target)) if is_named(target, group, templates) else {}  # no other module is even imported
+        hints = hints_of(str(target)) if is_named(target, group, templates) else {}  # imports no other module
         if is_file(key, value, hints.get(name, Any)):
             yield Refusal(key, value, "a path")
     elif name not in PLACES and not is_known_text(name, value, templates):
@@ -100,19 +111,19 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
 
 
 def too_many(devices: Any) -> bool:
-    """Whether as many processes as a file asks for would bring this machine down."""
+    """Whether a file asks for so many processes that they could overload this machine."""
     asked = str(devices)
     return asked.isdecimal() and (len(asked) > 6 or int(asked) > max(os.cpu_count() or 1, 16))
 
 
 def is_special(key: str) -> bool:
-    """Whether Hydra or OmegaConf would take an argument as a word of its own, as ``_target_``."""
+    """Whether Hydra or OmegaConf would treat an argument as a special key, like ``_target_``."""
     name = argument(key)[1]
     return name.startswith("_") and name.endswith("_")
 
 
 def argument(key: str) -> tuple[str, str]:
-    """The place of the mapping that a dotted key is in, and the name of the argument: numbers of lists are left out."""
+    """Split a dotted key into the place of its mapping and the name of the argument, without indices at its end."""
     parts = key.split(".")
     while parts[-1].isdigit() and len(parts) > 1:
         parts.pop()
@@ -120,7 +131,7 @@ def argument(key: str) -> tuple[str, str]:
 
 
 def is_known_text(name: str, value: str, templates: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a text is one that the configs here have at that place, or harmless by its key."""
+    """Whether a text is what this machine's configs have at that place, or is harmless for this key (see ``TEXTS``)."""
     texts: list[Any] = [t.get(name) for t in templates]
     if any(value in text if isinstance(text, list) else value == text for text in texts):
         return True
@@ -128,12 +139,12 @@ def is_known_text(name: str, value: str, templates: Sequence[Mapping[str, Any]])
 
 
 def is_named(target: Any, group: str, templates: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a file may name a class in this group: one that the configs here name at the place, or one of the zoo."""
+    """Whether a file may name this class: this machine's configs name it at that place, or it belongs to the zoo."""
     return isinstance(target, str) and (bool(templates) or is_at_home(target, group))
 
 
 def is_at_home(target: str, group: str) -> bool:
-    """Whether a class is one of the zoo's, or of torch's layers, that may stand in this group."""
+    """Whether a class belongs to the zoo, or to torch's layers, and is allowed in this group."""
     try:
         check_trusted(target, homes=HOMES.get(group, ()))
     except ZooError:
@@ -141,18 +152,20 @@ def is_at_home(target: str, group: str) -> bool:
     return True
 
 
-# --- what becomes of it -----------------------------------------------------------------------------------------------
+# --- the config of the resumed run ------------------------------------------------------------------------------------
 
 
 def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: str) -> dict[str, Any]:
-    """What a resumed run takes of a stored config, with this machine's own places in it.
+    """The config of a resumed run: the stored config, with this machine's own folders in it.
 
     Args:
-        said: the dotted keys that the command line says again.
-        where: the file, for messages.
+        config: the stored config.
+        known: the configs of this machine.
+        said: the dotted keys that the command line repeats.
+        where: the name of the file, for messages.
 
     Raises:
-        ZooError: the file names what is not taken from a file; the message says how to say it again.
+        ZooError: the config has values that are not taken from a file; the message says what to add to the command.
     """
     if not isinstance(config, Mapping):
         raise ZooError(f"{where} was not written by a training of this zoo, so it cannot be resumed")
@@ -169,7 +182,7 @@ def taken(config: Mapping[str, Any], known: Known, said: Sequence[str], where: s
 
 
 def rebuilt(place: str, stored: Mapping[str, Any], known: Known) -> dict[str, Any]:
-    """A node of this machine's configs with a file's numbers and choices in it."""
+    """A node of this machine's configs, with the numbers and choices from the file."""
     templates = known.templates(place, stored["_target_"]) if "_target_" in stored else []
     own = templates[0] if templates else {}
     found = {key: deepcopy(value) for key, value in own.items() if key in stored or key in PLACES}
@@ -181,7 +194,7 @@ def rebuilt(place: str, stored: Mapping[str, Any], known: Known) -> dict[str, An
 
 
 def complain(found: Sequence[Refusal], where: str) -> None:
-    """Raise a ``ZooError`` for what is refused, in one line."""
+    """Raise a ``ZooError`` of one line if anything is refused."""
     if not found:
         return
     worst = next((r for r in found if not may_be_said(r)), None)
@@ -196,7 +209,7 @@ def complain(found: Sequence[Refusal], where: str) -> None:
 
 
 def may_be_said(refused: Refusal) -> bool:
-    """Whether a message may propose to say it again: never what would run a library's code, or is no line of text."""
+    """Whether a message may propose to repeat a value: not if that runs a library's code or has control characters."""
     if not refused.may_say or not isinstance(refused.value, (str, int, float, bool, type(None))):
         return False
     if CONTROL.search(f"{refused.key}{refused.value}") or not re.fullmatch(r"[\w.]+", refused.key):
@@ -205,12 +218,12 @@ def may_be_said(refused: Refusal) -> bool:
 
 
 def said_again(config: Mapping[str, Any], known: Known) -> list[str]:
-    """What the command that resumes a run of this config must say besides ``resume=``, as words of a shell."""
+    """The overrides, besides ``resume=``, with which a command can resume a run of this config, quoted for a shell."""
     return [override(refused.key, refused.value) for refused in refusals(config, known)]
 
 
 def config_folders() -> list[Path]:
-    """The folders of configs that this command reads: the zoo's, and the user's own."""
+    """The config folders that this command reads: the zoo's, and the user's own."""
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():
