@@ -24,6 +24,8 @@ class ImageData(MemoryData):
     The validation split is taken from the official training split with ``split_seed``, so it is the same for every
     run. The official test split is used only by ``test``.
 
+    Its many arguments are the keys of a data config, one each, so that every one can be set on the command line.
+
     Args:
         name: one of ``zoo.data.sources.SOURCES``.
         num_classes, in_channels, image_size: properties of the data set, which determine the sizes of the model; they

@@ -25,6 +25,8 @@ class TextData(MemoryData):
     The vocabulary comes from the training part. If a corpus has no validation part, the end of its training text is
     held out. The test part is used only by ``test``.
 
+    Its many arguments are the keys of a data config, one each, so that every one can be set on the command line.
+
     Args:
         name: one of ``zoo.data.corpora.CORPORA``; None or "text_file" for a file of your own.
         vocab_size: size of the vocabulary, which determines the sizes of the model; it is checked.

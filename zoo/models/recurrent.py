@@ -85,6 +85,9 @@ class Tied(nn.Module):
 class Recurrent(nn.Module):
     """Simple RNN, GRU or LSTM layers, and a linear head.
 
+    It has many arguments, because most are the regularisers and initial weights of one paper each, of which a config
+    chooses any combination.
+
     Args:
         num_classes: size of the output (vocabulary, tags or classes); 0 gives the features before the head.
         vocab_size: number of different tokens, for inputs int64 (B, T); None for inputs of numbers, float32
