@@ -200,7 +200,7 @@ def test_a_broken_run_ends_as_the_unbroken_one(run, monkeypatch, tmp_path, case)
     assert code is None, output
     code, output = run("broken", *again)
     assert code == 0, output
-    assert "what is missing is its test" in output
+    assert "only its test is missing" in output
     assert_same_run(tmp_path / "whole" / "run", tmp_path / "broken" / "run")
     code, output = run("broken", *again)
     assert code == 1

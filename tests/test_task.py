@@ -3,17 +3,14 @@
 import math
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning import Callback, Trainer
 from torch import nn
 
 import zoo
 from zoo.errors import ZooError
-from zoo.run.hooks import skip_unused_hooks
 from zoo.tasks.classify import Classify
 from zoo.tasks.schedules import warmup_cosine
 from zoo.tasks.task import Mean
@@ -189,27 +186,3 @@ def test_a_mean_goes_by_the_number_of_examples():
     mean.reset()
     mean.update(torch.tensor(7.0), 2)
     assert float(mean.compute()) == 7.0
-
-
-class Counting(Callback):
-    """Counts the batches that have begun; it overrides no other hook."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.begun += 1
-
-
-def test_hooks_that_nobody_overrides_are_not_called():
-    """Lightning skips what is not callable; an overridden hook of a batch and all others are as they were."""
-    callback, idle = Counting(), Callback()
-    task = task_for()
-    trainer = Trainer(callbacks=[callback, idle], logger=False, accelerator="cpu")
-    skip_unused_hooks(trainer, task)
-    assert callable(callback.on_train_batch_start)
-    assert callback.on_train_batch_end is None
-    assert idle.on_train_batch_start is None
-    assert callable(idle.on_train_epoch_end)
-    assert task.on_before_backward is None
-    assert callable(task.optimizer_step)

@@ -78,7 +78,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.run.checkpoint import Describe, check_written
     from zoo.run.control import StopAndResume
     from zoo.run.curves import open_logger
-    from zoo.run.hooks import skip_unused_hooks
+    from zoo.run.epoch import shorten
     from zoo.run.parallel import check_batch_norm, check_calls
     from zoo.run.saving import check_length
     from zoo.tasks.task import check_kind
@@ -134,7 +134,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     except (ImportError, TypeError, ValueError) as error:  # Lightning's errors for invalid arguments
         raise ZooError(f"trainer: {error}") from None
     leave_out_unfit(trainer, task, data)
-    skip_unused_hooks(trainer, task)
+    shorten(trainer, task)
     check_length(trainer)
     check_calls(trainer, task)
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
