@@ -30,7 +30,16 @@ from zoo.paths import CONFIGS
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
 from zoo.run.explain import say
-from zoo.run.guard import Interrupted, alone_in, as_command, explain_disk_errors, failures, fast_precision, quiet
+from zoo.run.guard import (
+    Interrupted,
+    alone_in,
+    as_command,
+    explain_disk_errors,
+    failures,
+    fast_precision,
+    keep_freed_memory,
+    quiet,
+)
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
@@ -84,6 +93,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.tasks.task import check_kind
 
     quiet()
+    keep_freed_memory()
     build = partial(instantiate, _convert_="all")  # plain lists, which torch and checkpoints take
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)

@@ -143,7 +143,8 @@ class Projector(OfClasses):
         data, head = trainer.datamodule, dict(task.model.named_children()).get("head")
         if not isinstance(head, nn.Module):
             return
-        images = data.splits["test"][0][: self.most]
+        labels = labels[: self.most]  # the test may have been limited to a few batches
+        images = data.splits["test"][0][: len(labels)]
         read: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
         with torch.no_grad():
@@ -151,7 +152,7 @@ class Projector(OfClasses):
             task.model.forward(data.preprocess(images).to(task.device))
         hook.remove()
         # ``clean``, as the file of names has one name per line
-        names = [clean(str(data.classes[label])) for label in labels[: self.most].tolist()]
+        names = [clean(str(data.classes[label])) for label in labels.tolist()]
         sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the writer warns if the folder exists, as it does in a resumed run
