@@ -148,9 +148,6 @@ def differs(content: bytes, wanted: str) -> str | None:
     return kind if digest(content, kind) != known else None
 
 
-# --- the user's own texts -------------------------------------------------------------------------------------------
-
-
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, without changing its line ends.
 

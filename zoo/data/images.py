@@ -222,8 +222,6 @@ class ImageData(MemoryData):
         mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
         return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)
 
-    # --- what a run reports about its data --------------------------------------------------------------------------
-
     def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
         """The first n examples of a split as model inputs: images (n, C, H, W), not augmented, and labels (n,)."""
         images, labels = self.splits[split]
