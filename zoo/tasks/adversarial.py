@@ -241,16 +241,7 @@ class Adversarial(Task):
 
 
 def gradient_penalty(model: Any, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-    """E (‖∇ D(x̂)‖ − 1)² at random points x̂ between real and generated images (Gulrajani et al. 2017, equation 3).
-
-    Args:
-        model: see ``Adversarial``.
-        real, fake: images (B, C, H, W).
-        labels: their classes (B,); only a conditional model uses them.
-
-    Returns:
-        A scalar ().
-    """
+    """E (‖∇ D(x̂)‖ − 1)² at random points x̂ between real and generated images (Gulrajani et al. 2017, equation 3)."""
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = (share * real + (1 - share) * fake).requires_grad_()
     (gradient,) = torch.autograd.grad(model.judge(between, labels).sum(), between, create_graph=True)
