@@ -245,7 +245,7 @@ class Data(Protocol):
         ...
 
     def sample(self, n: int, part: str = "train") -> tuple[Tensor, Tensor]:
-        """The first n examples of a part as model inputs, and their targets."""
+        """The first n examples of a part, "train", "val" or "test", as model inputs, and their targets."""
         ...
 
     def summary(self) -> str:
@@ -270,7 +270,7 @@ class OfImages(Protocol):
 
 @runtime_checkable
 class WithExample(Protocol):
-    """Data that can write an example to a file, which a run uses in the command that it proposes at its end."""
+    """Data that can write an example to a file. The command that a run proposes at its end then uses this file."""
 
     def save_example(self, folder: Path) -> Path:
         """Write the first test example into a folder; return its path."""

@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of that name, those of lecture 16.1 and later ones; all act element-wise.
+    """Make the element-wise activation of that name: one of those in lecture 16.1, or a more recent one.
 
     Raises:
         ZooError: the name is not in ``ACTIVATIONS``.
@@ -52,7 +52,7 @@ def initialise(layers: Iterable[nn.Module], init: str, activation: str = "relu")
     Args:
         layers: the layers; those of other kinds are left unchanged. Do not include the last layer of a network.
         init: "he": for relu and leaky_relu, weights from N(0, 2 / fan-in) and zero biases, with which neither
-            activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10 and 12); with
+            activations nor gradients grow or shrink from layer to layer (He et al. 2015, equations 10 and 14); with
             other activations torch's initial weights are kept. "torch": torch's own initial weights, uniform with
             variance 1 / (3 fan-in); with ReLU, activations and gradients then shrink by a factor √6 per layer.
         activation: a name from ``ACTIVATIONS``.
@@ -161,5 +161,5 @@ class VariationalDropout(nn.Dropout):
 
 
 def make_head(in_features: int, num_classes: int) -> nn.Module:
-    """The last layer, named ``head`` in every model: it gives logits, or passes on the features for num_classes=0."""
+    """The last layer, ``head`` in a model: features (B, in_features) to logits; num_classes=0 leaves them unchanged."""
     return nn.Linear(in_features, num_classes) if num_classes else nn.Identity()

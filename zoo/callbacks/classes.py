@@ -24,7 +24,7 @@ def drawable(names: Sequence[str]) -> list[str]:
 
 
 class Kernels(Picture):
-    """The first layer's kernels as images, after every epoch; each is scaled to its own range.
+    """The first layer's kernels as images, after every epoch; each is scaled so that its values span 0 to 1.
 
     Args:
         most: the number of kernels shown.
@@ -55,7 +55,7 @@ class Kernels(Picture):
 def first_kernels(model: nn.Module, channels: int, size: int) -> Tensor | None:
     """The weights of the first layer, a convolution or a linear layer on pixels, as images (N, 1 or 3, h, w).
 
-    None for any other layer.
+    Of kernels with another number of channels only the first channel is taken. None for any other kind of layer.
     """
     weight = next((p.detach().cpu() for p in model.parameters() if p.ndim > 1), None)
     if weight is None:

@@ -78,9 +78,9 @@ class SampleGrid(OfMadeImages):
 class Latent(OfMadeImages):
     """The latent space of a variational autoencoder.
 
-    "latent/traversal" has a row for each of the first eight latent dimensions: images decoded as it goes from −3 to 3
-    and the others are 0. "latent/map" shows the codes of images, coloured by label, in the two latent dimensions or, if
-    there are more, along their two directions of greatest variance.
+    "latent/traversal" has a row for each of the first eight latent dimensions: images decoded from codes in which this
+    dimension goes from −3 to 3 and all others are 0. "latent/map" shows the codes of images, coloured by label, in the
+    two latent dimensions or, if there are more, along their two directions of greatest variance.
     """
 
     def fits(self, task: Any, data: Any) -> bool:

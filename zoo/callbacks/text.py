@@ -72,7 +72,7 @@ def through_time(model: Recurrent, x: Tensor, y: Tensor) -> Tensor:
 
     ℓ_T is the loss of the last step, x_t the embedded input of step t.
     """
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's have no backward in eval mode
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's layers have no backward in eval mode
         read = model.embed(x).detach().requires_grad_()
         features, _ = model.trunk(read)
         loss = F.cross_entropy(model.head(features[:, -1]).float(), y[:, -1], reduction="sum")

@@ -5,8 +5,9 @@ Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional 
 For images of 32 px see ``zoo.models.alexnet_cifar``.
 
 ``AlexNet`` is the network of 2014 as implemented in torchvision, and can load torchvision's weights. In contrast to
-2012 it has no response normalisation, 256 instead of 384 feature maps in conv4, and dropout before instead of after fc6
-and fc7. The paper of 2014 gives no initial weights, so torch's defaults are used, as in torchvision.
+2012 it has no response normalisation, fewer feature maps in conv1 (64 instead of 96), conv2 (192 instead of 256) and
+conv4 (256 instead of 384), and dropout before instead of after fc6 and fc7. The paper of 2014 gives no initial weights,
+so torch's defaults are used, as in torchvision.
 
 ``AlexNet2012`` is the network of the paper. The paper does not give the padding of conv1; it is chosen so that an image
 of 224 px gives feature maps of 55×55. The paper's initial weights and response normalisation are made for pixels from

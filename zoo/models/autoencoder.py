@@ -16,7 +16,7 @@ from zoo.layers import Init, initialise, make_activation
 
 
 class Output(nn.Module):
-    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid rounds to 1 for log-odds above 6.5."""
+    """The activation of the reconstruction, in 32 bits: in bfloat16 a sigmoid rounds to 1 for log-odds from 6.25 on."""
 
     def __init__(self, activation: str):
         super().__init__()

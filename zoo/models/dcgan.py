@@ -102,12 +102,13 @@ def init(model: nn.Module) -> None:
 class DCGAN(nn.Module):
     """A pair of convolutional networks: each stage doubles or halves height and width (Radford et al. 2016, section 3).
 
-    It differs from the paper in the number of stages, which depends on the image size: the smallest feature maps are
-    4×4 or 7×7. If conditional, an embedding of the class is appended to the noise, and the discriminator multiplies
-    another embedding with its last features (Miyato & Koyama 2018).
+    It differs from the paper in the noise, which is Gaussian instead of uniform, and in the number of stages, which
+    depends on the image size: the smallest feature maps are 4×4 or 7×7. If conditional, an embedding of the class is
+    appended to the noise, and the discriminator multiplies another embedding with its last features (Miyato & Koyama
+    2018).
 
     Args:
-        in_channels, image_size: shape of the images; image_size is 4 or 7 times a power of 2.
+        in_channels, image_size: shape of the images; image_size is 4 or 7 times 2, 4, 8, ….
         latent: size of the noise vector.
         channels: feature maps of the stage next to the image; each further stage has twice as many.
         norm: normalisation in the discriminator, "batch" or "none"; a critic with gradient penalty needs "none"

@@ -126,7 +126,7 @@ class Ladder(nn.Module):
         if not hidden or len(costs) != len(hidden) + 2 or noise < 0:
             raise ZooError(
                 f"noise={noise}, {len(hidden)} hidden layers and {len(costs)} costs are not valid: a ladder needs "
-                "noise of 0 or more, a hidden layer, and two more costs than those"
+                "noise of 0 or more, at least one hidden layer, and two more costs than hidden layers"
             )
         widths = [in_channels * image_size**2, *hidden]
         self.costs = list(costs)

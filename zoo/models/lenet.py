@@ -111,7 +111,8 @@ class LeNet5(nn.Module):
     Args:
         num_classes: size of the output; 0 gives the last hidden layer's features.
         in_channels: 1 for grey images, 3 for colour.
-        image_size: height and width in pixels; images under 32 px are zero-padded to 32, the paper's input size.
+        image_size: height and width in pixels; images under 32 px are zero-padded to 32 px, the paper's input size, or
+            to 33 px if image_size is odd.
         channels: feature maps of the two convolutions.
         hidden: widths of the fully connected layers.
         activation: a name from ``zoo.layers.ACTIVATIONS``.

@@ -102,10 +102,10 @@ class MADE(nn.Module):
 
     @torch.no_grad()
     def generate(self, noise: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
-        """Images of 0 and 1, each drawn pixel by pixel in one of the orderings: ``noise`` to (B, C, H, W).
+        """Images of 0 and 1, each drawn pixel by pixel in one of the orderings: ``noise`` (B, …) to (B, C, H, W).
 
         Args:
-            progress: called each time a row's number of pixels is done, with the pixels done and the total.
+            progress: called after every ``image_size`` pixels, with the number of pixels done and the total number.
         """
         pixels, last = noise.split([self.head.out_features, int(self.orderings > 1)], 1)
         chosen = (last.sum(1) * self.orderings).long()  # (B,); 0 with a single ordering

@@ -3,7 +3,7 @@
 van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2. A vertical stack of layers
 sees the rows above; a horizontal stack sees the pixels to the left and, through the vertical stack, the rows above, so
 there is no blind spot. Pixels are binary with one channel, and the outputs are their log-odds. The paper masks kernels;
-here they only have the unmasked size and the image is padded accordingly, which gives the same function.
+here a kernel has only the size of its unmasked part, and the image is padded accordingly: the function is the same.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,7 @@ class PixelCNN(nn.Module):
         """Images of 0 and 1, drawn pixel by pixel: noise (B, H·W) to (B, 1, H, W).
 
         Args:
-            progress: called after every row, with the pixels done and the total.
+            progress: called after every row, with the number of pixels done and the total number.
         """
         _, height, width = self.shape
         noise = noise.view(-1, 1, height, width)

@@ -15,7 +15,10 @@ from zoo.errors import ZooError
 
 
 def centred(x: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
-    """The mean (D,) of images (N, C, H, W), and batches of the images minus the mean, in 64 bits, to save memory."""
+    """The mean (D,) of images (N, C, H, W) in 64 bits, and an iterator over the flattened images minus the mean.
+
+    The iterator gives at most 1000 images at a time, since 64 bits take much memory.
+    """
     flat = x.flatten(1)
     mean = flat.mean(0, dtype=torch.float64)
     return mean, (part - mean for part in flat.split(1000))
@@ -58,12 +61,12 @@ class PPCA(nn.Module):
     # --- inference ------------------------------------------------------------------------------------------------
 
     def inner(self) -> Tensor:
-        """The paper's matrix M = WᵀW + σ² I, (code, code), in 64 bits."""
+        """The matrix WᵀW + σ² I, (code, code), in 64 bits. The paper calls it M; here M is the number of directions."""
         w = self.weight.double()
         return w.T @ w + self.log_variance.double().exp() * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The mean of z given x, M⁻¹ Wᵀ (x − μ) (equation 9): images (B, C, H, W) to codes (B, code)."""
+        """The mean of z given x, (WᵀW + σ² I)⁻¹ Wᵀ (x − μ) (equation 9): images (B, C, H, W) to codes (B, code)."""
         centred = x.flatten(1).double() - self.mean.double()
         return torch.linalg.solve(self.inner(), self.weight.double().T @ centred.T).T.to(x.dtype)
 
@@ -78,8 +81,9 @@ class PPCA(nn.Module):
         return self.decode(self.encode(x))
 
     def project(self, x: Tensor) -> Tensor:
-        """PCA's reconstruction: the orthogonal projection U Uᵀ (x − μ) + μ, the nearest point of the plane, where U
-        are W's left singular vectors. Directions of length 0 are left out; pixels that are always black cause some.
+        """PCA's reconstruction: the orthogonal projection U Uᵀ (x − μ) + μ, the nearest point of the plane, where the
+        columns of U are W's left singular vectors. Those whose singular value is 0 are left out; pixels that are always
+        black can cause some.
         """
         w, mean = self.weight.double(), self.mean.double()
         u, lengths, _ = torch.linalg.svd(w, full_matrices=False)

@@ -111,7 +111,7 @@ class Recurrent(nn.Module):
         weight_dropout: see ``zoo.models.backends.run``.
         recurrent_dropout, layer_norm, peephole, reset: see ``zoo.models.cells``; they need backend="reference".
         orthogonal, forget_bias, chrono: the initial weights; see ``zoo.models.backends.initialise``.
-        backend: "torch" for torch's kernels, or "reference" for the equations; both have the same weights.
+        backend: "torch" for torch's kernels, or "reference" for the equations; both take the same weights.
     """
 
     def __init__(

@@ -99,9 +99,10 @@ DEPTHS: dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]
 
 
 class ResNet(nn.Module):
-    """Four stages of blocks with projections (2016a, table 1); ``preact``, ``dropout`` … as in ``CifarResNet``.
+    """Four stages of blocks with projections (2016a, table 1).
 
     Args:
+        num_classes, in_channels, preact, dropout, zero_init_residual: see ``CifarResNet``.
         depth: number of layers with weights: 18 or 34 (``BasicBlock``), 50, 101 or 152 (``Bottleneck``).
         stem: "imagenet", 7×7 with stride 2 and max pooling, or "cifar", 3×3 with stride 1 and no pooling.
 

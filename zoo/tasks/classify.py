@@ -15,7 +15,10 @@ from zoo.tasks.task import Mean, Task
 
 
 class Classify(Task):
-    """Minimise a classification loss on the logits, and measure accuracy.
+    """Minimise a classification loss on the logits.
+
+    Measures ``loss`` and ``accuracy``. The test also measures ``f1`` (the mean over the classes), ``calibration_error``
+    and, with more than 20 classes, ``top5`` (how often the right class is among the five most probable).
 
     Args:
         model: any module that maps inputs to logits (B, num_classes).
@@ -129,7 +132,7 @@ class Classify(Task):
 
 
 def views(x: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
-    """The transformed copies of x (B, C, H, W) for test-time augmentation: each a weight and images of that shape."""
+    """The transformed copies of x (B, C, H, W), each with its weight in the average; x has the weight left up to 1."""
     if tta == "mirror":
         yield 0.5, x.flip(3)
         return

@@ -16,7 +16,7 @@ from zoo.tasks.task import Mean, Task
 
 
 class Language(Task):
-    """Minimise the mean negative log-likelihood of the tokens, in nats per token.
+    """Minimise the mean negative log-likelihood of the tokens, in nats per token; targets of −100 are ignored.
 
     With data.windows=streams, a model with ``forward_with_state`` starts each training batch from the final state of
     the previous batch; gradients are not propagated across batches (truncated back-propagation through time). On a

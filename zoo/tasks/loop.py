@@ -1,4 +1,6 @@
-"""Access to the state of Lightning's training loop that has no public API; its private names are used here only."""
+"""Access to the state of Lightning's training loop that has no public API. Private names of the loop are used only
+here, in ``zoo.run.epoch`` and in ``zoo.run.resume``.
+"""
 
 from lightning import Trainer
 

@@ -62,7 +62,7 @@ class Optimised(LightningModule):
         self.l1, self.l2, self.max_norm, self.clip_norm = l1, l2, max_norm, clip_norm
         self.lr_scale = dict(lr_scale or {})
         self.monitor, self.mode = monitor or self.monitor, mode or self.mode
-        self.totals_before: dict[str, Any] | None = None  # those stored in the checkpoint of a resumed run
+        self.totals_before: dict[str, Any] | None = None  # ``totals`` as stored in a resumed run's checkpoint
 
     # --- regularisers ---------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ def keywords_of(make: Callable | None) -> dict[str, Any]:
 
 
 def made_by(make: Callable | None) -> Callable | None:
-    """The class that builds an optimizer or a schedule, with or without a ``functools.partial`` around it."""
+    """The class or function that builds an optimizer or a schedule; of a ``functools.partial``, the one inside it."""
     return make.func if isinstance(make, partial) else make
 
 

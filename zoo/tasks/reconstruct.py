@@ -14,7 +14,7 @@ from zoo.errors import ZooError
 from zoo.models.ppca import PPCA
 from zoo.tasks.task import Mean, Task
 
-MOST_PIXELS = 4096  # the largest image for which the test computes principal components
+MOST_PIXELS = 4096  # the most numbers C·H·W of an image for which the test computes principal components
 
 
 class Reconstruct(Task):
@@ -22,8 +22,8 @@ class Reconstruct(Task):
 
     Evaluation uses clean inputs: ``loss`` is the mean squared error per pixel, whatever loss is minimised. The test
     also measures ``pca_loss`` for comparison: the error of a reconstruction from as many principal components of the
-    training images as the code has numbers. It is left out if the code has as many numbers as the image has pixels,
-    or if the image has more than ``MOST_PIXELS``.
+    training images as the code has numbers. It is left out if the model has no ``encode``, if the code has at least as
+    many numbers as the image, C·H·W, or if the image has more than ``MOST_PIXELS``.
 
     Args:
         model: maps images (B, C, H, W) to images of the same shape; the penalties on the code need its ``encode``.

@@ -9,7 +9,7 @@ from zoo.arguments import Probability
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: Probability = 0.1) -> LambdaLR:
-    """Linear warm-up from 0 over the first ``warmup`` fraction of the steps, then half a cosine down to 0."""
+    """Linear from lr / n to lr in the first n steps, the fraction ``warmup`` of all, then half a cosine to 0."""
     rising = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:

@@ -28,7 +28,7 @@ class SemiSupervised(Classify):
     - "mean_teacher": the mean squared difference between the probabilities of the second view and those that the model
       with averaged weights gives to the first (Tarvainen & Valpola 2017). It needs callbacks=ema, which averages the
       weights; the averaged weights are the ones that are tested.
-    - "ladder": the error in denoising each layer of a noisy copy of the network (Rasmus et al. 2015). It needs
+    - "ladder": the error in denoising each layer of a noisy forward pass (Rasmus et al. 2015). It needs
       model=ladder, and uses the first view only.
     - "none": the supervised baseline, with the same labelled images, updates and augmentations. The baseline of a
       ladder network is method=ladder with weight=0, which keeps its noise.

@@ -22,7 +22,8 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The given files and, for each folder, the images directly in it, sorted by name; and an error message for each
     folder without images.
 
-    One line on stderr per folder tells which entries are left out and why, except for hidden files.
+    For each folder with images, a line on stderr tells which entries are left out and why. Hidden entries are left out
+    without a word. For a folder without images, the error message tells this.
     """
     files: list[Path] = []
     errors: list[str] = []
@@ -71,6 +72,12 @@ def predict_files(
     source: str | Path, paths: Sequence[Path], top: int = 3, invert: bool = False, trust: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Classify image files, and the images in folders.
+
+    Args:
+        source, trust: as in ``zoo.load``.
+        paths: image files, and folders with images directly in them.
+        top: the number of classes given for each image.
+        invert: exchange black and white when reading.
 
     Returns:
         For each image that could be read, its file and the ``top`` most probable classes with their probabilities; and

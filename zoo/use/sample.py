@@ -25,7 +25,7 @@ def sample(
     forbidden: Sequence[int] = (),
     seed: int = 0,
 ) -> Iterator[int]:
-    """Generate tokens one after the other, each drawn from the model's distribution given the prompt and all before.
+    """Generate tokens one by one, each drawn from the model's distribution given the prompt and the tokens before it.
 
     Args:
         model: a language model in eval mode, with ``forward_with_state``.
