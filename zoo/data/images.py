@@ -38,7 +38,7 @@ class ImageData(MemoryData):
         keep: use only the classes with these numbers, and renumber them in this order; None takes all classes.
         unlabelled: number of unlabelled images added to each training batch, for ``task=semi``. They come from the
             whole training split, whatever ``labels_per_class`` is. A training batch is then (x, y, u, v), where u and v
-            are two independently augmented views of the unlabelled images.
+            are two independently augmented views of the unlabelled images. ``flip=alternate`` then mirrors at random.
         augment: augmentation of the training images.
         strong: augmentation of the view v of unlabelled images; None means ``augment``.
         binarise: set each pixel to 1 with a probability equal to its brightness, and otherwise to 0. "fixed" draws
