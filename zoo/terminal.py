@@ -73,7 +73,7 @@ def accept_any_text() -> None:
 
 
 def encode_any(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An encoding error handler: surrogateescape, or backslashreplace for characters that it cannot encode."""
+    """An encoding error handler: surrogateescape for bytes of names, backslashreplace for all other characters."""
     assert isinstance(error, UnicodeEncodeError)
     one = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
     try:

@@ -28,7 +28,7 @@ def sample(
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Text: draw from this many most probable tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Text: draw only from the most probable tokens that reach this probability.")
+        float | None, typer.Option(help="Text: draw from the fewest tokens whose probabilities sum to this.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text or images.")] = 0,
     n: Annotated[int, typer.Option("-n", min=1, help="Images: their number.")] = 64,

@@ -16,7 +16,7 @@ CHECKPOINT = 1  # 0: a checkpoint without a key ``format``
 
 # Classes and functions: the old value of ``_target_``, and today's.
 TARGETS: dict[str, str] = {
-    # Lightning's classes, which the zoo's later replaced with the same arguments
+    # Lightning's classes, later replaced by classes of the zoo with the same arguments
     "lightning.pytorch.callbacks.ModelCheckpoint": "zoo.run.saving.Checkpoint",
     "lightning.pytorch.callbacks.EMAWeightAveraging": "zoo.run.averaging.EMA",
     "lightning.pytorch.loggers.TensorBoardLogger": "zoo.run.curves.Curves",

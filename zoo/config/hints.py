@@ -40,7 +40,10 @@ def arguments_of(target: Any) -> tuple[dict[str, Any], bool]:
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:
-    """Raise a ``ZooError`` if a plain value does not fit a type hint; hints of other classes accept every value."""
+    """Raise a ``ZooError`` if a plain value does not fit a type hint.
+
+    A hint of a class of objects accepts any mapping or list, but no plain value; ``Path`` accepts a text.
+    """
     if value in PLACEHOLDERS and where.startswith("scheduler."):
         return
     if not fits(value, hint):
@@ -134,7 +137,7 @@ def describe(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return describe(args[0])
-    if origin in (Union, types.UnionType):  # rather types that can be typed than classes
+    if origin in (Union, types.UnionType):  # leave out classes whose values cannot be typed in
         args = [get_args(arg)[0] if get_origin(arg) is Annotated else arg for arg in args]
         plain = [arg for arg in args if arg in (str, int, float, bool, type(None)) or get_origin(arg)]
         return " or ".join(dict.fromkeys(describe(arg) for arg in plain or args))

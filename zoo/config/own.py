@@ -19,7 +19,7 @@ TARGET = re.compile(r"""\b_target_["']?\s*[:=]\s*["']?([\w.]+)""")  # in a confi
 
 
 class OwnModules:
-    """Finds modules in the current folder, after all other finders, so that none hides an installed package.
+    """Finds modules in the current folder, after all other finders, so that no file there hides an installed package.
 
     It only finds names that were passed to ``allow``, which come from the user: from ``--trust``, or from a
     ``_target_`` in ./configs or on the command line. A module found in this way may import other modules in the same

@@ -167,7 +167,7 @@ def cutout(x: Tensor, side: int) -> Tensor:
 
 
 def mixup(x: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """λ · image + (1 − λ) · another image of the batch, and so for the targets, with λ ~ Beta(α, α).
+    """λ · image + (1 − λ) · another image of the batch, and likewise for the targets, with λ ~ Beta(α, α) per image.
 
     (B, C, H, W), (B, classes) -> same.
     """

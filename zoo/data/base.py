@@ -35,7 +35,11 @@ class MemoryData(LightningDataModule):
         return {}
 
     def smallest_batch(self, world_size: int) -> int | None:
-        """The number of examples per process in the smallest training batch, after ``setup``; None if not known."""
+        """The number of examples per process in a full training batch, after ``setup``; None if not known.
+
+        A last batch may be smaller, but never has a single example per process unless the full ones have; see
+        ``BatchLoader``.
+        """
         return None
 
     def processes(self) -> tuple[int, int]:
@@ -52,7 +56,7 @@ class MemoryData(LightningDataModule):
         """Set up the loader of the training batches: a resumed run's position, and the trainer's limit of batches."""
         if self.trainer:
             loader.repeat = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
-            # Lightning stops there too, but the loader ends its own epoch only if it knows the limit
+            # Lightning stops at its limit too, but the loader ends its own epoch only if it knows the limit
             limit, batches = self.trainer.limit_train_batches, len(loader)
             loader.limit = int(limit * batches) if isinstance(limit, float) else limit
         if self._position is not None:
@@ -86,7 +90,7 @@ class Examples(MemoryData):
         return self.training(BatchLoader(self.splits["train"], self.batch_size, True, self.seed, *self.processes()))
 
     def smallest_batch(self, world_size: int) -> int:
-        """The number of examples that a process gets in the smallest training batch."""
+        """The number of examples per process in a full training batch; see ``MemoryData``."""
         return min(self.batch_size, len(self.splits["train"][0])) // world_size
 
     def val_dataloader(self) -> Loader | list[Loader]:

@@ -10,7 +10,7 @@ LONG, CUT = re.compile(r"\S{1000}|\s{1000}"), "\n\0"  # CUT cannot occur within 
 
 
 def pieces(text: str) -> list[str]:
-    """The lines of a text, with their line ends; runs of letters or spaces, as in DNA, are cut every 1,000 characters.
+    """The lines of a text, with line ends; runs without spaces (as DNA) or of spaces are cut every 1,000 characters.
 
     The library treats such a run as one word, and its time for merging grows with the square of a word's length.
     """

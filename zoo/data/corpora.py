@@ -143,7 +143,7 @@ def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:
 
 
 def differs(content: bytes, wanted: str) -> str | None:
-    """If the digest of content is not ``wanted``, "KIND:DIGEST", the kind ("md5" or "sha256"), else None."""
+    """The kind of digest if content does not have the digest ``wanted``, "md5:…" or "sha256:…"; else None."""
     kind, _, known = wanted.partition(":")
     return kind if digest(content, kind) != known else None
 
@@ -202,7 +202,7 @@ BOMS = {  # the longer ones first: UTF-32's begins like UTF-16's
 
 
 def wide_encoding(content: bytes) -> str | None:
-    """The name of UTF-16 or UTF-32 for iconv, if content has its byte order mark or its pattern of NUL bytes."""
+    """iconv's name of the UTF-16 or UTF-32 of content, known by a byte order mark or by NUL bytes; None for others."""
     if content.startswith((*BOMS,)):
         return next(name for mark, name in BOMS.items() if content.startswith(mark))
     columns = [content[i:4000:4] for i in range(4)]

@@ -9,7 +9,7 @@ Box = tuple[int, int, int, int]
 
 
 class Unreadable(Exception):
-    """Says why an image cannot be read; ``opened`` puts the file's name before the message."""
+    """Says why an image cannot be read; ``zoo.data.image_file.opened`` puts the file's name before the message."""
 
 
 def plain(picture: Image.Image, mode: str, box: Box) -> Image.Image:

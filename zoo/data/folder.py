@@ -43,7 +43,7 @@ class FolderData(ImageData):
             that they were trained with.
         val_size: the share of each class that is held out for validation if there is no ROOT/val; 0 trains on all
             images except the test images.
-        test_size: the same for the test split, if there is no ROOT/test.
+        test_size: the share of each class that is held out for the test if there is no ROOT/test; above 0.
         split_seed: seed that selects those shares. Images that are added later move some of the others to another
             split, so a model trained before must not be tested on the new splits.
 

@@ -110,7 +110,10 @@ def image_content(path: Path) -> bytes:
 
 
 def content_of(source: str | Path | bytes | BinaryIO) -> bytes:
-    """The bytes of a regular file; pipes and devices are refused, because reading them may never end."""
+    """The bytes of an image file, given by its path, its bytes or an open file.
+
+    A path to a pipe or a device is refused, because reading it may never end.
+    """
     if isinstance(source, (str, Path)):
         if not stat.S_ISREG(os.stat(source).st_mode):
             kind = "a folder" if os.path.isdir(source) else "a pipe, a socket or a device"

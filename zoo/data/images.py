@@ -38,7 +38,7 @@ class ImageData(MemoryData):
         keep: use only the classes with these numbers, and renumber them in this order; None takes all classes.
         unlabelled: number of unlabelled images added to each training batch, for ``task=semi``. They come from the
             whole training split, whatever ``labels_per_class`` is. A training batch is then (x, y, u, v), where u and v
-            are two independently augmented views of the unlabelled images.
+            are two independently augmented views of the unlabelled images. ``flip=alternate`` then mirrors at random.
         augment: augmentation of the training images.
         strong: augmentation of the view v of unlabelled images; None means ``augment``.
         binarise: set each pixel to 1 with a probability equal to its brightness, and otherwise to 0. "fixed" draws
@@ -47,7 +47,7 @@ class ImageData(MemoryData):
             with "stochastic" cannot be compared.
         seed: seed for the order of the batches and for ``labels_per_class``.
         split_seed: seed for the validation split.
-        root: the folder of the data; None means the clone's ``data/`` or the user's cache.
+        root: the folder of the data; None means $ZOO_DATA, the clone's ``data/`` or the user's cache.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class ImageData(MemoryData):
             half = torch.rand(len(tensors[0]), generator=torch.Generator().manual_seed(self.seed)) < 0.5
             tensors = *tensors, half
         if self.trainer and self.trainer.strategy.root_device.type == "cuda":
-            # the whole data set is small enough for the device, which saves a copy for each batch
+            # the whole data set is small enough to be kept on the device, so that no batch has to be copied there
             tensors = tuple(tensor.to(self.trainer.strategy.root_device) for tensor in tensors)
         return BatchLoader(tensors, batch_size, shuffle, self.seed, *self.processes())
 
@@ -188,7 +188,7 @@ class ImageData(MemoryData):
         return self.training(self._loader("train", batch_size, shuffle=True))
 
     def smallest_batch(self, world_size: int) -> int:
-        """Images per process in the smallest training batch; ``BatchLoader`` avoids a last batch with a single one."""
+        """Images per process in a full training batch; ``BatchLoader`` avoids a last batch with a single one."""
         n = len(self.splits["train"][1]) // world_size * world_size
         sizes = [n if isinstance(self.batch_size, str) else min(self.batch_size, n)]
         return min([*sizes, self.unlabelled] if self.unlabelled else sizes) // world_size

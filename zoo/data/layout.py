@@ -17,7 +17,8 @@ WITH_SET = re.compile(
     rf"\b({'|'.join(word for words in SPLITS.values() for word in words)})(sets?|data|images?|imgs?)\b"
 )
 OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # of seg_train or trainingSet; numbers do not count
+# Finds the words of "seg_train" (seg, train) or "trainingSet" (training, Set); numbers are left out
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
 
 def class_names(root: str | Path | None) -> list[str]:
@@ -29,7 +30,7 @@ def class_names(root: str | Path | None) -> list[str]:
     """
     if root is None:
         raise ZooError(
-            "which images? give their folder, with one folder of images a class in it: data.root=my_photos "
+            "which images? give their folder, which holds one folder of images per class: data.root=my_photos "
             "(zoo evaluate: --root my_photos)"
         )
     root = Path(root).expanduser()
@@ -72,7 +73,7 @@ def are_parts(inside: dict[Path, tuple[str, tuple[str, ...]] | None]) -> bool:
     """Whether folders, given with ``part_of`` their names, are splits rather than classes.
 
     They are splits in each of these cases: a folder has exactly the name of a split and contains folders; all of two or
-    more folders have exactly such names; the names of two splits' folders differ in that word alone (train_images,
+    more folders have exactly such names; the names of two folders differ only in the word for the split (train_images,
     test_images); or folders of two splits both contain folders. A folder "train" that contains only images, beside
     others, is a class (of vehicles), and so are bullet_train and freight_train.
     """
@@ -89,7 +90,7 @@ def are_parts(inside: dict[Path, tuple[str, tuple[str, ...]] | None]) -> bool:
 
 
 def split_folders(root: Path) -> dict[str, Path | None]:
-    """The folders of the splits; all None if the folders of the classes are in ROOT itself.
+    """The folders of the splits; all None if the folders of the classes are in ``root`` itself.
 
     Raises:
         ZooError: two folders look like the same split; there is a folder for validation or test but none for training;

@@ -13,8 +13,8 @@ class Loader:
     """Iterates over the batches of an epoch, like a ``DataLoader`` at a fraction of its cost.
 
     The batches depend only on the seed and the epoch, so a run that was stopped after any batch can continue with the
-    next one; ``epoch`` and ``batch`` are its position. With several processes each takes its share of every batch, so
-    that the global batches and their order are the same as with one process.
+    next one; ``epoch`` and ``batch`` say which one that is. With several processes each takes its share of every batch,
+    so that the global batches and their order are the same as with one process.
 
     Args:
         seed: seed for the order.

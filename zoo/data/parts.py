@@ -16,7 +16,7 @@ def source(name: str | None, file: str | None, root: str | None) -> Source:
     """
     name = None if file is not None and name == "text_file" else name
     if name == "text_file" or (name is None) == (file is None):
-        raise ZooError(f"data=text_file needs data.file=PATH; a corpus is data.name=: {', '.join(corpora.CORPORA)}")
+        raise ZooError(f"data=text_file needs data.file=PATH; for a corpus, data.name is: {', '.join(corpora.CORPORA)}")
     return name, file, str(Path(root).expanduser()) if root else None
 
 

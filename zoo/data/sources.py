@@ -51,7 +51,7 @@ class Source:
     Attributes:
         classes: class names in the order of the labels.
         reader: name of the function in ``zoo.data.readers`` that reads its files from a folder.
-        fetchers: functions in ``zoo.data.fetch`` that download the files, in this order; none for an embedded set.
+        fetchers: functions in ``zoo.data.fetch`` that download the files, tried in this order; may be empty.
         by_hand: the files that a user can put into the data set's folder if nothing can be downloaded.
         sha256: digest of each tensor's bytes, with images as (N, H, W, C). Those of CIFAR-100 are not known: its
             archive is checked against torchvision's md5, and the tensors against digests stored when it was read.

@@ -36,8 +36,8 @@ class MadeUpNames:
     A speaker's heading is a line of its own that ends in a colon, or one in capitals that ends in a full stop. A name
     is a word of at least three capitals in a heading which never occurs in lower case in the text: ROMEO, but not KING.
     It is replaced, as ROMEO and as Romeo, by an invented name of the same length, so that the length of the text does
-    not change. The letters of the new name are drawn given the one or two letters before, as they follow each other in
-    all names. Within one piece of the text, a name is always replaced by the same new name.
+    not change. Each letter of the new name is drawn from the letters that follow the same one or two letters in any of
+    the names. Within one draw and one piece of the text, a name is always replaced by the same new name.
 
     Args:
         text: the training text.

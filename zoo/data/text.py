@@ -47,7 +47,7 @@ class TextData(MemoryData):
         val_size: number of characters held out for validation at the end of the training text, for a corpus without a
             validation part, such as tiny_shakespeare; 0 trains on all. None for all other texts.
         seed: seed for the order of the training data.
-        root: the folder of the data; None means the clone's ``data/`` or the user's cache.
+        root: the folder of the data; None means $ZOO_DATA, the clone's ``data/`` or the user's cache.
 
     Raises:
         ZooError: an argument is out of its range, or does not go with another one.

@@ -206,7 +206,7 @@ def fit(level: str, text: str, size: int | None = None) -> Tokenizer:
         return Bytes()
     least = {"char": 2, "word": 3, "bpe": 256}[level]
     if size is not None and size < least:
-        raise ZooError(f"data.vocab_size={size} is not valid: level={level} needs {least} or more")
+        raise ZooError(f"data.most={size} is not valid: level={level} needs {least} or more")
     return LEVELS[level].fit(text, size)
 
 

@@ -43,6 +43,7 @@ class Card:
         command, minutes, hardware, versions: how the weights were trained; minutes are the training time of their seed.
         note: a remark on these, such as how busy the machine was.
         parameters: the number of parameters, including frozen ones.
+        licence: the licence of the weights.
         sha256: the checksum of the safetensors file.
         format: the version of the card's own format; see ``zoo.config.formats``.
         quick_examples: the number of examples at the start of the test split on which ``quick_metrics`` were measured:

@@ -57,7 +57,7 @@ def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     theirs = {new: weights[old].shape for old, new in new_names(model, weights).items()}
     found: list[str] = []
     for head in head_names(model):
-        branch = head.partition(".")[0]  # an auxiliary head stands at the end of one
+        branch = head.partition(".")[0]  # an auxiliary head is the last layer of a branch
         if not any(under(name, branch) for name in own):
             head = branch
         given = {name: shape for name, shape in theirs.items() if under(name, head)}

@@ -168,8 +168,8 @@ def matrix_root(matrix: Tensor) -> Tensor:
 
 
 def precision_and_recall(real: Tensor, made: Tensor, k: int = 3) -> tuple[float, float]:
-    """Precision, the share of samples that are nearer to some real image than its k-th nearest real neighbour, and
-    recall, the same with samples and real images exchanged (Kynkäänniemi et al. 2019, equation 1).
+    """Precision, the share of samples that are at least as near to some real image as that image's k-th nearest real
+    neighbour, and recall, the same with samples and real images exchanged (Kynkäänniemi et al. 2019, equations 1, 2).
 
     Args:
         real, made: features of real images (N, F) and of samples (M, F).

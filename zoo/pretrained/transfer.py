@@ -97,7 +97,7 @@ def copy_weights(
         rename: from layer names in ``weights`` to the model's names for them.
 
     Returns:
-        One row per tensor.
+        One row per tensor of the model or of ``weights``.
 
     Raises:
         Mismatch: a tensor is missing, unexpected, of the wrong shape or unusable, and ``skip`` does not match it.
@@ -180,8 +180,8 @@ def adapt_channels(kernel: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Freeze the layers that match the patterns: their parameters get no gradient, update or weight decay, and they
-    stay in eval mode, with fixed normalisation statistics and without dropout.
+    """Freeze the layers that match the patterns: their parameters get no gradient, update or weight decay, and the
+    layers stay in eval mode, with fixed normalisation statistics and without dropout.
 
     Patterns that begin with "!" freeze everything that matches none of them: ``["!head"]`` trains only the head. Layers
     whose parameters are all frozen stay in eval mode even after ``model.train()``. The same holds for a layer without

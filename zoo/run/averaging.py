@@ -48,10 +48,10 @@ class EMA(EMAWeightAveraging):
 class Lookahead(Callback):
     """Slow weights that follow the trained weights, which are regularly reset to them (Zhang, Lucas, Hinton, Ba 2019).
 
-    Every ``every`` updates slow = d · slow + (1 − d) · weights, and weights = slow; the running averages of batch norm
-    are treated in the same way. d grows as ``decay`` · (step / steps)³ (Jordan 2024, section 3.4): at first the weights
-    move freely; near the end they are almost an average over many updates. The last update sets them to the slow
-    weights, so the length of the run must be known; a run that is stopped early ends with its current weights.
+    After every ``every``-th update, slow = d · slow + (1 − d) · weights, then weights = slow; the running averages of
+    batch norm are treated in the same way. d grows as ``decay`` · (step / steps)³ (Jordan 2024, section 3.4): at first
+    the weights move freely; near the end they are almost an average over many updates. The last update sets them to the
+    slow weights, so the length of the run must be known; a run that is stopped early ends with its current weights.
 
     Args:
         every: number of updates between two resets.

@@ -61,7 +61,7 @@ class Describe(Callback):
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
-        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # shows a resumed run changes
+        self.contents = data.contents() if isinstance(data, MemoryData) else {}  # reveals changes to a resumed run
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop |= self.ended  # Lightning does not restore that early stopping or the timer ended a run

@@ -1,4 +1,4 @@
-"""Settings that follow from a run's other settings, made before it starts."""
+"""What follows from a run's settings and is decided before it starts."""
 
 import shlex
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 def init_from_data(model: Any, data: Any) -> None:
     """Initialise a model from training examples, if it supports that.
 
-    A ``FromAllData`` model gets all examples, others as many as have the pixels of 5,000 images of 32×32.
+    A ``FromAllData`` model gets all examples, others as many as have together the pixels of 5,000 images of 32×32.
     """
     from zoo.contracts import FromAllData, FromData
 

@@ -127,8 +127,9 @@ def shown(path: Path) -> str:
 class StopOnNonFinite(Callback):
     """Stops before the update when the loss is NaN or infinite, and says at which step and in which layer this began.
 
-    On a CPU the loss is checked at every step; on other devices, where reading it means waiting for the device, every
-    ``log_every_n_steps``. The last checkpoint is kept, and weights that are not finite are never written to one.
+    On a CPU the loss is checked at every step; on other devices, where reading it means waiting for the device, at
+    every ``log_every_n_steps``-th step. The last checkpoint is kept, and weights that are not finite are never written
+    to one.
     """
 
     def __init__(self) -> None:

@@ -130,15 +130,15 @@ def stop_now(number: int, frame: Any) -> None:
 
 @contextmanager
 def as_command() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop with a line, where nobody has decided otherwise, and let warnings be lines for
-    people; afterwards all is as it was.
+    """Within the block, let Ctrl-C and SIGTERM end the command with one line, unless another handler than Python's own
+    is installed, and print each warning as one line without the place in the code.
     """
     defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     ours = {number: default for number, default in defaults.items() if signal.getsignal(number) is default}
     for number in ours:
         signal.signal(number, stop_now)
     shown = warnings.formatwarning
-    # not the line of ours that gives it
+    # without file and line, which say nothing to a user
     warnings.formatwarning = lambda message, *_, **__: f"warning: {terminal.clean(str(message))}\n"
     try:
         yield

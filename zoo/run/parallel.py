@@ -74,8 +74,8 @@ def check_shareable(task: Any) -> None:
 def share_out(task: Any) -> None:
     """Shard every weight of ``task.model`` over the processes; whole weights are gathered only while they are needed.
 
-    Each of ``blocks(model)`` is gathered for its own forward and backward pass, weights outside of the blocks for the
-    whole of both.
+    Each of ``blocks(model)`` is gathered for its own part of the forward and backward pass, weights outside of the
+    blocks for the whole passes.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method

@@ -44,7 +44,7 @@ def may_differ() -> set[str]:
     return found
 
 
-MOVED = 1e-3  # the largest relative change of a metric by half precision
+MOVED = 1e-3  # the largest relative change of the card's metric that rounding to half precision may cause
 
 
 def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False) -> Card:
@@ -57,8 +57,9 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
         half: round the weights to float16, which halves the size of the file; ``load`` converts them to float32 again.
 
     Raises:
-        ZooError: a run has no test metrics; two runs differ in their settings or have the same seed; the task does not
-            measure the metric that the card shows first; or rounding would change it by more than a thousandth.
+        ZooError: a run has no test metrics, or was tested on a part of the test split; two runs differ in their
+            settings or have the same seed; the task does not measure the metric that the card shows first; or rounding
+            would change that metric by more than a thousandth.
     """
     check_name(name, "NAME")
     checkpoints = [tested_checkpoint(run) for run in runs]
@@ -108,7 +109,7 @@ def add(name: str, runs: Sequence[Path], note: str = "") -> Card:
 
     Raises:
         ZooError: nothing is shipped by that name; a run has no test metrics or a seed that the card has already; or its
-            command, model, task or data differ from those on the card.
+            command, model, task, data or preprocessing differ from those on the card.
     """
     if name not in shipped():
         raise ZooError(f"nothing is shipped as {name} that runs could be added to; publish it without --add")
@@ -137,7 +138,7 @@ def refresh_quick(name: str) -> Card:
 
 
 def told(card: Card) -> dict[str, Any]:
-    """The settings of its runs that a card records, in the form that ``settings`` returns."""
+    """What a card records of the settings of its runs, in the form that ``settings`` returns."""
     overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in may_differ())
     groups = {group: getattr(card, group) for group in ("model", "task", "data", "preprocess")}
     return settings({**groups, "command": sorted(overrides)})

@@ -22,7 +22,9 @@ def run_dir(resume: str | None, name: str) -> str:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers: a run's folder, Hydra's folder in it, and the numbers of classes and tokens of data."""
+    """Register the resolvers: a run's folder, Hydra's folder in it, the numbers of classes and tokens of the data, and
+    the groups for ``--help``.
+    """
     OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "zoo.subdir",
@@ -36,7 +38,7 @@ def register_resolvers() -> None:
 
 
 def groups() -> str:
-    """For ``--help``: the groups with their choices, without what other configs are made of."""
+    """For ``--help``: the groups with their choices, without Hydra's own and without the bases of other configs."""
     hydra: Any = GlobalHydra.instance().hydra
     return hydra.format_config_groups(lambda group: not re.match("(hydra|base)(/|$)", group))
 

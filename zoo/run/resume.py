@@ -137,7 +137,9 @@ def place_of(resume: Path, run_dir: Path, config: Mapping[str, Any]) -> Place:
 
 
 def check_counts(loops: Any, where: str) -> None:
-    """Raise a ``ZooError`` if a counter of Lightning's loops is out of range: from -10^9, a run would never end."""
+    """Raise a ``ZooError`` if a counter of Lightning's loops is out of range: a run that counts from -10^9 would never
+    end.
+    """
     level = [loops]
     while level:
         node = level.pop()

@@ -103,7 +103,7 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     elif not isinstance(value, str):
         yield Refusal(key, value, "no plain value", may_say=False)
     elif group in CHECKED:
-        hints = hints_of(str(target)) if is_named(target, group, templates) else {}  # imports no other module
+        hints = hints_of(str(target)) if is_named(target, group, templates) else {}  # others are not imported
         if is_file(key, value, hints.get(name, Any)):
             yield Refusal(key, value, "a path")
     elif name not in PLACES and not is_known_text(name, value, templates):
