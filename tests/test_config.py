@@ -137,6 +137,14 @@ def test_unwritable_folder(run_train):
     assert "error: /proc/nope: No such file or directory" in output
 
 
+def test_null_is_no_list(run_train):
+    """Where a list is asked for, null is told in a line."""
+    code, output = run_train("model=mlp", "model.hidden=null")
+    assert code == 1
+    assert "TypeError" not in output
+    assert "model.hidden" in output
+
+
 def test_a_base_is_no_choice(run_train, command):
     """What configs share is neither a choice of the command line nor in its help."""
     assert "base:" not in (shown := command("train.py", "--help").stdout)

@@ -70,7 +70,7 @@ def test_a_class_is_seen_by_both():
 
 
 def test_impossible_sizes():
-    with pytest.raises(ZooError, match="image_size=30 is not valid: DCGAN makes 4 or 7 px"):
+    with pytest.raises(ZooError, match="image_size=30 is not valid: give 4 or 7 times a power of 2"):
         zoo.create("dcgan", image_size=30)
     with pytest.raises(ZooError, match="valid: batch, none"):
         zoo.create("dcgan", norm="layer")
@@ -396,3 +396,9 @@ def test_pictures_from_the_command_line(run_train, tmp_path):
         (["predict", v, *digits], "so it is no classifier"),
     ):
         assert message in str(CliRunner().invoke(app, arguments).exception), arguments
+
+
+@pytest.mark.parametrize("image_size", [4, 7, 9])
+def test_a_dcgan_has_a_stage(image_size):
+    with pytest.raises(ZooError, match="give 4 or 7 times a power of 2, 8 or more"):
+        DCGAN(image_size=image_size)

@@ -14,6 +14,7 @@ from tests.data_helpers import assert_fails, image_data
 from tests.test_batches import trainer
 from tests.test_resume import STOP, StopAt, assert_same, last
 from zoo.data.augment import Augment, cutmix, cutout, jitter_colour, mixup, shift_and_flip
+from zoo.errors import ZooError
 from zoo.models.speednet import SpeedNet
 from zoo.paths import CONFIGS
 from zoo.run.averaging import Lookahead
@@ -23,6 +24,15 @@ from zoo.tasks.losses import MAPLoss
 from zoo.tasks.schedules import triangle
 
 # --- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def test_a_reflected_border_is_narrower_than_the_image():
+    """A wider one has no pixels of the image's own."""
+    images = torch.zeros(2, 8, 9, 1, dtype=torch.uint8)
+    shift_and_flip(images, 7, border="reflect")
+    with pytest.raises(ZooError, match="shift=8 with border=reflect: images of 8×9 px allow 7"):
+        shift_and_flip(images, 8, border="reflect")
+    shift_and_flip(images, 20)  # zeros may be as many as one likes
 
 
 def test_reflected_border():

@@ -81,6 +81,15 @@ def test_max_norm_limits_hidden_units():
     assert torch.equal(task.model.head.weight, head)
 
 
+def test_max_norm_of_a_transposed_convolution():
+    """Its weight is (inputs, outputs, height, width), and a unit is an output as everywhere."""
+    layer = nn.ConvTranspose2d(3, 5, 2)
+    task = task_for(nn.Sequential(layer, nn.Flatten(), nn.Linear(2, 2)), max_norm=0.2)
+    task.constrain()
+    norms = layer.weight.detach().transpose(0, 1).flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.full((5,), 0.2))
+
+
 def test_lr_scale_makes_groups():
     task = task_for(lr_scale={"conv*": 0.1, "head": 2.0}, optimizer=partial(torch.optim.SGD, lr=0.1, weight_decay=0.1))
     rates = {}

@@ -147,10 +147,12 @@ class Projector(OfClasses):
         images = data.splits["test"][0][: len(labels)]
         read: list[Tensor] = []
         hook = head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0].detach().cpu()))
-        with torch.no_grad():
-            # ``forward``, since a compiled call would bypass the hook
-            task.model.forward(data.preprocess(images).to(task.device))
-        hook.remove()
+        try:
+            with torch.no_grad():
+                # ``forward``, since a compiled call would bypass the hook
+                task.model.forward(data.preprocess(images).to(task.device))
+        finally:  # a picture that cannot be drawn leaves the model as it was
+            hook.remove()
         # ``clean``, as the file of names has one name per line
         names = [clean(str(data.classes[label])) for label in labels.tolist()]
         sprites = images.permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)

@@ -74,7 +74,7 @@ def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: 
     number = None
     if label is not None:
         names = [str(c) for c in model.classes]
-        if label not in names and not (label.isdigit() and int(label) < len(names)):
+        if label not in names and not (label.isascii() and label.isdigit() and int(label) < len(names)):
             raise ZooError(f"--class={label}: no class of {name} is called that; it has {', '.join(names)}")
         number = names.index(label) if label in names else int(label)
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -92,7 +92,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in args
     if value is None:
-        return hint in (None, type(None), Any) or not inspect.isclass(hint)
+        return hint in (None, type(None), Any) or not (inspect.isclass(hint) or origin is not None)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:

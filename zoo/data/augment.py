@@ -99,6 +99,8 @@ def shift_and_flip(images: Tensor, shift: int, mirrored: Tensor | None = None, b
     """Shift each image by up to ``shift`` pixels and mirror some, in one gather: (B, H, W, C) -> same."""
     b, h, w, c = images.shape
     device = images.device
+    if border == "reflect" and shift >= min(h, w):  # there are no more pixels to reflect
+        raise ZooError(f"data.augment.shift={shift} with border=reflect: images of {h}×{w} px allow {min(h, w) - 1}")
     if border == "zero" and shift:
         images = F.pad(images, (0, 0, shift, shift, shift, shift))
     padding = shift if border == "zero" else 0

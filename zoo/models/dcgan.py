@@ -133,8 +133,8 @@ class DCGAN(nn.Module):
         side, stages = image_size, 0
         while side > 7 and side % 2 == 0:
             side, stages = side // 2, stages + 1
-        if side not in (4, 7):
-            raise ZooError(f"image_size={image_size} is not valid: DCGAN makes 4 or 7 px times a power of 2")
+        if side not in (4, 7) or not stages:
+            raise ZooError(f"image_size={image_size} is not valid: give 4 or 7 times a power of 2, 8 or more")
         if norm not in ("batch", "none"):
             raise ZooError(f"norm={norm} is unknown; valid: batch, none")
         self.latent, self.num_classes = latent, num_classes if conditional else None

@@ -119,7 +119,8 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # not glibc
         return
-    mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks of less than 1 GB come from the heap
+    if not mallopt(-3, 2**30):  # M_MMAP_THRESHOLD: blocks of less than 1 GB come from the heap
+        mallopt(-3, 2**25)  # the most that older versions of glibc take
     mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: how much free memory the heap keeps at its top
 
 

@@ -16,6 +16,8 @@ from zoo.arguments import NonNegative
 from zoo.errors import ZooError
 from zoo.pretrained.transfer import head_names, matches
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # their weights are (inputs, outputs, …)
+
 
 class Optimised(LightningModule):
     """A model and how its weights are updated; the base class of ``Task``.
@@ -89,9 +91,11 @@ class Optimised(LightningModule):
         if self.max_norm is not None:
             with torch.no_grad():
                 heads = tuple(f"{head}." for head in head_names(self.model))
+                transposed = [f"{name}.weight" for name, m in self.model.named_modules() if isinstance(m, TRANSPOSED)]
                 for name, w in self.decayed().items():
                     if not name.startswith(heads):
-                        w.copy_(w.renorm(p=2, dim=0, maxnorm=self.max_norm))
+                        units = 1 if name in transposed else 0  # the dimension of the outputs
+                        w.copy_(w.renorm(p=2, dim=units, maxnorm=self.max_norm))
 
     # --- optimisation ---------------------------------------------------------------------------------------------
 
