@@ -18,12 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.summary.writer import event_file_writer
 
 from tests.data_helpers import idx
 from zoo.data import corpora, readers, sources, text
 
 REPO = Path(__file__).parent.parent
 
+
+# TensorBoard reads the event files of one second in the order of their names, which end in the number of the writer in
+# this process: with as many digits for all, the order in which they were written
+event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 TOY = "to be or not to be, that is the question"
 
