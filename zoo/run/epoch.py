@@ -29,14 +29,8 @@ HOOKS = (
     "on_train_batch_end",
 )
 # Where the task or the data override one of these, every batch takes Lightning's way
-OF_TASK = (
-    "on_train_batch_start",
-    "on_before_batch_transfer",
-    "transfer_batch_to_device",
-    "backward",
-    "optimizer_zero_grad",
-)
 OF_DATA = ("on_before_batch_transfer", "transfer_batch_to_device")
+OF_TASK = (*OF_DATA, "on_train_batch_start", "backward", "optimizer_zero_grad")
 
 
 def overrides(owner: Any, base: type, name: str) -> bool:

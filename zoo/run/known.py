@@ -1,7 +1,8 @@
 """The contents of this machine's configs by place (dotted key); the config in a checkpoint is compared with them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ class Known:
 
     def __init__(self, folders: Sequence[Path]):
         self.nodes: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # keys: see ``general``
+        read = cache(read_yaml)  # a base is named by several configs
         for folder in folders:
             for path in sorted(folder.glob("**/*.yaml")):
-                for place, node in nodes(with_bases(read_yaml(path), folders), package(path, folder)):
+                for place, node in nodes(with_bases(read(path), folders, read), package(path, folder)):
                     self.nodes.setdefault(general(place), []).append((place, node))
 
     def templates(self, place: str, target: Any = None) -> list[Mapping[str, Any]]:
@@ -34,7 +36,7 @@ class Known:
         return [node for node in found if target is None or node.get("_target_") == target]
 
 
-def with_bases(content: Any, folders: Sequence[Path]) -> Any:
+def with_bases(content: Any, folders: Sequence[Path], read: Callable[[Path], Any]) -> Any:
     """Add the contents of its bases to a config. A base is an entry "/base/NAME@PLACE" of its ``defaults``, where PLACE
     is a key of the config, or "_here_" for the config itself.
     """
@@ -46,7 +48,7 @@ def with_bases(content: Any, folders: Sequence[Path]) -> Any:
             continue
         base, place = named.groups()
         for path in (path for folder in folders if (path := folder / f"{base}.yaml").is_file()):
-            content_of_base = with_bases(read_yaml(path), folders)
+            content_of_base = with_bases(read(path), folders, read)
             found = merged(found, content_of_base if place == "_here_" else {place: content_of_base})
     return merged(found, content)
 
