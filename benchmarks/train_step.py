@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.optimizer import Optimizer
 
-NETS = {
+NETS: dict[str, tuple[list[str], float | None]] = {
+    "linear": (["data=mnist", "model=linear", "data.batch_size=256"], None),  # for the milliseconds a step
     "lenet5": (["data=mnist", "data.batch_size=256"], 1.05),
     "resnet20": (["experiment=resnet20_cifar10", "data.labels_per_class=1024"], 1.02),
     "resnet18": (
@@ -82,7 +83,7 @@ class Bare:
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Of our run, as in logger=none 'callbacks=[]'.")] = None,
-    net: Annotated[str, typer.Option(help="lenet5, resnet20, resnet18, speednet or all")] = "all",
+    net: Annotated[str, typer.Option(help="linear, lenet5, resnet20, resnet18, speednet or all")] = "all",
     epochs: Annotated[int, typer.Option(min=2, help="Of each; the first is not counted.")] = 6,
     json: Json = None,
 ) -> None:
@@ -103,7 +104,7 @@ def main(
                 "ours, s": statistics.median(ours),
                 "extra, ms a step": 1000 * extra,
                 **ratio(ours, theirs),
-                "goal": f"<= {goal}",
+                "goal": f"<= {goal}" if goal else "",
             }
         )
     show("our epoch / bare loop's epoch", rows, json)
