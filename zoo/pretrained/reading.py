@@ -34,6 +34,18 @@ def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
     return Card.of(content["card"], str(source)), tensors(content, Path(source))
 
 
+def read_known(source: str | Path) -> tuple[Card | None, dict[str, Tensor]]:
+    """The tensors as ``read_weights`` gives them, and the card if the source has one."""
+    path = Path(source)
+    if card_beside(source) is not None:
+        return read(source)
+    if path.is_file() and path.suffix != ".safetensors":
+        content = read_checkpoint(path)
+        carded = isinstance(content, dict) and "card" in content
+        return Card.of(content["card"], str(source)) if carded else None, tensors(content, path)
+    return None, read_weights(source)
+
+
 def card_beside(source: str | Path) -> Path | None:
     """The path of the card of a shipped name or beside a safetensors file; None if there is no card."""
     cards = shipped()

@@ -30,8 +30,12 @@ def say(error: Exception) -> None:
         time.sleep(1)  # torchrun ends all processes when one ends: wait until the message is printed
 
 
-def message(error: Exception) -> tuple[str, bool]:
-    """The line to print for an error, and whether it is of a kind that the user can correct."""
+def message(error: Exception, said: Sequence[str] | None = None) -> tuple[str, bool]:
+    """The line to print for an error, and whether it is of a kind that the user can correct.
+
+    Args:
+        said: the overrides of the run; None for those of the command line.
+    """
     cause: BaseException | None = error
     while cause is not None:  # Hydra may have wrapped a ZooError
         if isinstance(cause, ZooError):
@@ -46,7 +50,7 @@ def message(error: Exception) -> tuple[str, bool]:
     if type(error).__name__ == "MisconfigurationException":  # from Lightning, about the Trainer's arguments
         return f"trainer: {one_line(str(error))}", True
     if type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")) or "Config group override" in str(error):
-        overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
+        overrides = [a for a in sys.argv[1:] if not a.startswith("-")] if said is None else said
         return explain(error, overrides, base_config(overrides)), True
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename or '')}: {error.strerror}", True

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from zoo.config.checks import differing
 from zoo.errors import ZooError
+from zoo.run.said import Said
 
 MOST_COUNTED = 10**12  # batches or updates: 30 years at a thousand per second
 METRICS = "metrics.json"  # in a run's folder once the run is finished
@@ -33,23 +33,23 @@ def find_resume(resume: str | None) -> Path | None:
     raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
 
 
-def resumed_config(cfg: DictConfig, resume: Path) -> DictConfig:
+def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
     """The config in the checkpoint, changed by this command's overrides of single values.
 
     Only numbers and choices are taken from the file; see ``zoo.run.stored``.
     """
     from zoo.pretrained.reading import read_checkpoint
     from zoo.run.known import Known
-    from zoo.run.stored import config_folders, taken
+    from zoo.run.stored import taken
 
     content = read_checkpoint(resume)
     if not isinstance(content, dict) or "config" not in content:
         raise ZooError(f"{resume} was not written by a training of this zoo, so it cannot be resumed")
-    said = [override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task]
-    config = taken(content["config"], Known(config_folders()), said, str(resume))
+    keys = [override.lstrip("+").partition("=")[0] for override in said.overrides]
+    config = taken(content["config"], Known(said.folders), keys, str(resume))
     stored: Any = OmegaConf.create(config)
     OmegaConf.set_struct(stored, True)
-    for override in HydraConfig.get().overrides.task:
+    for override in said.overrides:
         key, _, _ = override.lstrip("+").partition("=")
         if key == "resume":
             continue
