@@ -1,11 +1,13 @@
 """The Rich console with which the whole zoo prints tables and names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rich.console
 from rich.text import Text
 
-from zoo.terminal import clean
+from zoo.terminal import clean, say
 
 
 class Console(rich.console.Console):
@@ -22,3 +24,19 @@ class Console(rich.console.Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(clean(text, halves=self.is_terminal), **options)
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show a spinner with the elapsed time while something is being done; without a terminal, print a line."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        say(f"{doing} …")
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(clean(doing), total=None)
+        yield

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo.config.files import read_file
-from zoo.data.fetch import busy
+from zoo.console import busy
 from zoo.data.image_file import image_content
 from zoo.data.integrity import UNREADABLE
 from zoo.data.preprocess import Preprocess

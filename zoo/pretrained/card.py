@@ -45,6 +45,7 @@ class Card:
         parameters: the number of parameters, including frozen ones.
         licence: the licence of the weights.
         sha256: the checksum of the safetensors file.
+        size: the size of the safetensors file in bytes, which is the most that is downloaded; 0 if it is not known.
         format: the version of the card's own format; see ``zoo.config.formats``.
         quick_examples: the number of examples at the start of the test split on which ``quick_metrics`` were measured:
             images (compared with as many samples, for a model that generates images) or characters of a text. 0 means
@@ -72,6 +73,7 @@ class Card:
     parameters: int = 0
     licence: str = "MIT"
     sha256: str = ""
+    size: int = 0
     format: int = formats.CARD
     quick_examples: int = 0
     quick_metrics: dict[str, float] = field(default_factory=dict)

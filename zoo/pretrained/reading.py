@@ -16,6 +16,7 @@ from zoo.config.registry import list_models, suggest
 from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights, shipped
+from zoo.pretrained.on_demand import weights_file
 from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, first_byte
 
 
@@ -24,7 +25,10 @@ def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
     card_file = card_beside(source)
     if card_file is not None:
         card = Card.read(card_file)
-        return card, read_safetensors(card_file.with_suffix(".safetensors"), card)
+        ours = str(source) in shipped()
+        return card, read_safetensors(
+            weights_file(str(source), card) if ours else card_file.with_suffix(".safetensors"), card
+        )
     content = read_checkpoint(checkpoint_file(source))
     if not isinstance(content, dict) or "card" not in content:
         raise ZooError(
@@ -91,8 +95,8 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         return fetch_torchvision(str(source).partition(":")[2])
     path = Path(source)
     if str(source) in shipped():
-        card_file = shipped()[str(source)]
-        return read_safetensors(card_file.with_suffix(".safetensors"), Card.read(card_file))
+        card = Card.read(shipped()[str(source)])
+        return read_safetensors(weights_file(str(source), card), card)
     if not path.exists():
         raise suggest(str(source), list_weights(), "shipped weight or file", "torchvision:MODEL")
     if path.suffix == ".safetensors":
@@ -107,10 +111,12 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
     try:
         content = read_file(path, total_memory() or 10**15, "of this machine's memory")
     except OSError as error:
-        hint = "; it belongs to the card beside it: install the zoo again" if card else ""
-        raise ZooError(f"{path} cannot be read: {error.strerror}{hint}") from None
+        raise ZooError(f"{path} cannot be read: {error.strerror}") from None
     if card and hashlib.sha256(content).hexdigest() != card.sha256:
-        raise ZooError(f"{path} is not the file its card describes (sha256 differs): install the zoo again")
+        raise ZooError(
+            f"{path} is not the file its card describes (sha256 differs): replace it, or install "
+            f"the zoo again if it came with it"
+        )
     try:
         weights = load_safetensors(content)
     except Exception as error:  # safetensors has an exception class of its own in a private module

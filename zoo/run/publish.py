@@ -92,7 +92,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
             f"run measured; publish {name} without --half"
         )
     content = save({key: tensor.contiguous() for key, tensor in weights.items()})
-    card.sha256 = hashlib.sha256(content).hexdigest()
+    card.sha256, card.size = hashlib.sha256(content).hexdigest(), len(content)
     WEIGHTS.mkdir(exist_ok=True)
     part = WEIGHTS / f".{name}.safetensors"
     part.write_bytes(content)

@@ -1,0 +1,1 @@
+"""Files from other machines: one resumable, verified download, and the address of the released files."""
