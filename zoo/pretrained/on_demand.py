@@ -25,8 +25,8 @@ LARGEST = 100 * MB  # the most that is downloaded if a card does not say the siz
 def weights_file(name: str, card: Card | None = None) -> Path:
     """The safetensors file of shipped weights, which is downloaded on first use.
 
-    The first of these that exists: the file in this installation or clone, that in the folder ``$ZOO_WEIGHTS``, and that
-    in the user's cache. Whoever reads the file compares its sha256 with the card.
+    It is the first of these that exists: the file in this installation or clone, the one in the folder
+    ``$ZOO_WEIGHTS``, the one in the user's cache. Whoever reads the file compares its sha256 with the card.
 
     Raises:
         ZooError: the file is not on this machine and cannot be fetched; the message says how to provide it.
