@@ -1,5 +1,6 @@
 """The command zoo: what it prints, what it returns, and one line for whatever is wrong."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from zoo.use import export
 from .conftest import REPO
 from .test_pretrained import LENET, RunsCode, make_card, make_model, own, ship, write_checkpoint  # noqa: F401
 
-COMMANDS = ("list", "info", "predict", "evaluate", "export", "publish", "results")
+COMMANDS = ("list", "info", "predict", "evaluate", "export", "publish", "results", "download", "push")
 
 
 @pytest.fixture
@@ -450,6 +451,39 @@ def test_export_errors(fails, shipped, monkeypatch):
         assert "needs an extra: pip install 'reference-zoo[onnx]'" in fails("export", "small", "--output", "earlier")
     assert Path("earlier").read_text() == "precious"
     assert os.listdir() == ["earlier"]
+
+
+# --- download, push ---------------------------------------------------------------------------------------------------
+
+
+def test_download_says_where_files_are(run, fails, shipped, toy_data, monkeypatch, tmp_path):
+    weights = str(shipped.with_suffix(".safetensors"))
+    assert run("download", "small") == (0, f"{weights}\n", "")
+    assert run("download", "--all") == (0, f"{weights}\n", "")
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path / "data"))
+    assert run("download", "fashion_mnist")[1] == f"{tmp_path}/data/prepared/fashion_mnist.safetensors\n"
+    assert run("download", "ptb")[1] == f"{tmp_path}/data/ptb\n"
+    assert "zoo/embedded" in (shown := run("download", "shakespeare")[1]) or shown.endswith("data/shakespeare\n")
+    assert "no shipped weight or data set is named 'smal'; did you mean small?" in fails("download", "smal")
+    for arguments in ((), ("small", "--all")):
+        assert "give a name, or --all" in fails("download", *arguments)
+    assert "--folder is for all weights" in fails("download", "small", "--folder", "out")
+    code, out, _ = run("download", "--all", "--folder", "out")
+    assert (code, out) == (0, "out: 5 files, 13 MB\n")
+    files = ["SHA256SUMS", "cifar10_small.test.png", "cifar10_small.train.png", "small.json", "small.safetensors"]
+    assert sorted(os.listdir("out")) == files
+    for line in Path("out/SHA256SUMS").read_text().splitlines():
+        digest, file = line.split("  ")
+        assert hashlib.sha256(Path("out", file).read_bytes()).hexdigest() == digest
+
+
+def test_push_to_a_folder(run, fails, shipped):
+    code, out, _ = run("push", "small", "--folder", "out", "--licence", "mit")
+    assert (code, out.split()) == (0, ["out/model.safetensors", "out/model.json", "out/README.md"])
+    assert run("info", "out/model.safetensors")[0] == 0
+    for arguments in ((), ("a/b", "--folder", "out")):
+        assert "give a repository, as in owner/name, or --folder" in fails("push", "small", *arguments)
+    assert "small-net is no name of a repository; write owner/name" in fails("push", "small", "small-net")
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Web(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -81,8 +82,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
-    web = Web()
+def serving(kind: type[Web] = Web) -> Iterator[Any]:
+    web = kind()
     threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield web

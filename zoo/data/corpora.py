@@ -97,7 +97,7 @@ def load(name: str, root: Path | None = None) -> Parts:
     if name not in CORPORA:
         raise ZooError(f"data.name={name} is unknown; valid: {', '.join(CORPORA)}")
     corpus = CORPORA[name]
-    folder = (root or data_root()) / name if corpus.place else EMBEDDED / name
+    folder = folder_of(name, root)
     missing = [file for file in corpus.files if not (folder / file).exists()]
     if missing and corpus.place:
         fetch(name, corpus, missing, folder)
@@ -112,6 +112,11 @@ def load(name: str, root: Path | None = None) -> Parts:
         raise ZooError(
             f"{folder} has files that are missing or altered ({error}); replace them and run again"
         ) from None
+
+
+def folder_of(name: str, root: Path | None = None) -> Path:
+    """Where a corpus's files are, or will be when it is downloaded."""
+    return (root or data_root()) / name if CORPORA[name].place else EMBEDDED / name
 
 
 def fetch(name: str, corpus: Corpus, files: list[str], folder: Path) -> None:

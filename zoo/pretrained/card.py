@@ -1,8 +1,9 @@
 """Cards: the description of shipped weights, in a JSON file beside them that can be read without torch."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import nan
 from pathlib import Path
 from statistics import fmean, stdev
@@ -43,7 +44,7 @@ class Card:
         command, minutes, hardware, versions: how the weights were trained; minutes are the training time of their seed.
         note: a remark on these, such as how busy the machine was.
         parameters: the number of parameters, including frozen ones.
-        licence: the licence of the weights.
+        licence: the licence of the weights; empty if their author has not chosen one.
         sha256: the checksum of the safetensors file.
         size: the size of the safetensors file in bytes, which is the most that is downloaded; 0 if it is not known.
         format: the version of the card's own format; see ``zoo.config.formats``.
@@ -71,7 +72,7 @@ class Card:
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
-    licence: str = "MIT"
+    licence: str = ""
     sha256: str = ""
     size: int = 0
     format: int = formats.CARD
@@ -145,6 +146,29 @@ def check_values(content: Mapping[str, Any], where: str) -> None:
             n for n in (names.values() if isinstance(names, Mapping) else names) if not isinstance(n, (str, int))
         ]:
             raise ZooError(f"{where} is not a card: {key} has {shortened(odd[0])} in it, not a name")
+
+
+# An absolute path in a text: it begins the text, or follows what separates values
+ABSOLUTE = re.compile(r"(?:(?<=[\s=,:\[{('\"])|^)(?:~?/|[A-Za-z]:[\\/])[^\s,\]})'\"]*")
+
+
+def without_folders(text: str) -> str:
+    """A text in which each absolute path is replaced by its last part: the rest says where files of a user lie."""
+    return ABSOLUTE.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], text)
+
+
+def portable(card: Card) -> Card:
+    """A copy of a card for other people, without the folders of the machine that made it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return without_folders(value) if isinstance(value, str) else value
+
+    configs = {key: plain(getattr(card, key)) for key in ("model", "task", "data")}
+    return replace(card, command=without_folders(card.command), **configs)
 
 
 def read_shipped() -> tuple[list["Card"], list[str]]:

@@ -129,8 +129,8 @@ def load(
     """A trained model in eval mode, from a shipped name or a file of yours.
 
     Args:
-        source: a name in ``list_weights()``, the path of a checkpoint written by training, or the path of a safetensors
-            file with its card beside it.
+        source: a name in ``list_weights()``, the path of a checkpoint written by training, the path of a safetensors
+            file with its card beside it, or a model on the Hugging Face hub: "hf:owner/name", "hf:owner/name@revision".
         trust: what the file's config may refer to: Python modules of yours, and paths such as "data.file=my.txt".
         num_classes: another number of classes than the weights have: the head has random initial values, to be trained;
             0 for pooled features instead of logits.

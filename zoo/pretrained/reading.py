@@ -16,6 +16,7 @@ from zoo.config.registry import list_models, suggest
 from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights, shipped
+from zoo.pretrained.hugging_face import fetch_repository
 from zoo.pretrained.on_demand import weights_file
 from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, first_byte
 
@@ -51,10 +52,14 @@ def read_known(source: str | Path) -> tuple[Card | None, dict[str, Tensor]]:
 
 
 def card_beside(source: str | Path) -> Path | None:
-    """The path of the card of a shipped name or beside a safetensors file; None if there is no card."""
+    """The path of the card of a shipped name, of a model on the hub, or beside a safetensors file; None if there is no
+    card.
+    """
     cards = shipped()
     if str(source) in cards:
         return cards[str(source)]
+    if str(source).startswith("hf:"):
+        return fetch_repository(str(source))
     beside = Path(source).with_suffix(".json") if str(source).endswith(".safetensors") else None
     return beside if beside and beside.is_file() else None
 
@@ -94,6 +99,8 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
 
         return fetch_torchvision(str(source).partition(":")[2])
     path = Path(source)
+    if str(source).startswith("hf:"):
+        return read(source)[1]
     if str(source) in shipped():
         card = Card.read(shipped()[str(source)])
         return read_safetensors(weights_file(str(source), card), card)
