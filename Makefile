@@ -1,11 +1,11 @@
-# make install | train | test | test-slow | test-all | lint | clean; each of the first six sets .venv up
+# make install | train | test | test-slow | test-all | lint | release | release-check | clean; all but the last set .venv up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := # make install CONSTRAINTS='-c constraints.txt': the versions that CI tests with
 
-.PHONY: install train test test-slow test-all lint clean
+.PHONY: install train test test-slow test-all lint release release-check clean
 
 install: $(STAMP)
 
@@ -33,6 +33,19 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/codespell
+
+release: install # make release URL=https://…: wheel and sdist in dist/, and in dist/weights/ what URL has to serve
+	@test -n "$(URL)" || { echo "say where the files of dist/weights/ will be: make release URL=https://…"; exit 2; }
+	rm -rf dist
+	ZOO_WHEEL=core ZOO_RELEASE_URL='$(URL)' $(BIN)/python -m build
+	@! find dist -size +20000000c | grep . || { echo "a package index should get less than 20 MB"; exit 1; }
+	$(BIN)/zoo download --all --folder dist/weights
+
+release-check: # install the wheel of dist/ beside the clone, and fetch all weights from the address in it
+	rm -rf dist/check
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --target dist/check dist/*.whl
+	cd dist/check && env -u ZOO_WEIGHTS PYTHONPATH=. XDG_CACHE_HOME=cache $(abspath $(BIN))/python -P -m zoo download --all
+	rm -rf dist/check
 
 clean: # the environment and caches; never data, logs or weights
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage

@@ -250,6 +250,35 @@ def test_load_what_training_wrote(run_train, tmp_path, monkeypatch):
     assert model(model.preprocess.random_input(2)).shape == (2, 10)
 
 
+def test_the_card_of_a_user_s_own_run(run_train, tmp_path):
+    """It names no licence that nobody chose, and no folder of the user's machine."""
+    own = ["debug=fast", "model=linear", "logger=none", f"data.root={tmp_path}/my data", "name=own"]
+    for given, licence in (([], ""), (["card.licence=CC-BY-4.0"], "CC-BY-4.0")):
+        code, output = run_train(*own, *given)
+        assert code == 0, output
+        path = max(tmp_path.glob("logs/own/**/best.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        card = zoo.load(path).card
+        assert card.licence == licence
+        assert str(tmp_path) not in json.dumps(asdict(card))
+        assert "'data.root=my data'" in card.command
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data.root=/home/ada/photos seed=1", "data.root=photos seed=1"),
+        ("'data.root=/home/ada l/my photos' seed=1", "'data.root=my photos' seed=1"),
+        ("data.file=~/a.txt 'x=[/b/c.txt,/d/e]'", "data.file=a.txt 'x=[c.txt,e]'"),
+        ("data.file=texts/a.txt monitor=val/accuracy", "data.file=texts/a.txt monitor=val/accuracy"),
+        ("data.root=/ 'data.root=C:\\Users\\ada\\photos'", "data.root= data.root=photos"),
+        ("init.weights=hf:a/b logger.url=https://host/x", "init.weights=hf:a/b logger.url=https://host/x"),
+        ("an 'open quotation", "'an '\"'\"'open quotation'"),
+    ],
+)
+def test_absolute_paths_are_shortened(text, told):
+    assert cards.portable_command(text) == told
+
+
 def test_names_that_do_not_exist(shipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ZooError, match="'smoll'; did you mean small"):

@@ -318,3 +318,13 @@ def test_settings_of_a_build_that_make_no_sense(tmp_path):
         result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
         assert result.returncode != 0
         assert message in result.stdout + result.stderr
+
+
+def test_the_version_is_one():
+    for file, pattern in (
+        ("pyproject.toml", r'^version = "(.+)"'),
+        ("CITATION.cff", r"^version: (.+)"),
+        ("CHANGELOG.md", r"^## \[(.+?)\]"),
+    ):
+        found = re.search(pattern, (REPO / file).read_text(), re.MULTILINE)
+        assert (file, found and found[1]) == (file, zoo.__version__)

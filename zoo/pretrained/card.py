@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import nan
@@ -148,13 +149,24 @@ def check_values(content: Mapping[str, Any], where: str) -> None:
             raise ZooError(f"{where} is not a card: {key} has {shortened(odd[0])} in it, not a name")
 
 
-# An absolute path in a text: it begins the text, or follows what separates values
-ABSOLUTE = re.compile(r"(?:(?<=[\s=,:\[{('\"])|^)(?:~?/|[A-Za-z]:[\\/])[^\s,\]})'\"]*")
+# An absolute path in a value: it begins the value or a part of it, and ends with that part. It may contain spaces.
+ABSOLUTE = re.compile(r"(?:(?<=[=,:\[{('\"])|^)(?:~?/(?!/)|[A-Za-z]:[\\/](?!/))[^,\]})'\"]*")
 
 
-def without_folders(text: str) -> str:
-    """A text in which each absolute path is replaced by its last part: the rest says where files of a user lie."""
-    return ABSOLUTE.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], text)
+def without_folders(value: str) -> str:
+    """A value or an override of a command with each absolute path replaced by its last part; the rest of such a path
+    tells where a user's files lie.
+    """
+    return ABSOLUTE.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], value)
+
+
+def portable_command(command: str) -> str:
+    """A command with each absolute path in it replaced by its last part."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quotation mark
+        words = [command]
+    return " ".join(shlex.quote(without_folders(word)) for word in words)
 
 
 def portable(card: Card) -> Card:
@@ -168,7 +180,7 @@ def portable(card: Card) -> Card:
         return without_folders(value) if isinstance(value, str) else value
 
     configs = {key: plain(getattr(card, key)) for key in ("model", "task", "data")}
-    return replace(card, command=without_folders(card.command), **configs)
+    return replace(card, command=portable_command(card.command), **configs)
 
 
 def read_shipped() -> tuple[list["Card"], list[str]]:

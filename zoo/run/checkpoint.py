@@ -17,7 +17,7 @@ from torch import nn
 from zoo.config import formats
 from zoo.data.base import MemoryData
 from zoo.errors import ZooError
-from zoo.pretrained.card import Card, without_folders
+from zoo.pretrained.card import Card, portable_command
 from zoo.pretrained.reading import read_checkpoint
 from zoo.run.atomic import AtomicCheckpointIO, save_atomically, write_atomically
 from zoo.run.curves import Curves
@@ -56,7 +56,7 @@ class Describe(Callback):
             **data.card(),
             metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
             published=config["card"]["published"] or "",
-            command=without_folders(config["card"]["command"]),
+            command=portable_command(config["card"]["command"]),
             licence=config["card"].get("licence") or "",
             hardware=f"{os.cpu_count()} cores of {processor()}",
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
