@@ -494,7 +494,7 @@ def test_cards_and_weights_that_do_not_belong_together(shipped):
         with pytest.raises(ZooError, match=r"small\.safetensors is not the file its card describes \(sha256"):
             read("small")
     weights.unlink()
-    with pytest.raises(ZooError, match=r"small: its weights .* could not be fetched \(small\.safetensors is not part"):
+    with pytest.raises(ZooError, match=r"small: its weights could not be fetched \(small\.safetensors is not part"):
         zoo.load("small")
     for broken in ("not json", "[]", ""):
         shipped.write_text(broken)

@@ -53,7 +53,7 @@ def weights_file(name: str, card: Card | None = None) -> Path:
     except Unavailable as error:
         raise ZooError(
             f"{name}: its weights{f' ({card.size / MB:.1f} MB)' if card.size else ''} could not be fetched ({error}). "
-            f"To use a file that you have: ZOO_WEIGHTS=FOLDER, with {file} in it"
+            f"Set ZOO_WEIGHTS to a folder or an address that has {file}; a clone of the repository has all of them"
         ) from None
     except OSError as error:
         raise ZooError(

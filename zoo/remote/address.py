@@ -49,10 +49,7 @@ def fetch_released(file: str, path: Path, digest: str, size: int) -> None:
     """
     match place():
         case None:
-            raise Unavailable(
-                f"{file} is not part of this installation, which names no address to fetch it from; set ZOO_WEIGHTS "
-                f"to a folder or an address that has it, or install from a clone"
-            )
+            raise Unavailable(f"{file} is not part of this installation, which names no address to fetch it from")
         case Path() as folder:
             if not (folder / file).is_file():
                 raise Unavailable(f"{folder} (ZOO_WEIGHTS) has no {file}")
