@@ -510,7 +510,7 @@ MAIN = SAY + "from zoo.cli import main; main()"
         (SAY + "import zoo; print(zoo.list_models(), zoo.list_weights(), zoo.Card, zoo.ZooError)", [], {}, "lenet5"),
         (MAIN, ["--help"], {}, "predict"),
         *[(MAIN, [name, "--help"], {}, f"Usage: zoo {name}") for name in COMMANDS],
-        (MAIN, ["train", "--help"], {}, "lenet5_1998"),
+        (MAIN, ["train", "--help", "model"], {}, "lenet5_1998"),
         (MAIN, ["list"], {}, "lenet5_1998"),
         (MAIN, [], {"COMP_WORDS": "zoo info le", "COMP_CWORD": "2", "_ZOO_COMPLETE": "complete_bash"}, "lenet5_1998"),
         (MAIN, [], {"COMP_WORDS": "zoo pre", "COMP_CWORD": "1", "_ZOO_COMPLETE": "complete_bash"}, "predict"),

@@ -29,7 +29,7 @@ from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
-from zoo.run.explain import say
+from zoo.run.explain import check_flags, say
 from zoo.run.guard import (
     Interrupted,
     alone_in,
@@ -40,10 +40,11 @@ from zoo.run.guard import (
     keep_freed_memory,
     quiet,
 )
+from zoo.run.help import asked, print_help
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
-from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
+from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, for_resume, place_of, resumed_config
 from zoo.run.said import Said, said_to_hydra
 
 if TYPE_CHECKING:
@@ -235,8 +236,13 @@ def run_command() -> None:
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
+    sys.argv[1:] = for_resume(sys.argv[1:])
     allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
+        if help_asked := asked(sys.argv[1:]):
+            print_help(*help_asked)
+            sys.exit(0)
+        check_flags(sys.argv[1:])
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")
         run()

@@ -16,6 +16,7 @@ from zoo.run.compose import composed, hydra_of_its_own, own_configs
 from zoo.run.explain import message
 from zoo.run.guard import Interrupted
 from zoo.run.history import History, Record
+from zoo.run.resume import for_resume
 from zoo.run.said import Said
 
 
@@ -58,7 +59,7 @@ def fit(experiment: str | None = None, /, **settings: Any) -> Run:
         KeyboardInterrupt: the run was stopped; the message says how to continue it.
     """
     overrides = [f"experiment={experiment}"] if experiment is not None else []
-    overrides += [f"{key}={value_of(key, value)}" for key, value in settings.items()]
+    overrides = for_resume([*overrides, *(f"{key}={value_of(key, value)}" for key, value in settings.items())])
     try:
         with warnings.catch_warnings(), hydra_of_its_own():
             return run(overrides)
@@ -67,8 +68,7 @@ def fit(experiment: str | None = None, /, **settings: Any) -> Run:
     except ZooError:
         raise
     except Exception as error:
-        with hydra_of_its_own():
-            line, foreseen = message(error, overrides)
+        line, foreseen = message(error, overrides)
         if foreseen:
             raise ZooError(line) from None
         raise

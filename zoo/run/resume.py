@@ -1,7 +1,8 @@
 """Resuming a run: its checkpoint, its config, and what must not have changed since."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,25 @@ def find_resume(resume: str | None) -> Path | None:
     raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
 
 
+def for_resume(words: Sequence[str]) -> list[str]:
+    """The words of a command line that resumes a run, so that Hydra composes them whatever run that is.
+
+    Hydra composes them with the default config, which may lack keys that the resumed run has, as
+    callbacks.early_stopping. ``resumed_config`` checks them against the run's own config.
+    """
+    if not any(word.startswith("resume=") and word not in ("resume=", "resume=null") for word in words):
+        return list(words)
+    single = re.compile(r"(?!hydra\.)[\w-]+(\.[\w-]+)+=")  # choices of groups have no dots
+    return [f"++{word}" if single.match(word) else word for word in words]
+
+
 def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
     """The config in the checkpoint, changed by this command's overrides of single values.
 
     Only numbers and choices are taken from the file; see ``zoo.run.stored``.
     """
     from zoo.pretrained.reading import read_checkpoint
+    from zoo.run.explain import wrong_key
     from zoo.run.known import Known
     from zoo.run.stored import taken
 
@@ -62,6 +76,9 @@ def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
             raise ZooError(
                 f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
             )
+        parent = key.rpartition(".")[0]
+        if parent and not OmegaConf.is_config(OmegaConf.select(stored, parent)) and f"{parent}._target_" not in keys:
+            raise ZooError(wrong_key(key, config))
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
     return stored
