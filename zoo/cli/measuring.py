@@ -85,13 +85,50 @@ def export(
         str | None,
         typer.Option(help="whole; encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="For classifiers of images, as ONNX: 8-bit weights, and what they cost.")
+    ] = False,
+    examples: Annotated[int, typer.Option(min=0, help="With --int8: the first test images measured; 0: all.")] = 2000,
+    root: Annotated[str | None, typer.Option(help="With --int8: the folder of the data.")] = None,
     trust: Trust = None,
 ) -> None:
     """Export a model for other programs, for any batch size and length, and compare its outputs with the original's."""
+    if int8:
+        if format != "onnx" or part is not None:
+            raise ZooError("--int8 writes whole classifiers as ONNX; leave --format and --part out")
+        from zoo.use.int8 import export_int8
+
+        made = export_int8(name, output, trust or (), examples, root)
+        table = Table("", "accuracy", "bytes", title=f"{clean(str(made.path))}, first {made.examples:,} test images")
+        table.add_row("float", show("accuracy", made.float_accuracy), f"{made.float_size:,}")
+        table.add_row("int8", show("accuracy", made.accuracy), f"{made.size:,}")
+        console.print(table)
+        return
     from zoo.use.export import export as write
 
     path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
+
+
+@app.command()
+def calibrate(
+    name: Name,
+    output: Annotated[Path | None, typer.Option(help="The picture to write; default: NAME_reliability.png.")] = None,
+    root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Draw how often a classifier is right at each confidence, and fit the temperature that corrects the confidence."""
+    from zoo.use.calibrate import calibrate as measure
+
+    path = output or Path(f"{Path(name).stem}_reliability.png")
+    found = measure(name, path, trust or (), root)
+    console.print(f"{path}: calibration error on the test split {found.error:.2%}")
+    if found.temperature is None or found.scaled_error is None:
+        console.print("no temperature: the model was trained on all training images, so no validation split is left")
+    else:
+        console.print(
+            f"with temperature {found.temperature:.3f}, fitted on the validation split: {found.scaled_error:.2%}"
+        )
 
 
 @app.command()

@@ -43,7 +43,7 @@ class Card:
         command, minutes, hardware, versions: how the weights were trained; minutes are the training time of their seed.
         note: a remark on these, such as how busy the machine was.
         parameters: the number of parameters, including frozen ones.
-        licence: the licence of the weights.
+        licence: the licence of the weights; empty for a user's own model, whose owner has not chosen one.
         sha256: the checksum of the safetensors file.
         format: the version of the card's own format; see ``zoo.config.formats``.
         quick_examples: the number of examples at the start of the test split on which ``quick_metrics`` were measured:
@@ -70,7 +70,7 @@ class Card:
     note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
-    licence: str = "MIT"
+    licence: str = ""
     sha256: str = ""
     format: int = formats.CARD
     quick_examples: int = 0

@@ -44,6 +44,7 @@ def may_differ() -> set[str]:
     return found
 
 
+LICENCE = "MIT"  # of the weights that the zoo ships
 MOVED = 1e-3  # the largest relative change of the card's metric that rounding to half precision may cause
 
 
@@ -77,7 +78,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     check_seeds(seeds)
     model: nn.Module = load(checkpoints[0])
     card: Card = model.card  # type: ignore[assignment]
-    card.name, card.note = name, note
+    card.name, card.note, card.licence = name, note, card.licence or LICENCE
     weights = {key: rounded(tensor) if half else tensor for key, tensor in model.state_dict().items()}
     model.load_state_dict(weights)  # to measure the rounded weights
     card.metrics = measure(model, card)
