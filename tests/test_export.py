@@ -30,8 +30,9 @@ def model_of(monkeypatch, tmp_path):
         torch.manual_seed(0)
         model: Any = zoo.create(name, **arguments).eval()
         model.preprocess = LETTERS if "vocab_size" in arguments else IMAGES
-        model.classes, model.card = ["zero", "eins", "둘"], SimpleNamespace(
-            name="small", licence="CC0", task={"_target_": "zoo.tasks.classify.Classify"}
+        model.classes, model.card = (
+            ["zero", "eins", "둘"],
+            SimpleNamespace(name="small", licence="CC0", task={"_target_": "zoo.tasks.classify.Classify"}),
         )
         monkeypatch.setattr(exporting, "load", lambda source, trust: model)
         return model

@@ -130,13 +130,13 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
     cfg = DictConfig(config)
     if not resume:
         init_from_data(model, data)
-    rows = []
+    rows, whole = [], bool(cfg.init.get("whole_table"))
     if cfg.init.weights and not resume:
         options = cfg.init.skip, cfg.init.get("rename")
-        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options))
+        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options), whole)
     frozen = freeze(model, cfg.init.freeze)
     if rows or frozen:
-        report.transfer(model, rows, frozen)
+        report.transfer(model, rows, frozen, whole)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:

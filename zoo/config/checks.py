@@ -99,7 +99,7 @@ def choices(group: str) -> list[str]:
 GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
-INIT = ("source", "weights", "skip", "rename", "freeze")
+INIT = ("source", "weights", "skip", "rename", "freeze", "whole_table")
 
 
 def check_run_name(name: str) -> None:

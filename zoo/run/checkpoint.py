@@ -22,6 +22,7 @@ from zoo.pretrained.reading import read_checkpoint
 from zoo.run.atomic import AtomicCheckpointIO, save_atomically, write_atomically
 from zoo.run.curves import Curves
 from zoo.run.parallel import load_whole
+from zoo.run.portable import portable, portable_command
 from zoo.run.resume import METRICS, first_step
 from zoo.run.states import safe_states
 from zoo.tasks.loop import set_batch_step
@@ -50,13 +51,13 @@ class Describe(Callback):
         self.card = Card(
             name=config["name"],
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
-            model=config["model"],
-            task=config["task"],
-            data={**config["data"], "root": None},  # a folder on this machine only
+            model=portable(config["model"]),
+            task=portable(config["task"]),
+            data={**portable(config["data"]), "root": None},  # a folder on this machine only
             **data.card(),
             metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
             published=config["card"]["published"] or "",
-            command=config["card"]["command"],
+            command=portable_command(config["card"]["command"]),
             hardware=f"{os.cpu_count()} cores of {processor()}",
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
