@@ -1,5 +1,6 @@
 """Classifiers of images with 8-bit weights and activations, as ONNX files, and the accuracy that this costs."""
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,9 +75,12 @@ def export_int8(
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         export(source, "onnx", whole, trust)
-        quantize_static(
-            whole, small, Images(images), per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8
-        )
+        logging.disable(logging.WARNING)  # advice to optimise the file first, which the exporter has done
+        try:
+            int8 = QuantType.QInt8
+            quantize_static(whole, small, Images(images), per_channel=True, activation_type=int8, weight_type=int8)
+        finally:
+            logging.disable(logging.NOTSET)
         sizes = small.stat().st_size, whole.stat().st_size
         if sizes[0] >= sizes[1]:
             raise ZooError(
