@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples of an own model, data set, task, picture and experiment work as they stand, from a folder of
+"""The examples of docs/extending.md of an own model, data set, task, picture and experiment work as they stand, from a folder of
 their own: they are taken from the page, trained, resumed, measured, used and exported.
 """
 
@@ -15,7 +15,7 @@ from tests.conftest import REPO
 from zoo.pretrained.evaluate import evaluate
 from zoo.pretrained.reading import read_checkpoint
 
-PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs" / "extending.md").read_text(encoding="utf-8")
 # a block whose first line is the name of a file
 FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)^```", PAGE, flags=re.M | re.S))
 COMMANDS = [line for line in re.findall(r"^```\n(.*?)^```", PAGE, flags=re.M | re.S) for line in line.splitlines()]

@@ -124,18 +124,22 @@ def publish(
 @app.command()
 def results(
     write: Annotated[Path | None, typer.Option(help="Write the table to this file instead of showing it.")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="Update the table in ./README.md instead.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Update the tables in ./README.md and ./docs/shipped.md instead.")
+    ] = False,
 ) -> None:
     """Show the table of all results, made from the cards (RESULTS.md). Cards that cannot be read are reported, and the
     others shown; a file is written only if all can be read."""
-    from zoo.pretrained.results import readme_with_table, results_table
+    from zoo.pretrained.results import family_rows, page_with_table, results_table, shipped_rows
 
     cards, errors = read_shipped()
     if errors and (readme or write):
         pass
     elif readme:
-        page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
+        tables = {Path("README.md"): family_rows(cards), Path("docs/shipped.md"): shipped_rows(cards)}
+        texts = {page: page_with_table(page.read_text(encoding="utf-8"), rows, str(page)) for page, rows in tables.items()}
+        for page, text in texts.items():  # only now, when both are known to have their marks
+            page.write_text(text, encoding="utf-8")
     elif write:
         write.write_text(results_table(cards), encoding="utf-8")
     else:

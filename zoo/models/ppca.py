@@ -94,7 +94,7 @@ class PPCA(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats (equation 2): images (B, C, H, W) to (B,), computed in 64 bits.
 
-        Uses the Woodbury identity for C⁻¹ and the determinant lemma for |C|, which need no D × D matrix.
+        Uses the Woodbury identity for C⁻¹ and the determinant lemma for det C, which need no D × D matrix.
         """
         d, m = self.weight.shape
         variance = self.log_variance.double().exp()

@@ -25,6 +25,16 @@ def show(name: str, value: float) -> str:
     return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
 
 
+HIGHER = ("accuracy", "accuracy_plain", "top5", "f1", "precision", "recall", "modes", "agreement")
+NEITHER = ("fid_floor", "pca_loss", "unknown", "kl")  # they help to judge another metric; see docs/metrics.md
+
+
+def arrow(name: str) -> str:
+    """The better direction of a metric: "↑" if higher values are better, "↓" if lower ones are, "" if neither are."""
+    name = name.rpartition("/")[2]
+    return "" if name in NEITHER else "↑" if name in HIGHER else "↓"
+
+
 @dataclass
 class Card:
     """What the trained model is, how it was trained, and its test metrics.
