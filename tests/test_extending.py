@@ -1,5 +1,5 @@
-"""The examples of docs/extending.md of an own model, data set, task, picture and experiment work as they stand, from a folder of
-their own: they are taken from the page, trained, resumed, measured, used and exported.
+"""The examples in docs/extending.md of an own model, data set, task, picture and experiment work as they stand, from a
+folder of their own: they are taken from the page, trained, resumed, measured, used and exported.
 """
 
 import re
