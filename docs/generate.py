@@ -190,8 +190,8 @@ def card_page(card: Card) -> str:
 
 
 PICTURES = (("", "", ""), ("_curve", "Curve", "A run of the command below, trained again for this page ([its "
-            "numbers](weights/{name}_curve.csv)). It may differ in the last digits from the run that made the "
-            "weights."))  # fmt: skip
+            "numbers](weights/{name}_curve.csv)). Its figures may differ a little from those of the "
+            "run that made the weights, as another processor rounds otherwise."))  # fmt: skip
 HEADINGS = {"draws": "Samples", "encodes": "Reconstructions", "classifies": "Mistakes", "writes": ""}
 CAPTIONS = {
     "draws": "What `zoo sample {name} -n 50 --seed 1` draws.",

@@ -169,7 +169,7 @@ class PPCA(nn.Module):
         """The E step (equations 25 and 26): sums over images that the M step needs; add them over all batches.
 
         Returns:
-            Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ |x − μ|² and the number of images, in 64 bits.
+            Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ ‖x − μ‖² and the number of images, in 64 bits.
         """
         centred = x.flatten(1).double() - self.mean.double()
         inner = self.inner()
