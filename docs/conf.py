@@ -1,18 +1,13 @@
-"""Settings of the site that ``make docs`` builds with Sphinx; ``docs/generate.py`` writes the pages made from the code."""
+"""Settings of the site that ``make docs`` builds; ``docs/generate.py`` writes the pages that are made from the code."""
 
-import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # zoo, and generate
 
-# cache folders of libraries that the API pages import would otherwise be made in the user's home
-os.environ.setdefault("MPLCONFIGDIR", str(HERE.parent / "build" / "matplotlib"))
-
-import generate
-
-import zoo
+import generate  # noqa: E402
+import zoo  # noqa: E402
 
 project, author = "Reference model zoo", "the authors of the reference model zoo"
 version = release = zoo.__version__

@@ -180,7 +180,9 @@ def card_page(card: Card) -> str:
               f"{f' ({card.note})' if card.note else ''}.", ""]  # fmt: skip
     experiment = re.search(r"experiment=(\w+)", card.command)
     if experiment and (REPO / "configs/experiment" / f"{experiment[1]}.yaml").exists():
-        lines += [f"- All settings: [configs/experiment/{experiment[1]}.yaml](../configs/experiment/{experiment[1]}.yaml)"]
+        lines += [
+            f"- All settings: [configs/experiment/{experiment[1]}.yaml](../configs/experiment/{experiment[1]}.yaml)"
+        ]
     lines += [
         f"- The model: [{module}](/made/api/{module}.md), [its code](../{module.replace('.', '/')}.py)",
         f"- The file: `zoo/weights/{card.name}.safetensors`, sha256 `{card.sha256}`",

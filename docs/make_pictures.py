@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from generate import kind
 from PIL import Image, ImageDraw, ImageFont
 
-from generate import kind
 from zoo.config.build import build
 from zoo.pretrained.card import Card, read_shipped
 from zoo.pretrained.loading import load

@@ -129,8 +129,8 @@ def logged() -> set[str]:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "log_training":
                 names |= {keyword.arg for keyword in node.keywords if keyword.arg}
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-                if getattr(node.value, "attr", getattr(node.value, "id", "")) in ("measures", "metrics", "found"):
-                    names.add(node.slice.value)
+                holder = getattr(node.value, "attr", getattr(node.value, "id", ""))
+                names |= {node.slice.value} if holder in ("measures", "metrics", "found") else set()
             if isinstance(node, ast.Dict) and path.name in ("measures.py", "density.py", "variational.py"):
                 names |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

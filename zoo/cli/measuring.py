@@ -137,7 +137,9 @@ def results(
         pass
     elif readme:
         tables = {Path("README.md"): family_rows(cards), Path("docs/shipped.md"): shipped_rows(cards)}
-        texts = {page: page_with_table(page.read_text(encoding="utf-8"), rows, str(page)) for page, rows in tables.items()}
+        texts = {
+            page: page_with_table(page.read_text(encoding="utf-8"), rows, str(page)) for page, rows in tables.items()
+        }
         for page, text in texts.items():  # only now, when both are known to have their marks
             page.write_text(text, encoding="utf-8")
     elif write:
