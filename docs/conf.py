@@ -7,6 +7,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # zoo, and generate
 
 import generate  # noqa: E402
+
 import zoo  # noqa: E402
 
 project, author = "Reference model zoo", "the authors of the reference model zoo"

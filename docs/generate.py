@@ -11,8 +11,10 @@ import re
 import shutil
 from pathlib import Path
 
+from weight_pages import card_page
+
 import zoo
-from zoo.pretrained.card import Card, arrow, read_shipped, show
+from zoo.pretrained.card import read_shipped
 
 REPO = Path(__file__).resolve().parent.parent
 # pages that lie elsewhere in the repository, by their path there
@@ -125,100 +127,6 @@ WEIGHTS = """# Each shipped weight
 {names}
 ```
 """
-
-
-# --- a page a shipped weight ------------------------------------------------------------------------------------------
-
-
-def card_page(card: Card) -> str:
-    """The page of a shipped weight, from its card; links are relative to docs/."""
-    module = card.model["_target_"].rpartition(".")[0]
-    many = len(card.runs) > 1
-    lines = [f"# {card.name}", "", f"{card.title}. {card.parameters:,} parameters; licence {card.licence}.", ""]
-    lines += ["| test metric | these weights | mean ± standard deviation over the seeds |" if many else
-              "| test metric | these weights |", "|---|---:|---:|" if many else "|---|---:|"]  # fmt: skip
-    for name, value in card.metrics.items():
-        row = f"| [{name}](metrics.md) {arrow(name)} | {show(name, value)} |"
-        if many:
-            mean, spread = (show(name, number) for number in card.mean_and_spread(name))
-            row += f" {mean} ± {spread} |"
-        lines.append(row)
-    seeds = ", ".join(f"{run['seed']:.0f}" for run in card.runs if "seed" in run)
-    lines += [
-        "",
-        f"Measured on the official test split of `{card.data.get('name', 'its data')}`; the arrow points to the better "
-        f"direction. {f'Seeds {seeds}; the weights are those of the first.' if many else 'One seed.'}",
-        "",
-        f"To compare with: {card.published}.",
-        "",
-        "## Use",
-        "",
-        "```",
-        f"zoo info {card.name}",
-        *use(card),
-        f"zoo evaluate {card.name}",
-        "```",
-        "",
-        "```python",
-        "import zoo",
-        "",
-        f'model = zoo.load("{card.name}")',
-        "```",
-        "",
-    ]
-    for end, heading, text in PICTURES:
-        if (REPO / "docs" / "weights" / f"{card.name}{end}.png").exists():
-            text = text if end else CAPTIONS[kind(card)]
-            lines += [f"## {heading if end else HEADINGS[kind(card)]}", "", text.format(name=card.name), ""]
-            lines += [f"![{card.title}](weights/{card.name}{end}.png)", ""]
-    example = REPO / "docs" / "weights" / f"{card.name}.txt"
-    if example.exists():
-        lines += ["## A sample", "", f"From `zoo sample {card.name} --seed 1 --length 600`:", ""]
-        lines += ["```text", example.read_text(encoding="utf-8").rstrip(), "```", ""]
-    lines += ["## How it was trained", "", "```", card.command, "```", ""]
-    lines += [f"It took {card.minutes:.1f} minutes on {card.hardware}, with torch {card.versions.get('torch', '')}"
-              f"{f' ({card.note})' if card.note else ''}.", ""]  # fmt: skip
-    experiment = re.search(r"experiment=(\w+)", card.command)
-    if experiment and (REPO / "configs/experiment" / f"{experiment[1]}.yaml").exists():
-        lines += [
-            f"- All settings: [configs/experiment/{experiment[1]}.yaml](../configs/experiment/{experiment[1]}.yaml)"
-        ]
-    lines += [
-        f"- The model: [{module}](/made/api/{module}.md), [its code](../{module.replace('.', '/')}.py)",
-        f"- The file: `zoo/weights/{card.name}.safetensors`, sha256 `{card.sha256}`",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-PICTURES = (("", "", ""), ("_curve", "Curve", "A run of the command below, trained again for this page ([its "
-            "numbers](weights/{name}_curve.csv)). Its figures may differ a little from those of the "
-            "run that made the weights, as another processor rounds otherwise."))  # fmt: skip
-HEADINGS = {"draws": "Samples", "encodes": "Reconstructions", "classifies": "Mistakes", "writes": ""}
-CAPTIONS = {
-    "draws": "What `zoo sample {name} -n 50 --seed 1` draws.",
-    "encodes": "The first test images, and below each its reconstruction.",
-    "classifies": "The test images whose wrong class got the highest probability, as *true → predicted*.",
-    "writes": "",
-}
-
-
-def kind(card: Card) -> str:
-    """What the weights are for: "classifies", "writes" (text), "draws" (images) or "encodes" (images)."""
-    task = card.task.get("_target_", "").rpartition(".")[2]
-    if task in ("Classify", "SemiSupervised"):
-        return "classifies"
-    return {"Language": "writes", "Reconstruct": "encodes"}.get(task, "draws")
-
-
-def use(card: Card) -> list[str]:
-    """The commands that use the weights."""
-    return {
-        "classifies": [f"zoo predict {card.name} image.png"],
-        "writes": [f"zoo sample {card.name} --length 300"],
-        "draws": [f"zoo sample {card.name} -n 64 --out grid.png"],
-        "encodes": [f"zoo reconstruct {card.name} image.png"],
-    }[kind(card)]
 
 
 # --- the API ----------------------------------------------------------------------------------------------------------

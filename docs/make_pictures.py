@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from generate import kind
 from PIL import Image, ImageDraw, ImageFont
+from weight_pages import kind
 
 from zoo.config.build import build
 from zoo.pretrained.card import Card, read_shipped
