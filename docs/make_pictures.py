@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from weight_pages import kind
 
@@ -45,7 +46,7 @@ def mistakes(model: Any, card: Card) -> Image.Image:
     wrong = (found != y).nonzero().flatten()
     worst = wrong[chance[wrong].argsort(descending=True)][:COLUMNS]
     names = [str(name) for name in card.classes]
-    labels = [f"{names[y[i]]} →\\n{names[found[i]]}" for i in worst.tolist()]
+    labels = [f"{names[y[i]]} →\n{names[found[i]]}" for i in worst.tolist()]
     return sheet(pixels(x[worst], model.preprocess), labels)
 
 
@@ -71,7 +72,7 @@ def sheet(images: torch.Tensor, labels: list[str] | None = None) -> Image.Image:
     rows = -(-len(images) // COLUMNS)
     mode, paper = ("RGB", (255, 255, 255)) if images.shape[1] == 3 else ("L", 255)
     page = Image.new(mode, (COLUMNS * (EDGE + GAP) - GAP, rows * (EDGE + GAP + below) - GAP), paper)
-    font, pen = ImageFont.load_default(11), ImageDraw.Draw(page)
+    font, pen = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", 9), ImageDraw.Draw(page)
     for i, image in enumerate(images.mul(255).round().byte()):
         left, top = i % COLUMNS * (EDGE + GAP), i // COLUMNS * (EDGE + GAP + below)
         array = image.permute(1, 2, 0).squeeze(2).numpy()

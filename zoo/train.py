@@ -40,6 +40,7 @@ from zoo.run.guard import (
     keep_freed_memory,
     quiet,
 )
+from zoo.run.known import check_packages
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
@@ -219,6 +220,7 @@ def run_command() -> None:
         sys.argv.append(f"--config-dir={own.resolve()}")
     allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
+        check_packages(sys.argv[1:], [Path(folder) for folder in config_dirs(sys.argv)])
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")
         run()
