@@ -36,7 +36,7 @@ html_title = f"{project} {version}"
 html_static_path = ["static"]
 html_css_files = ["wide.css"]
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 
 
 def setup(app) -> None:
