@@ -102,8 +102,7 @@ def main(
                 else reconstructions(model, card) if what == "encodes"
                 else sheet(draw(model, 50, seed=1))
             )  # fmt: skip
-            if page.mode == "RGB":
-                page = page.quantize(128)
+            page = page.quantize(64 if page.mode == "RGB" else 32)  # so that no file has more than 40 KB
             page.save(FOLDER / f"{card.name}.png", optimize=True)
         print(card.name)
 
