@@ -127,14 +127,24 @@ def predict(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+    ] = False,
+    show: Annotated[
+        Path | None, typer.Option(help="A picture file to write: each image, and beside it what the model saw.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped."""
+    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped, and
+    a warning tells if an image is unlike the training data."""
     from zoo.use.predict import predict_files
 
-    results, errors = predict_files(name, images, top, invert, trust or ())
+    results, errors = predict_files(name, images, top, invert, trust or (), show)
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['file']}: {warning}")
     if json:
         print(as_json(results))
     else:

@@ -50,6 +50,9 @@ TENSORS: dict[str, dict[str, str]] = {
     },
 }
 
+# How pictures become images like those of a data set, for cards written before their preprocessing said it
+FITS = {"mnist": "digits", "fashion_mnist": "garment"}
+
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
 DEEPEST = 64  # levels of nesting in a config
 
@@ -74,7 +77,18 @@ def current_card(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     check_version(content, CARD, where)
     configs = {key: current_config(content[key], where) for key in CONFIGS if key in content}
+    with_fit(configs)
     return {**content, **configs, "format": CARD}
+
+
+def with_fit(configs: dict[str, Any]) -> None:
+    """Add how pictures are fitted to the preprocessing of an older card, by the name of its data set."""
+    preprocess, data = configs.get("preprocess"), configs.get("data")
+    if not (isinstance(preprocess, Mapping) and isinstance(data, Mapping)):
+        return
+    if preprocess.get("_target_") == "zoo.data.preprocess.Preprocess" and "fit" not in preprocess:
+        name = data.get("name")
+        configs["preprocess"] = {**preprocess, "fit": FITS.get(name, "resize") if isinstance(name, str) else "resize"}
 
 
 def current_config(config: Any, where: str) -> Any:

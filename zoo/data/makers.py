@@ -1,0 +1,277 @@
+"""Pictures of one object made like the training data of MNIST and Fashion-MNIST: found, cut out, scaled and centred."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from zoo.data.components import Part, joined, labelled, objects, parts_of
+from zoo.data.ink import channel_of, contrast, greatest, is_light, lines
+
+AT_MOST = 640  # pixels of the longer side in which the object is looked for
+OBJECT = 120  # pixels of the object's longer side from which the small image is made
+FAINTEST = 0.05  # contrast of the faintest ink, as a part of the paper's brightness
+BOX = 20  # pixels of the box in which MNIST's digits are, in an image of 28
+THIN = 1.9  # pixels of the thinnest strokes in the box of 20; thinner ones are drawn again with a thicker pen
+
+NOTHING = "no object was found in the picture, so the whole picture was used"
+SEVERAL = "the picture seems to hold several objects; the largest was used"
+WIDE = "the object is much wider than the digits of the training data; it may be several digits"
+BUSY = "the ground around the object is not plain, unlike that of the training data"
+FILLS = "the object fills the picture from edge to edge, unlike a digit on paper"
+
+
+@dataclass
+class Found:
+    """An image as the model gets it, uint8 (size, size), and what is odd about the picture that it was made from."""
+
+    pixels: np.ndarray
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ink:
+    """The ink in a picture: contrast to the paper (H, W), the parts of each object, and the labels of the parts."""
+
+    dark: np.ndarray
+    labels: np.ndarray
+    groups: list[list[Part]]
+    level: float
+
+
+def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
+    """A digit as MNIST's makers prepared it (LeCun et al. 1998, section III.A): scaled into a box of 20 × 20 pixels with
+    its aspect ratio kept, and moved so that its centre of mass is the centre of the image of 28 × 28.
+
+    Args:
+        picture: mode "L" or "RGB".
+        size: pixels of the image; the box has 20/28 of it.
+        light: whether the digit is lighter than its background; None means that the picture shows this.
+    """
+    if picture.size == (size, size) and (made := as_made(picture, light)) is not None:
+        return Found(made)
+    small = reduced(picture, AT_MOST)
+    grey, is_lighter = grey_of(small, light)
+    ink = search(grey, max(2, min(grey.shape) // 7))
+    if ink is None:
+        return Found(whole(picture, size, light), [NOTHING])
+    warnings = oddities(ink, grey.shape)
+    box = joined(ink.groups[0])
+    alpha = close_up(picture, box, small.width / picture.width, is_lighter)
+    return Found(centred(alpha, size), warnings)
+
+
+def garment(picture: Image.Image, size: int, light: bool | None = None) -> Found:
+    """A garment as Fashion-MNIST's makers prepared it (Xiao et al. 2017, section 2): trimmed, the longest edge scaled to
+    the image's, sharpened, the shortest edge extended with the garment in the centre, and negative: the ground black.
+
+    Pixels are averaged over areas, where the makers left out rows and columns.
+
+    Args:
+        picture, size: as in ``digit``.
+        light: True if the ground is dark, False if it is light; None means that the picture's frame shows this.
+    """
+    pixels = np.asarray(picture.convert("L"))
+    ground = float(np.median(frame(pixels)))
+    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if picture.size == (size, size):  # made already; perhaps with dark and light swapped
+        swapped = light is False or (light is None and corners.min() > 239 and ground > 127)
+        return Found(255 - pixels if swapped else pixels)
+    light = ground < 127 if light is None else light
+    value = (pixels - ground) / max(255 - ground, 1) if light else (ground - pixels) / max(ground, 1)
+    small = np.asarray(reduced(Image.fromarray(np.abs(value).clip(0, 1).astype(np.float32)), AT_MOST // 2))
+    rim = frame(small)
+    plain_ground = float(np.percentile(rim, 75)) < 0.1
+    mask = small > max(FAINTEST, min(0.2, 4 * float(np.median(rim))))
+    parts = parts_of(labelled(mask), small)
+    if not parts:
+        return Found(whole(picture, size, light), [NOTHING])
+    parts = [part for part in parts if part.weight > 0.02 * parts[0].weight]
+    main, *others = map(joined, objects(parts))
+    warnings = [] if plain_ground else [BUSY]
+    if any(other.weight > 0.3 * main.weight for other in others):
+        warnings.append(SEVERAL)
+    scale = picture.width / small.shape[1]
+    box = main if others else joined(parts)
+    edges = [round(v * scale) for v in (box.left, box.top, box.right, box.bottom)]
+    cut = Image.fromarray((value.clip(0, 1) * 255).astype(np.uint8)).crop(tuple(edges))  # type: ignore[arg-type]
+    w, h = (max(1, round(side * size / max(cut.size))) for side in cut.size)
+    cut = cut.resize((w, h), Image.Resampling.BOX).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
+    out = Image.new("L", (size, size))
+    out.paste(cut, ((size - w) // 2, (size - h) // 2))
+    return Found(np.asarray(out), warnings)
+
+
+def grey_of(picture: Image.Image, light: bool | None) -> tuple[np.ndarray, bool]:
+    """Brightness in [0, 1] with a dark object on light ground, and whether the object was the lighter one."""
+    values = np.asarray(picture, np.float64) / 255
+    grey = channel_of(values) if values.ndim == 3 else values
+    light = is_light(grey) if light is None else light
+    return (1 - grey if light else grey), light
+
+
+def search(grey: np.ndarray, radius: int) -> Ink | None:
+    """The objects in a picture; None if nothing stands out."""
+    dark, noise = contrast(grey, radius)
+    low = max(5 * noise, FAINTEST)
+    mask = dark > low
+    mask &= ~lines(mask)
+    dy, dx = np.gradient(dark)
+    edges = np.hypot(dx, dy)  # ink has sharp edges, and what is left of a shadow has not
+    edges = np.where(edges > max(4 * noise, 0.02), edges, 0)
+    while True:
+        labels = labelled(mask)
+        parts = parts_of(labels, edges)
+        if not parts or parts[0].weight <= 0:
+            return None
+        level = float(np.percentile(dark[labels == parts[0].label], 85))
+        if not spans(parts[0], grey.shape) or low > 0.6 * level:
+            break
+        low *= 1.4  # lines that are bent, or the edge of a table: ink is darker than they are
+        mask &= dark > low
+    mask &= dark > 0.4 * level
+    labels = labelled(mask)
+    parts = [part for part in parts_of(labels, edges) if part.weight > 0]
+    if not parts:
+        return None
+    specks = 0.02 * parts[0].weight
+    parts = [part for part in parts if part.weight > specks][:60]
+    groups = objects(parts)
+    heaviest = sum(part.weight for part in groups[0])
+    groups.sort(key=lambda g: spans(joined(g), grey.shape) and joined(g).weight < 10 * heaviest)
+    return Ink(dark, labels, groups, level)
+
+
+def spans(part: Part, shape: tuple[int, ...]) -> bool:
+    """Whether a part reaches from one edge of the picture to the opposite one."""
+    across, down = part.left <= 1 and part.right >= shape[1] - 1, part.top <= 1 and part.bottom >= shape[0] - 1
+    return across or down
+
+
+def oddities(ink: Ink, shape: tuple[int, ...]) -> list[str]:
+    """What is odd about a picture with this ink."""
+    main, *others = map(joined, ink.groups)
+    warnings = []
+    if any(other.longest > 0.45 * main.longest and other.weight > 0.15 * main.weight for other in others):
+        warnings.append(SEVERAL)
+    elif main.width > 1.5 * main.height:
+        warnings.append(WIDE)
+    h, w = shape
+    if (main.left <= 1) + (main.top <= 1) + (main.right >= w - 1) + (main.bottom >= h - 1) > 2:
+        warnings.append(FILLS)
+    return warnings
+
+
+def close_up(picture: Image.Image, box: Part, scale: float, light: bool) -> np.ndarray:
+    """The ink of an object, float (H, W) in [0, 1], from a closer look: the longer side has ``OBJECT`` pixels.
+
+    Args:
+        box: of the object, in a picture smaller by ``scale``.
+    """
+    margin = 0.5 * box.longest + 2
+    edges = (box.left - margin, box.top - margin, box.right + margin, box.bottom + margin)
+    left, top = (max(0, int(v / scale)) for v in edges[:2])
+    right, bottom = min(picture.width, int(edges[2] / scale) + 1), min(picture.height, int(edges[3] / scale) + 1)
+    zoom = OBJECT / (box.longest / scale)
+    cut = picture.crop((left, top, right, bottom))
+    sizes = max(8, round(cut.width * zoom)), max(8, round(cut.height * zoom))
+    cut = cut.resize(sizes, Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX)
+    grey, _ = grey_of(cut, light)
+    ink = search(grey, OBJECT // 4)
+    if ink is None:
+        return 1 - grey
+    labels = [part.label for part in ink.groups[0]]
+    near = greatest(np.isin(ink.labels, labels), 2) > 0
+    alpha = np.clip((ink.dark / ink.level - 0.2) / 0.6, 0, 1) * near
+    return alpha
+
+
+def centred(alpha: np.ndarray, size: int) -> np.ndarray:
+    """Ink (H, W) in [0, 1] scaled into the box and moved so that its centre of mass is the image's centre."""
+    y, x = np.flatnonzero(alpha.max(1) > 0.5), np.flatnonzero(alpha.max(0) > 0.5)
+    alpha = alpha[y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    box = BOX * size / 28
+    longest = max(alpha.shape)
+    width = stroke_width(alpha) * box / longest
+    if width < THIN:
+        grow = max(1, round((THIN - width) / 2 * longest / box))
+        alpha = greatest(np.pad(alpha, grow), grow)
+        longest = max(alpha.shape)
+    h, w = (max(1, round(side * box / longest)) for side in alpha.shape)
+    picture = Image.fromarray((alpha * 255).round().astype(np.uint8)).resize((w, h), Image.Resampling.BOX)
+    ink = np.asarray(picture, np.float64)
+    total = max(ink.sum(), 1e-9)
+    cy, cx = (ink.sum(1) @ np.arange(h)) / total, (ink.sum(0) @ np.arange(w)) / total
+    top, left = round((size - 1) / 2 - cy), round((size - 1) / 2 - cx)
+    top, left = min(max(top, 0), size - h), min(max(left, 0), size - w)
+    out = np.zeros((size, size), np.uint8)
+    out[top : top + h, left : left + w] = ink.round()
+    return out
+
+
+def stroke_width(alpha: np.ndarray) -> float:
+    """The mean width of strokes in pixels: twice the area divided by the length of the outline."""
+    inked = np.pad(alpha > 0.5, 1)
+    outline = (inked[1:] != inked[:-1]).sum() + (inked[:, 1:] != inked[:, :-1]).sum()
+    return 2 * float(inked.sum()) / max(float(outline) * 0.8, 1)  # steps along a slanted outline are longer than it
+
+
+def whole(picture: Image.Image, size: int, light: bool | None) -> np.ndarray:
+    """The whole picture scaled into the image; dark and light are swapped if its frame is light, as paper is."""
+    small = picture.convert("L")
+    if small.size != (size, size):
+        small = small.resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(small)
+    if light is None:
+        light = bool(np.median(frame(pixels)) < 160)
+    return pixels if light else 255 - pixels
+
+
+def frame(pixels: np.ndarray) -> np.ndarray:
+    """The outermost pixels of a picture (H, W)."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+
+
+def as_made(picture: Image.Image, light: bool | None) -> np.ndarray | None:
+    """The pixels of an image that is already as MNIST's makers made it, light on black, perhaps with dark and light
+    swapped; None for other pictures.
+    """
+    pixels = np.asarray(picture.convert("L"))
+    if light is False or (light is None and np.median(frame(pixels)) > 127):
+        pixels = 255 - pixels
+    size, ink = len(pixels), pixels.astype(float)
+    rows, columns = np.flatnonzero(pixels.max(1) > 0), np.flatnonzero(pixels.max(0) > 0)
+    if not len(rows) or frame(pixels).mean() > 12:
+        return None
+    longest = max(np.ptp(rows), np.ptp(columns)) + 1
+    centre = np.array([ink.sum(1) @ np.arange(size), ink.sum(0) @ np.arange(size)]) / ink.sum()
+    box = BOX * size / 28
+    if not 0.85 * box <= longest <= 1.05 * box or np.abs(centre - (size - 1) / 2).max() > 1.5:
+        return None
+    return pixels
+
+
+def visible(picture: Image.Image) -> Image.Image:
+    """A picture with white ink on a transparent ground is put on black; others are returned unchanged."""
+    if not picture.has_transparency_data:
+        return picture
+    sides = [min(side, 256) for side in picture.size]
+    values = np.asarray(picture.resize((sides[0], sides[1]), Image.Resampling.NEAREST).convert("RGBA"), float)
+    opaque = values[..., 3] / 255
+    brightness = (values[..., :3].mean(-1) * opaque).sum() / max(opaque.sum(), 1e-9)
+    if brightness < 170 or opaque.mean() > 0.5:
+        return picture
+    small = picture.convert("RGBA")
+    small.thumbnail((2000, 2000))
+    dark = Image.alpha_composite(Image.new("RGBA", small.size, "black"), small).convert("RGB")
+    dark.info |= {key: value for key, value in picture.info.items() if key == "exif"}
+    return dark
+
+
+def reduced(picture: Image.Image, longest: int) -> Image.Image:
+    """The picture with at most ``longest`` pixels a side, by means over areas."""
+    if max(picture.size) <= longest:
+        return picture
+    scale = longest / max(picture.size)
+    w, h = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((w, h), Image.Resampling.BOX)
