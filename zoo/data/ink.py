@@ -1,8 +1,6 @@
 """Ink on paper: how much darker (or lighter) than the paper around it each pixel is, whatever the light and the paper."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 SCALES = (0.06, 0.12, 0.25, 0.5)  # windows in which ink is the rarer side, as parts of the picture's shorter side
 SLOPES = np.arange(-0.1, 0.1001, 0.005)  # of lines printed on paper, as height per width
@@ -24,10 +22,25 @@ def box_mean(grey: np.ndarray, radius: int) -> np.ndarray:
 
 def greatest(values: np.ndarray, radius: int) -> np.ndarray:
     """The largest value in each pixel's square window, of 2 · radius + 1 pixels a side."""
-    x = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
-    for kernel, pad in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-        x = F.max_pool2d(x, kernel, 1, pad)
-    return x[0, 0].numpy()
+
+    def along_rows(rows: np.ndarray) -> np.ndarray:  # windows of 1, 2, 4, … rows; two of them cover the whole window
+        n = 2 * radius + 1
+        padded = np.pad(rows, ((radius, radius), (0, 0)), constant_values=lowest)
+        width = 1
+        while 2 * width <= n:
+            padded = np.maximum(padded[:-width], padded[width:])
+            width *= 2
+        return np.maximum(padded[: len(rows)], padded[n - width : n - width + len(rows)])
+
+    lowest = False if values.dtype == bool else -np.inf
+    return along_rows(np.ascontiguousarray(along_rows(values).T)).T
+
+
+def thinned(grey: np.ndarray, longest: int = 256) -> np.ndarray:
+    """The picture with about ``longest`` pixels a side, by means over areas."""
+    step = max(1, max(grey.shape) // longest)
+    h, w = (side // step * step for side in grey.shape)
+    return grey[:h, :w].reshape(h // step, step, w // step, step).mean((1, 3)) if step > 1 else grey
 
 
 def is_light(grey: np.ndarray) -> bool:
@@ -36,6 +49,7 @@ def is_light(grey: np.ndarray) -> bool:
     The object is the rarer side in most windows along its edges: differences from a window's mean are skewed towards it.
     The frame of the picture, which is rarely covered by the object, decides in a tight crop.
     """
+    grey = thinned(grey)
     votes = 0.0
     for scale in SCALES:
         difference = grey - box_mean(grey, max(1, round(scale * min(grey.shape))))
@@ -50,9 +64,9 @@ def is_light(grey: np.ndarray) -> bool:
 def channel_of(colours: np.ndarray) -> np.ndarray:
     """The luminance of a picture (H, W, 3) in [0, 1]; or the channel in which ink of a colour stands out much more."""
     candidates = [colours @ np.array([0.299, 0.587, 0.114]), *np.moveaxis(colours, 2, 0)]
-    radius = max(1, min(colours.shape[:2]) // 8)
     strengths = []
-    for grey in candidates:
+    for grey in map(thinned, candidates):
+        radius = max(1, min(grey.shape) // 8)
         difference = np.abs(grey - box_mean(grey, radius))
         strengths.append(float(np.percentile(difference, 99.5) - np.median(difference)))
     best = int(np.argmax(strengths))
@@ -97,7 +111,7 @@ def horizontal_lines(mask: np.ndarray) -> np.ndarray:
         return found
     x = np.arange(w)
     reach = max(1, round(0.004 * h))
-    band = greatest(thin, reach) > 0  # a little thicker, for slopes in between
+    band = greatest(thin, reach)  # a little thicker, for slopes in between
     ends = max(2, w // 12)
     for slope in SLOPES:
         shift = np.round(slope * (x - w / 2)).astype(int)

@@ -8,11 +8,14 @@ from PIL import Image, ImageFilter
 from zoo.data.components import Part, joined, labelled, objects, parts_of
 from zoo.data.ink import channel_of, contrast, greatest, is_light, lines
 
-AT_MOST = 640  # pixels of the longer side in which the object is looked for
+AT_MOST = 512  # pixels of the longer side in which the object is looked for
 OBJECT = 120  # pixels of the object's longer side from which the small image is made
 FAINTEST = 0.05  # contrast of the faintest ink, as a part of the paper's brightness
 BOX = 20  # pixels of the box in which MNIST's digits are, in an image of 28
 THIN = 1.9  # pixels of the thinnest strokes in the box of 20; thinner ones are drawn again with a thicker pen
+SHEET = 0.35  # a sheet's shorter side, as a part of the picture's; a stroke of chalk is narrower
+SOLID = 0.7  # part of a sheet's box that is paper; a sheet may be tilted
+FULL = 0.85  # part of a row that is paper, where the row is taken to be inside of a tilted sheet
 
 NOTHING = "no object was found in the picture, so the whole picture was used"
 SEVERAL = "the picture seems to hold several objects; the largest was used"
@@ -50,6 +53,10 @@ def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
     """
     if picture.size == (size, size) and (made := as_made(picture, light)) is not None:
         return Found(made)
+    if light is not True and (box := sheet(picture)) is not None:
+        inside = digit(picture.crop(box), size, light)
+        if NOTHING not in inside.warnings:
+            return inside
     small = reduced(picture, AT_MOST)
     grey, is_lighter = grey_of(small, light)
     ink = search(grey, max(2, min(grey.shape) // 7))
@@ -102,9 +109,32 @@ def garment(picture: Image.Image, size: int, light: bool | None = None) -> Found
     return Found(np.asarray(out), warnings)
 
 
+def sheet(picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) of a light sheet of paper that lies on something dark; None if there is none."""
+    small = np.asarray(reduced(picture.convert("L"), 128), np.float32)
+    h, w = small.shape
+    low, high = np.percentile(small, [5, 95])
+    mask = small > (low + high) / 2
+    if min(h, w) < 24 or high - low < 40 or frame(mask).mean() > 0.45:
+        return None
+    parts = parts_of(labels := labelled(mask), mask.astype(float))
+    part = parts[0]
+    box = labels[part.top : part.bottom, part.left : part.right] == part.label
+    if min(part.width, part.height) < SHEET * min(h, w) or box.mean() < SOLID:
+        return None
+    y, x = np.flatnonzero(box.mean(1) > FULL), np.flatnonzero(box.mean(0) > FULL)
+    if len(y) < 8 or len(x) < 8:
+        return None
+    edge = 0.02 * min(part.width, part.height) + 1  # a little inside of the edges
+    scale = picture.width / w
+    left, top = part.left + x[0] + edge, part.top + y[0] + edge
+    right, bottom = part.left + x[-1] + 1 - edge, part.top + y[-1] + 1 - edge
+    return round(left * scale), round(top * scale), round(right * scale), round(bottom * scale)
+
+
 def grey_of(picture: Image.Image, light: bool | None) -> tuple[np.ndarray, bool]:
     """Brightness in [0, 1] with a dark object on light ground, and whether the object was the lighter one."""
-    values = np.asarray(picture, np.float64) / 255
+    values = np.asarray(picture, np.float32) / 255
     grey = channel_of(values) if values.ndim == 3 else values
     light = is_light(grey) if light is None else light
     return (1 - grey if light else grey), light
@@ -181,7 +211,7 @@ def close_up(picture: Image.Image, box: Part, scale: float, light: bool) -> np.n
     if ink is None:
         return 1 - grey
     labels = [part.label for part in ink.groups[0]]
-    near = greatest(np.isin(ink.labels, labels), 2) > 0
+    near = greatest(np.isin(ink.labels, labels), 2)
     alpha = np.clip((ink.dark / ink.level - 0.2) / 0.6, 0, 1) * near
     return alpha
 
