@@ -1,6 +1,6 @@
-"""Pictures of single digits as people take them: drawn, pencilled, printed, shadowed, tilted, on lined paper; by program.
+"""Pictures of single digits as people take them, by program: ink, pencil, print, shadows, lined paper.
 
-``photo(kind, seed)`` gives a PIL image and its digit, always the same for the same kind and seed. Handwriting is drawn from
+``photo(kind, seed)`` gives a PIL image and its digit, always the same for a kind and a seed. Handwriting is drawn from
 polylines in several styles, or is a training digit of MNIST, enlarged and pasted as ink; print comes from fonts.
 """
 
@@ -94,7 +94,9 @@ def smoothed(points: list[tuple[float, float]]) -> np.ndarray:
     return np.concatenate([*parts, p[-1:]])
 
 
-def drawn(digit: int, size: int, pen: float, rng: np.random.Generator, tilt: float = 0, gap: bool = False) -> np.ndarray:
+def drawn(
+    digit: int, size: int, pen: float, rng: np.random.Generator, tilt: float = 0, gap: bool = False
+) -> np.ndarray:
     """The ink of a digit drawn by hand, float (H, W) in [0, 1].
 
     Args:
@@ -146,7 +148,9 @@ def printed(digit: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     name = (*FONTS, None)[rng.integers(len(FONTS) + 1)]
-    font = ImageFont.truetype(folder / f"{name}.ttf", round(size * 1.35)) if name else ImageFont.load_default(size * 1.35)
+    font = (
+        ImageFont.truetype(folder / f"{name}.ttf", round(size * 1.35)) if name else ImageFont.load_default(size * 1.35)
+    )
     canvas = Image.new("L", (3 * size, 3 * size))
     ImageDraw.Draw(canvas).text((size, size // 2), str(digit), font=font, fill=255)
     return trimmed(np.asarray(canvas, float) / 255)

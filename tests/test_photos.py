@@ -12,6 +12,7 @@ import zoo
 from zoo.config import formats
 from zoo.data import makers, sources
 from zoo.data.components import labelled
+from zoo.data.garments import BUSY
 from zoo.data.ink import greatest, is_light, lines
 from zoo.data.preprocess import Preprocess
 from zoo.pretrained.card import Card, shipped
@@ -185,7 +186,7 @@ def test_small_garments_are_left_alone():
 def test_a_garment_that_is_none():
     assert GARMENT.see(Image.new("L", (200, 200), 200)).warnings == (makers.NOTHING,)
     photograph = sources.load("cifar10_small")["test_images"][0].numpy()
-    assert makers.BUSY in GARMENT.see(Image.fromarray(photograph)).warnings
+    assert BUSY in GARMENT.see(Image.fromarray(photograph)).warnings
 
 
 # --- which rule -------------------------------------------------------------------------------------------------------

@@ -106,14 +106,18 @@ def publish(
     ] = False,
     typical: Annotated[
         bool,
-        typer.Option("--typical", help="Without runs: measure what the shipped weights give for training images again."),
+        typer.Option(
+            "--typical", help="Without runs: measure what the shipped weights give for training images again."
+        ),
     ] = False,
 ) -> None:
     """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
     if quick + typical + bool(runs) != 1:
-        raise ZooError("give the folders of finished runs; or --quick or --typical to measure the shipped weights again")
+        raise ZooError(
+            "give the folders of finished runs; or --quick or --typical to measure the shipped weights again"
+        )
     if typical:
         limits = publishing.refresh_typical(name).typical
         console.print(f"{name}: typical distances up to {limits['distance']}, energies up to {limits['energy']}")

@@ -66,9 +66,7 @@ def parts_of(labels: np.ndarray, weights: np.ndarray) -> list[Part]:
     np.maximum.at(right, label, x + 1)
     np.maximum.at(bottom, label, y + 1)
     weight = np.bincount(label, weights[y, x], n)
-    parts = [
-        Part(i, int(left[i]), int(top[i]), int(right[i]), int(bottom[i]), float(weight[i])) for i in range(1, n)
-    ]
+    parts = [Part(i, int(left[i]), int(top[i]), int(right[i]), int(bottom[i]), float(weight[i])) for i in range(1, n)]
     return sorted(parts, key=lambda part: -part.weight)
 
 

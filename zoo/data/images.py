@@ -213,7 +213,9 @@ class ImageData(MemoryData):
             images, labels, others = batch
             weak, strong = self.augment or Augment(), self.strong or self.augment or Augment()
             views = ((weak, images), (weak, others), (strong, others))
-            x, u, v = (change.mix(self.preprocess.normalised(change(of)), labels, self.num_classes)[0] for change, of in views)
+            x, u, v = (
+                change.mix(self.preprocess.normalised(change(of)), labels, self.num_classes)[0] for change, of in views
+            )
             return x, labels, u, v
         images, labels, *half = batch
         training = bool(self.trainer and self.trainer.training)

@@ -1,4 +1,4 @@
-"""Ink on paper: how much darker (or lighter) than the paper around it each pixel is, whatever the light and the paper."""
+"""Ink on paper: how much darker or lighter than the paper around it each pixel is, whatever the light."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ COLOURED = 1.5  # how much more contrast a colour channel must have than the lum
 
 
 def box_mean(grey: np.ndarray, radius: int) -> np.ndarray:
-    """The mean over the part of each pixel's window, of 2 · radius + 1 pixels a side, that lies inside of the picture."""
+    """The mean over the part of each pixel's window, of 2 · radius + 1 pixels a side, inside of the picture."""
 
     def along_rows(values: np.ndarray) -> np.ndarray:
         sums = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(0)])
@@ -46,7 +46,7 @@ def thinned(grey: np.ndarray, longest: int = 256) -> np.ndarray:
 def is_light(grey: np.ndarray) -> bool:
     """Whether the object is lighter than its background.
 
-    The object is the rarer side in most windows along its edges: differences from a window's mean are skewed towards it.
+    The object is the rarer side in most windows along its edges: differences from a window's mean are skewed to it.
     The frame of the picture, which is rarely covered by the object, decides in a tight crop.
     """
     grey = thinned(grey)

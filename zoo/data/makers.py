@@ -1,9 +1,9 @@
-"""Pictures of one object made like the training data of MNIST and Fashion-MNIST: found, cut out, scaled and centred."""
+"""Pictures of a digit made like the training data of MNIST: found, cut out, scaled and centred."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from zoo.data.components import Part, joined, labelled, objects, parts_of
 from zoo.data.ink import channel_of, contrast, greatest, is_light, lines
@@ -20,7 +20,6 @@ FULL = 0.85  # part of a row that is paper, where the row is taken to be inside 
 NOTHING = "no object was found in the picture, so the whole picture was used"
 SEVERAL = "the picture seems to hold several objects; the largest was used"
 WIDE = "the object is much wider than the digits of the training data; it may be several digits"
-BUSY = "the ground around the object is not plain, unlike that of the training data"
 FILLS = "the object fills the picture from edge to edge, unlike a digit on paper"
 
 
@@ -43,8 +42,8 @@ class Ink:
 
 
 def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
-    """A digit as MNIST's makers prepared it (LeCun et al. 1998, section III.A): scaled into a box of 20 × 20 pixels with
-    its aspect ratio kept, and moved so that its centre of mass is the centre of the image of 28 × 28.
+    """A digit as MNIST's makers prepared it (LeCun et al. 1998, section III.A): scaled into a box of 20 × 20 pixels
+    with its aspect ratio kept, and moved so that its centre of mass is the centre of the image of 28 × 28.
 
     Args:
         picture: mode "L" or "RGB".
@@ -59,7 +58,7 @@ def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
             return inside
     small = reduced(picture, AT_MOST)
     grey, is_lighter = grey_of(small, light)
-    ink = search(grey, max(2, min(grey.shape) // 7))
+    ink = search(grey, max(2, min(grey.shape) // 7)) or search(grey, max(2, min(grey.shape) // 3))  # bold print
     if ink is None:
         return Found(whole(picture, size, light), [NOTHING])
     warnings = oddities(ink, grey.shape)
@@ -68,49 +67,8 @@ def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
     return Found(centred(alpha, size), warnings)
 
 
-def garment(picture: Image.Image, size: int, light: bool | None = None) -> Found:
-    """A garment as Fashion-MNIST's makers prepared it (Xiao et al. 2017, section 2): trimmed, the longest edge scaled to
-    the image's, sharpened, the shortest edge extended with the garment in the centre, and negative: the ground black.
-
-    Pixels are averaged over areas, where the makers left out rows and columns.
-
-    Args:
-        picture, size: as in ``digit``.
-        light: True if the ground is dark, False if it is light; None means that the picture's frame shows this.
-    """
-    pixels = np.asarray(picture.convert("L"))
-    ground = float(np.median(frame(pixels)))
-    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if picture.size == (size, size):  # made already; perhaps with dark and light swapped
-        swapped = light is False or (light is None and corners.min() > 239 and ground > 127)
-        return Found(255 - pixels if swapped else pixels)
-    light = ground < 127 if light is None else light
-    value = (pixels - ground) / max(255 - ground, 1) if light else (ground - pixels) / max(ground, 1)
-    small = np.asarray(reduced(Image.fromarray(np.abs(value).clip(0, 1).astype(np.float32)), AT_MOST // 2))
-    rim = frame(small)
-    plain_ground = float(np.percentile(rim, 75)) < 0.1
-    mask = small > max(FAINTEST, min(0.2, 4 * float(np.median(rim))))
-    parts = parts_of(labelled(mask), small)
-    if not parts:
-        return Found(whole(picture, size, light), [NOTHING])
-    parts = [part for part in parts if part.weight > 0.02 * parts[0].weight]
-    main, *others = map(joined, objects(parts))
-    warnings = [] if plain_ground else [BUSY]
-    if any(other.weight > 0.3 * main.weight for other in others):
-        warnings.append(SEVERAL)
-    scale = picture.width / small.shape[1]
-    box = main if others else joined(parts)
-    edges = [round(v * scale) for v in (box.left, box.top, box.right, box.bottom)]
-    cut = Image.fromarray((value.clip(0, 1) * 255).astype(np.uint8)).crop(tuple(edges))  # type: ignore[arg-type]
-    w, h = (max(1, round(side * size / max(cut.size))) for side in cut.size)
-    cut = cut.resize((w, h), Image.Resampling.BOX).filter(ImageFilter.UnsharpMask(radius=1, percent=50, threshold=0))
-    out = Image.new("L", (size, size))
-    out.paste(cut, ((size - w) // 2, (size - h) // 2))
-    return Found(np.asarray(out), warnings)
-
-
 def sheet(picture: Image.Image) -> tuple[int, int, int, int] | None:
-    """The box (left, top, right, bottom) of a light sheet of paper that lies on something dark; None if there is none."""
+    """The box (left, top, right, bottom) of a sheet of paper on something dark; None if there is none."""
     small = np.asarray(reduced(picture.convert("L"), 128), np.float32)
     h, w = small.shape
     low, high = np.percentile(small, [5, 95])
@@ -279,23 +237,6 @@ def as_made(picture: Image.Image, light: bool | None) -> np.ndarray | None:
     if not 0.85 * box <= longest <= 1.05 * box or np.abs(centre - (size - 1) / 2).max() > 1.5:
         return None
     return pixels
-
-
-def visible(picture: Image.Image) -> Image.Image:
-    """A picture with white ink on a transparent ground is put on black; others are returned unchanged."""
-    if not picture.has_transparency_data:
-        return picture
-    sides = [min(side, 256) for side in picture.size]
-    values = np.asarray(picture.resize((sides[0], sides[1]), Image.Resampling.NEAREST).convert("RGBA"), float)
-    opaque = values[..., 3] / 255
-    brightness = (values[..., :3].mean(-1) * opaque).sum() / max(opaque.sum(), 1e-9)
-    if brightness < 170 or opaque.mean() > 0.5:
-        return picture
-    small = picture.convert("RGBA")
-    small.thumbnail((2000, 2000))
-    dark = Image.alpha_composite(Image.new("RGBA", small.size, "black"), small).convert("RGB")
-    dark.info |= {key: value for key, value in picture.info.items() if key == "exif"}
-    return dark
 
 
 def reduced(picture: Image.Image, longest: int) -> Image.Image:

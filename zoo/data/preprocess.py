@@ -12,18 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data import makers
-from zoo.data.eight_bits import Box, plain
+from zoo.data.eight_bits import Box, plain, visible
+from zoo.data.garments import garment
 from zoo.data.image_file import Source, opened, orientation_of, turned
+from zoo.data.inputs import picture_of, raw
 from zoo.errors import ZooError
 
 LONGEST = 8  # largest ratio of length to width; the middle is cut out of longer pictures before they are scaled
 LARGEST = 4096  # largest side of a model's input in pixels
 SHOWN = 512  # largest side in pixels of the copy that is kept of a picture that was given
 Fit = Literal["resize", "digits", "garment"]
-INPUTS = (
-    "a PIL image, an array or a tensor: uint8, or floating-point numbers in [0, 1]; (H, W), (H, W, C), (C, H, W), or "
-    "a batch (N, H, W, C) or (N, C, H, W)"
-)
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ class Preprocess:
         Args:
             images: one picture (a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W)), or a batch
                 (N, H, W, C) or (N, C, H, W); uint8, or floating-point numbers in [0, 1]. Tensors of the model's size,
-                and raw images (uint8 tensors (N, H, W, C)), are only normalised, on their device; a PIL image, an array,
-                or a tensor of another size is fitted as ``read`` does it.
+                and raw images (uint8 tensors (N, H, W, C)), are only normalised, on their device; a PIL image, an
+                array, or a tensor of another size is fitted as ``read`` does it.
 
         Returns:
             Normalised float32 (C, H, W) for one picture, (N, C, H, W) for a batch.
@@ -93,9 +91,9 @@ class Preprocess:
         Raises:
             ZooError: another type, dtype or number of channels, or numbers outside of [0, 1].
         """
-        if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4:
-            if images.shape[-1] == self.channels:  # the raw images of a training step: nothing is checked or copied
-                return self.normalised(images)
+        loaded = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+        if loaded and images.shape[-1] == self.channels:  # raw images, as a loader gives them: nothing else is checked
+            return self.normalised(images)
         if isinstance(images, Image.Image):
             return self.normalised(self.read(images))[0]
         batch, single = raw(images, self.channels, prefer_last=not isinstance(images, Tensor))
@@ -151,8 +149,8 @@ class Preprocess:
             pixels = torch.from_numpy(np.array(self.square(upright)))
             pixels = pixels.view(1, self.image_size, self.image_size, self.channels)
             return upright, 255 - pixels if invert else pixels, []
-        upright = self.upright(makers.visible(picture), "L" if picture.mode in ("L", "1", "I", "F", "I;16") else "RGB")
-        rule = makers.digit if self.fit == "digits" else makers.garment
+        upright = self.upright(visible(picture), "L" if picture.mode in ("L", "1", "I", "F", "I;16") else "RGB")
+        rule = makers.digit if self.fit == "digits" else garment
         found = rule(upright, self.image_size, False if invert else None)
         pixels = torch.from_numpy(found.pixels.copy()).view(1, self.image_size, self.image_size, 1)
         return upright, pixels, found.warnings
@@ -179,53 +177,6 @@ class Preprocess:
     def config(self) -> dict[str, Any]:
         """The preprocessing as plain values for a card, from which ``zoo.config.build.build`` creates it again."""
         return {"_target_": "zoo.data.preprocess.Preprocess", **asdict(self)}
-
-
-def raw(images: Any, channels: int, prefer_last: bool) -> tuple[Tensor, bool]:
-    """An array or tensor as a batch (N, H, W, C), uint8 or float32 in [0, 1], and whether it was a single picture.
-
-    Raises:
-        ZooError: it is not what ``INPUTS`` says.
-    """
-    if not isinstance(images, (np.ndarray, Tensor)):
-        raise ZooError(f"a {type(images).__name__} is no picture; valid: {INPUTS}")
-    valid = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating) if isinstance(images, np.ndarray) else (
-        images.dtype == torch.uint8 or images.is_floating_point()
-    )
-    shown = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-    if not valid:
-        raise ZooError(f"pictures of type {shown} are not valid: give {INPUTS}")
-    if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
-    single = images.ndim <= 3
-    if images.ndim == 2 and channels == 1:
-        images = images[None, :, :, None]
-    elif images.ndim in (3, 4):
-        images = images[None] if single else images
-        last, first = images.shape[3] == channels, images.shape[1] == channels
-        if not (last or first):
-            raise ZooError(f"pictures of type {shown} are not valid: the model takes {channels} channels; give {INPUTS}")
-        if first and not (last and prefer_last):
-            images = images.permute(0, 2, 3, 1)
-    else:
-        raise ZooError(f"pictures of type {shown} are not valid: the model takes {channels} channels; give {INPUTS}")
-    if images.numel() == 0:
-        raise ZooError(f"pictures of type {shown} are not valid: there are no pixels in them")
-    if images.is_floating_point():
-        low, high = (float(v) for v in images.aminmax())
-        if not 0 <= low <= high <= 1:
-            raise ZooError(
-                f"pictures with numbers from {low:.4g} to {high:.4g} are not valid: give numbers in [0, 1] that are not "
-                f"normalised, or uint8 in 0 to 255"
-            )
-        images = images.float()
-    return images, single
-
-
-def picture_of(pixels: Tensor) -> Image.Image:
-    """A picture (H, W, C), uint8 or in [0, 1], as a PIL image."""
-    pixels = pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.squeeze(-1).cpu().numpy())
 
 
 def central_square(picture: Image.Image, short: int, size: int) -> Image.Image:

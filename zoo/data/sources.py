@@ -76,6 +76,7 @@ SOURCES: dict[str, Source] = {
             "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
             "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
         },
+        fit="digits",
     ),
     "fashion_mnist": Source(
         GARMENTS, "read_idx", ("fashion_official", "fashion_package"),

@@ -52,7 +52,8 @@ class Typical:
         except (TypeError, ValueError, RuntimeError):
             pass
         raise ZooError(
-            f"{where} is not a card: typical needs means and precision of {classes} × {classes} numbers, distance and energy"
+            f"{where} is not a card: typical needs means and precision of {classes} × {classes} numbers, distance "
+            f"and energy"
         )
 
     @classmethod
@@ -93,6 +94,8 @@ def measure_typical(model: nn.Module, data: Any) -> dict[str, Any]:
     """A card's ``typical`` for a classifier: from its validation images, which it was not trained on, and if there are
     fewer than ``EXAMPLES``, from training images too.
     """
-    images, labels = (torch.cat([v, t])[:EXAMPLES] for v, t in zip(*map(data.splits.get, ("val", "train")), strict=True))
+    images, labels = (
+        torch.cat([v, t])[:EXAMPLES] for v, t in zip(*map(data.splits.get, ("val", "train")), strict=True)
+    )
     logits = torch.cat([model(data.preprocess.normalised(part)) for part in images.split(BATCH)])
     return Typical.measured(logits, labels).config()

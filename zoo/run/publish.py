@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from zoo.callbacks.picture import Picture
 from zoo.config.checks import differing, locate
 from zoo.config.foreign import check_name
+from zoo.data.images import ImageData
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS, WEIGHTS
 from zoo.pretrained.card import Card, shipped, show
-from zoo.data.images import ImageData
 from zoo.pretrained.evaluate import data_of, measure, measure_quick
 from zoo.pretrained.loading import load
 from zoo.pretrained.reading import read_checkpoint

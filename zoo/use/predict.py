@@ -63,7 +63,9 @@ def read_files(
     return each_read(paths, lambda file: preprocess.read(file, invert=invert))
 
 
-def see_files(preprocess: Any, paths: Sequence[Path], invert: bool = False) -> tuple[list[tuple[Path, Seen]], list[str]]:
+def see_files(
+    preprocess: Any, paths: Sequence[Path], invert: bool = False
+) -> tuple[list[tuple[Path, Seen]], list[str]]:
     """As ``read_files``, with what the model sees of each file; see ``zoo.data.preprocess.Seen``."""
 
     def see(file: Path) -> Seen:
