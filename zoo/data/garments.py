@@ -11,7 +11,7 @@ BUSY = "the ground around the object is not plain, unlike that of the training d
 
 def garment(picture: Image.Image, size: int, light: bool | None = None) -> Found:
     """A garment as Fashion-MNIST's makers prepared it (Xiao et al. 2017, section 2): trimmed, the longest edge scaled
-    to the image's, sharpened, the shortest edge extended with the garment in the centre, and negative: the ground black.
+    to the image's, sharpened, the shortest edge extended the garment in the centre, and negative: the ground black.
 
     Pixels are averaged over areas, where the makers left out rows and columns.
 

@@ -53,8 +53,8 @@ def raw(images: Any, channels: int, prefer_last: bool) -> tuple[Tensor, bool]:
         low, high = (float(v) for v in images.aminmax())
         if not 0 <= low <= high <= 1:
             raise ZooError(
-                f"pictures with numbers from {low:.4g} to {high:.4g} are not valid: give numbers in [0, 1] that are not "
-                f"normalised, or uint8 in 0 to 255"
+                f"pictures with numbers from {low:.4g} to {high:.4g} are not valid: give numbers in [0, 1] that are "
+                f"not normalised, or uint8 in 0 to 255"
             )
         images = images.float()
     return images, single
