@@ -32,7 +32,7 @@ def raw(images: Any, channels: int, prefer_last: bool) -> tuple[Tensor, bool]:
     if not valid:
         raise ZooError(f"pictures of type {shown} are not valid: give {INPUTS}")
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
+        images = torch.from_numpy(np.array(images))  # a copy: PIL's arrays cannot be written to
     single = images.ndim <= 3
     if images.ndim == 2 and channels == 1:
         images = images[None, :, :, None]

@@ -10,6 +10,7 @@ from zoo.data.ink import channel_of, contrast, greatest, is_light, lines
 
 AT_MOST = 512  # pixels of the longer side in which the object is looked for
 OBJECT = 120  # pixels of the object's longer side from which the small image is made
+SMALLEST = 8  # pixels of the shorter side of a picture in which an object is looked for
 FAINTEST = 0.05  # contrast of the faintest ink, as a part of the paper's brightness
 BOX = 20  # pixels of the box in which MNIST's digits are, in an image of 28
 THIN = 1.9  # pixels of the thinnest strokes in the box of 20; thinner ones are drawn again with a thicker pen
@@ -52,6 +53,8 @@ def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
     """
     if picture.size == (size, size) and (made := as_made(picture, light)) is not None:
         return Found(made)
+    if min(picture.size) < SMALLEST:
+        return Found(whole(picture, size, light), [NOTHING])
     if light is not True and (box := sheet(picture)) is not None:
         inside = digit(picture.crop(box), size, light)
         if NOTHING not in inside.warnings:
@@ -64,7 +67,9 @@ def digit(picture: Image.Image, size: int, light: bool | None = None) -> Found:
     warnings = oddities(ink, grey.shape)
     box = joined(ink.groups[0])
     alpha = close_up(picture, box, small.width / picture.width, is_lighter)
-    return Found(centred(alpha, size), warnings)
+    if alpha.max() < 0.1:
+        return Found(whole(picture, size, light), [NOTHING])
+    return Found(centred(alpha / alpha.max(), size), warnings)
 
 
 def sheet(picture: Image.Image) -> tuple[int, int, int, int] | None:
