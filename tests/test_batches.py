@@ -132,7 +132,9 @@ def test_only_training_batches_are_augmented(toy_data):
 
 
 def test_example_can_be_read_again(toy_data, tmp_path):
-    data = image_data()
+    data = image_data(
+        fit="resize"
+    )  # toys are noise, in which a digit would be looked for; digits: tests/test_photos.py
     data.setup()
     path = data.save_example(tmp_path)
     assert torch.equal(data.preprocess.read(path), data.splits["test"][0][:1])
