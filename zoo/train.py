@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import terminal
@@ -29,7 +30,7 @@ from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
-from zoo.run.explain import say
+from zoo.run.explain import message, say
 from zoo.run.guard import (
     Interrupted,
     alone_in,
@@ -44,6 +45,7 @@ from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
 from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
+from zoo.run.sweep import note_failure
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -86,7 +88,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.run.atomic import AtomicCheckpointIO
     from zoo.run.checkpoint import Describe, check_written
     from zoo.run.control import StopAndResume
-    from zoo.run.curves import open_logger
+    from zoo.run.curves import open_loggers
     from zoo.run.epoch import shorten
     from zoo.run.parallel import check_batch_norm, check_calls
     from zoo.run.saving import check_length
@@ -130,13 +132,13 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     # "last" comes after "best", whatever the order in the config, so that last.ckpt holds the current state of "best"
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
-    logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
+    loggers = open_loggers(cfg.logger or {}, run_dir, place.step)
     if resume:
-        check_links(run_dir, places_of(config, logger))
+        check_links(run_dir, places_of(config, loggers))
     try:
         trainer = build(cfg.trainer, _partial_=True)(
             callbacks=[describe, *callbacks],
-            logger=logger,
+            logger=loggers or False,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
@@ -197,6 +199,8 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
             raise
         failures.append(error)
         say(error)
+        if is_main_process() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            note_failure(Path(HydraConfig.get().runtime.output_dir), message(error)[0])
         return None
 
 

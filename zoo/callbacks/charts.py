@@ -64,7 +64,8 @@ class Norms(Picture):
             p.detach() for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]
         ]
         values["weight_norm"] = torch.stack(torch._foreach_norm(trained)).norm().item()
-        trainer.logger.log_metrics(values, step=batch_step(trainer))
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=batch_step(trainer))
 
 
 class Graph(Picture):

@@ -13,6 +13,7 @@ from zoo.errors import ZooError
 
 MOST_COUNTED = 10**12  # batches or updates: 30 years at a thousand per second
 METRICS = "metrics.json"  # in a run's folder once the run is finished
+PICTURES = "pictures"  # the folder in a run's folder for pictures, if no logger takes them
 
 
 def find_resume(resume: str | None) -> Path | None:
