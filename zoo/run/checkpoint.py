@@ -69,6 +69,11 @@ class Describe(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop |= self.ended  # Lightning does not restore that early stopping or the timer ended a run
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let an epoch that has fewer updates than ``trainer.log_every_n_steps`` log its last one."""
+        updates: Any = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+        trainer.log_every_n_steps = min(trainer.log_every_n_steps, max(1, updates))  # type: ignore[attr-defined]
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.step is not None:  # Lightning counts one batch too many when it resumes after a validation
             set_batch_step(trainer, self.step)
