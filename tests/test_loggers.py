@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from zoo.pretrained.reading import read_checkpoint
 
@@ -57,7 +58,7 @@ def test_a_resumed_run_goes_on_with_its_rows(run_train, tmp_path):
     code, output = run_train(*settings, "hydra.run.dir=broken", *mishap(kill=signal.SIGINT))
     assert code == 130, output
     assert len(rows(Path("broken"))) < len(rows(Path("whole")))
-    code, output = run_train("resume=broken", "~callbacks.mishap")
+    code, output = run_train("resume=broken", "+callbacks.mishap=null")
     assert code == 0, output
     assert Path("broken/metrics.csv").read_text() == Path("whole/metrics.csv").read_text()
 
@@ -88,9 +89,13 @@ def test_wandb_offline(run_train, tmp_path):
     assert code == 0, output
     ids = {path.name.rpartition("-")[2] for path in tmp_path.glob("run/wandb/offline-run-*")}
     assert len(ids) == 1  # the same run goes on
+    code, output = run_train(*SETTINGS, "-m", "seed=0,1", "logger=wandb", "logger.wandb.offline=true")
+    assert code == 0, output
+    assert len({path.name for path in tmp_path.glob("logs/**/wandb/offline-run-*")}) == 2  # a run each
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of its own dependencies
 def test_mlflow_in_a_file(run_train, tmp_path):
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
@@ -103,6 +108,39 @@ def test_mlflow_in_a_file(run_train, tmp_path):
     (run,) = client.search_runs([found.experiment_id])
     assert 0 < run.data.metrics["test/accuracy"] <= 1
     assert f"mlflow ui --backend-store-uri {store}" in output
+
+
+def test_a_profiler_prints(run_train):
+    code, output = run_train(*SETTINGS, "trainer.max_epochs=1", "test=false", "logger=none", "trainer.profiler=simple")
+    assert code == 0, output
+    assert "Profiler Report" in output
+    assert "run_training_batch" in output
+
+
+def test_optuna_that_is_not_installed(run_train):
+    if importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("it is installed")
+    code, output = run_train(*SETTINGS, "-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0.01,0.1)")
+    assert code == 1
+    assert "error: hydra/sweeper=optuna: it needs an extra: pip install 'reference-zoo[optuna]'" in output
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of the plugin
+def test_optuna_chooses_by_validation(run_train, tmp_path):
+    """The best of its runs is the one with the highest validation accuracy, whatever the test says."""
+    if not importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("hydra-optuna-sweeper is not installed")
+    code, output = run_train(
+        *SETTINGS, "trainer.max_epochs=1", "logger=none", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.sampler.seed=0", "optimizer.lr=tag(log,interval(0.00001,1))",
+    )  # fmt: skip
+    assert code == 0, output
+    (table,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
+    found = list(csv.DictReader(table.read_text().splitlines()))
+    best = OmegaConf.load(table.parent / "optimization_results.yaml")
+    assert len(found) == 4
+    assert best.best_value == pytest.approx(max(float(row["val/accuracy"]) for row in found), abs=1e-4)
 
 
 def test_an_older_checkpoints_logger(run_train, tmp_path):

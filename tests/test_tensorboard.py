@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -186,8 +187,10 @@ def test_what_the_command_gave_comes_first():
 
 def test_the_bars_loss_and_accuracy_are_of_the_same_batches(monkeypatch):
     """The mean loss of the epoch's batches up to the step at which the accuracy was logged."""
-    bar, trainer = Progress(every=1e9), SimpleNamespace()
-    monkeypatch.setattr(progress, "logs_now", lambda trainer: bar.batches in (2, 5))
+    trainer: Any = SimpleNamespace(max_epochs=1, num_training_batches=9)
+    bar = Progress(every=1e9)
+    bar._trainer = trainer
+    monkeypatch.setattr(progress, "logs_now", lambda trainer: bar.batches == 2)
     monkeypatch.setattr(progress.RichProgressBar, "get_metrics", lambda *_: {"train/loss": 9.0, "train/accuracy": 0.5})
     bar.looked = float("inf")
     for i, loss in enumerate([4.0, 2.0, 7.0]):

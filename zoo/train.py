@@ -45,7 +45,7 @@ from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
 from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
-from zoo.run.sweep import note_failure
+from zoo.run.sweep import OPTUNA, note_failure, objective
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -88,7 +88,7 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     from zoo.run.atomic import AtomicCheckpointIO
     from zoo.run.checkpoint import Describe, check_written
     from zoo.run.control import StopAndResume
-    from zoo.run.curves import open_loggers
+    from zoo.run.curves import close, open_loggers
     from zoo.run.epoch import shorten
     from zoo.run.parallel import check_batch_norm, check_calls
     from zoo.run.saving import check_length
@@ -152,13 +152,16 @@ def train_in(run_dir: Path, cfg: DictConfig, resume: Path | None) -> dict[str, f
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
-    with several_processes(run_dir), explain_disk_errors(trainer):
-        if is_main_process() and not place.ended:
-            (run_dir / METRICS).unlink(missing_ok=True)  # from before the run was resumed with more epochs
-        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-        if not place.ended:
-            check_written(trainer)
-        return finish(config, trainer, task, data, describe, run_dir)
+    try:
+        with several_processes(run_dir), explain_disk_errors(trainer):
+            if is_main_process() and not place.ended:
+                (run_dir / METRICS).unlink(missing_ok=True)  # from before the run was resumed with more epochs
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+            if not place.ended:
+                check_written(trainer)
+            return finish(config, trainer, task, data, describe, run_dir)
+    finally:
+        close(loggers)
 
 
 def finish(
@@ -190,10 +193,11 @@ def finish(
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def run(cfg: DictConfig) -> dict[str, float] | None:
+def run(cfg: DictConfig) -> dict[str, float] | float | None:
     """Execute one run; if it fails, report this and return, so that a sweep continues with its next run."""
     try:
-        return train(cfg)
+        metrics = train(cfg)
+        return objective(cfg) if OPTUNA in HydraConfig.get().sweeper._target_ else metrics
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise
@@ -201,7 +205,7 @@ def run(cfg: DictConfig) -> dict[str, float] | None:
         say(error)
         if is_main_process() and HydraConfig.get().mode == RunMode.MULTIRUN:
             note_failure(Path(HydraConfig.get().runtime.output_dir), message(error)[0])
-        return None
+        return objective(cfg) if OPTUNA in HydraConfig.get().sweeper._target_ else None
 
 
 def main() -> None:

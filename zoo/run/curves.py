@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ def open_loggers(config: Mapping[str, Any], run_dir: Path, step: int) -> list[An
                 raise
             raise ZooError(f"logger={name}: it needs an extra: pip install 'reference-zoo[{extra}]'") from None
     return loggers
+
+
+def close(loggers: Sequence[Any]) -> None:
+    """End the runs of Weights & Biases, which otherwise would go on in the next run of a sweep."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()
 
 
 class Writer(SummaryWriter):

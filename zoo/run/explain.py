@@ -92,6 +92,8 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
         listed = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
         if group == "hydra/launcher" and option.startswith("submitit") and "submitit_local" not in listed:
             return f"{group}={option}: it needs an extra: pip install 'reference-zoo[submitit]'"
+        if group == "hydra/sweeper" and option == "optuna":
+            return f"{group}={option}: it needs an extra: pip install 'reference-zoo[optuna]'"
         reason = f"no {group.replace('callbacks', 'callback')} is named '{option}'"
         return str(unknown(f"{group}={option}", option, listed or choices(group), reason))
     if found := re.search(r"Could not override '([^']+)'", text):

@@ -3,8 +3,10 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import shorten
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +20,7 @@ from zoo.run.resume import METRICS
 
 FAILED = "failed.txt"  # in the folder of a sweep's run that failed: the reason, in one line
 SEEDS = ("seed", "data.seed", "model.seed")  # runs that differ in these alone are repetitions of one setting
+OPTUNA = "hydra_optuna_sweeper"  # in the name of Optuna's sweeper
 PARTS = ("val/", "test/")  # what the names of metrics begin with
 
 
@@ -36,6 +39,8 @@ class SweepTable(Callback):
             folder = str(Path("logs", "sweeps", Path(folder).name))
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = folder
+            if OPTUNA in config.hydra.sweeper._target_ and not any("sweeper.direction=" in o for o in overrides.hydra):
+                config.hydra.sweeper.direction = "maximize" if config.task.mode == "max" else "minimize"
             kept = [o for o in overrides.hydra if not str(o).startswith("hydra.sweep.dir=")]
             quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
             config.hydra.overrides.hydra = [*kept, f"hydra.sweep.dir='{quoted}'"]  # the runs are composed with these
@@ -56,6 +61,18 @@ def varies_name(overrides: Iterable[str]) -> bool:
     return any(
         o.is_sweep_override() and o.key_or_group in ("name", "model", "data", "data.name", "experiment") for o in parsed
     )
+
+
+def objective(config: DictConfig) -> float:
+    """What ``hydra/sweeper=optuna`` optimises: the validation metric by which a run's best weights are chosen; for a run
+    that failed or did not measure it, the worst value.
+    """
+    worst = -inf if config.task.mode == "max" else inf
+    try:
+        metrics = json.loads((Path(HydraConfig.get().runtime.output_dir) / METRICS).read_text())
+    except FileNotFoundError:
+        return worst
+    return float(metrics.get(config.task.monitor, worst))
 
 
 def note_failure(folder: Path, reason: str) -> None:
@@ -89,6 +106,7 @@ def show(rows: Sequence[Mapping[str, str]], folder: Path) -> None:
     """Print the tables and write the runs' as ``sweep.csv`` beside them. Not printed are overrides that never vary, and
     metrics that only the test has.
     """
+    from rich.measure import Measurement
     from rich.table import Table
 
     from zoo.console import Console
@@ -107,21 +125,18 @@ def show(rows: Sequence[Mapping[str, str]], folder: Path) -> None:
     compared = {c.partition("/")[2] for c in columns if c.startswith("val/")}  # what both parts have
     metrics = [c for c in columns if is_metric(c) and (c.partition("/")[2] in compared or not compared)]
     shown = [c for c in columns if c in ("run", "failed", *varied, *metrics) or (len(rows) == 1 and c not in always)]
-    table = Table(*map(head, shown), title=str(folder), title_justify="left")
+    table = Table(*shown, title=str(folder), title_justify="left")
     for row in rows:
-        table.add_row(*(row.get(column, "") for column in shown))
-    console = Console()
-    console.print(table)
+        cells = {**row, "failed": shorten(row.get("failed", ""), 60, placeholder=" …")}  # the file has all of it
+        table.add_row(*(cells.get(column, "") for column in shown))
+    tables = [table]
     if any(seed in varied for seed in SEEDS):
-        console.print(over_seeds(rows, [c for c in varied if c not in SEEDS], metrics))
+        tables.append(over_seeds(rows, [c for c in varied if c not in SEEDS], metrics))
+    console = Console()
+    for table in tables:  # wider than a narrow terminal, rather than with settings and numbers that are cut off
+        width = Measurement.get(console, console.options.update(width=1000), table).maximum
+        Console(width=max(console.width, width)).print(table)
     console.print(f"table        {relative(folder / 'sweep.csv')}", soft_wrap=True)
-
-
-def head(column: str) -> Any:
-    """The head of a column; a metric's has two lines and is never shortened, so that more columns stand side by side."""
-    from rich.table import Column
-
-    return Column(column.replace("/", "\n", 1), no_wrap=True) if is_metric(column) else Column(column)
 
 
 def over_seeds(rows: Sequence[Mapping[str, str]], settings: Sequence[str], metrics: Sequence[str]) -> Any:
@@ -134,7 +149,7 @@ def over_seeds(rows: Sequence[Mapping[str, str]], settings: Sequence[str], metri
     for row in rows:
         groups.setdefault(tuple(row.get(key, "") for key in settings), []).append(row)
     title = "mean ± standard deviation over seeds"
-    table = Table(*settings, "n", *map(head, metrics), title=title, title_justify="left")
+    table = Table(*settings, "n", *metrics, title=title, title_justify="left")
     for setting, repeated in groups.items():
         good = [row for row in repeated if "failed" not in row]
         n = str(len(good)) if len(good) == len(repeated) else f"{len(good)} of {len(repeated)}"
