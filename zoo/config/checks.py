@@ -121,9 +121,10 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         empty = not given and group in ("scheduler", "logger")
         if not empty and not (isinstance(given, Mapping) and (group in NAMED or "_target_" in given)):
             raise ZooError(f"{group}={shown(given)} is not valid: it takes a choice: {', '.join(choices(group))}")
-    for group, name, node in ((group, name, node) for group in NAMED for name, node in (cfg[group] or {}).items()):
+    named = [(f"{group}.{name}", node) for group in NAMED for name, node in (cfg[group] or {}).items()]
+    for key, node in named:
         if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
-            raise ZooError(f"{group}.{name}={shown(node)} is not valid: to switch it off, {group}.{name}=null")
+            raise ZooError(f"{key}={shown(node)} is not valid: to switch it off, {key}=null")
     check_type(cfg["seed"], int, "seed")
     check_ranges(cfg["seed"], Seed, "seed")
     for switch in ("compile", "test", "channels_last"):

@@ -64,8 +64,8 @@ def varies_name(overrides: Iterable[str]) -> bool:
 
 
 def objective(config: DictConfig) -> float:
-    """What ``hydra/sweeper=optuna`` optimises: the validation metric by which a run's best weights are chosen; for a run
-    that failed or did not measure it, the worst value.
+    """What ``hydra/sweeper=optuna`` optimises: the validation metric by which a run's best weights are chosen; the
+    worst value for a run that failed or did not measure it.
     """
     worst = -inf if config.task.mode == "max" else inf
     try:
