@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import shlex
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from omegaconf import OmegaConf
 from zoo.pretrained.reading import read_checkpoint
 
 from .test_tensorboard import read
-from .test_train import mishap
 
 SETTINGS = (
     "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=100", "callbacks.progress=null",
@@ -53,12 +51,11 @@ def test_pictures_are_files_where_no_logger_takes_them(run_train, tmp_path):
 
 def test_a_resumed_run_goes_on_with_its_rows(run_train, tmp_path):
     """The CSV file equals that of a run that was not stopped."""
-    settings = (*SETTINGS, "logger=csv", "callbacks.timer=null")
+    settings = (*SETTINGS, "logger=csv", "scheduler=none")
     assert run_train(*settings, "hydra.run.dir=whole")[0] == 0
-    code, output = run_train(*settings, "hydra.run.dir=broken", *mishap(kill=signal.SIGINT))
-    assert code == 130, output
-    assert len(rows(Path("broken"))) < len(rows(Path("whole")))
-    code, output = run_train("resume=broken", "+callbacks.mishap=null")
+    assert run_train(*settings, "hydra.run.dir=broken", "trainer.max_epochs=1")[0] == 0
+    assert any(row["test/loss"] for row in rows(Path("broken")))  # which comes later in the whole run
+    code, output = run_train("resume=broken", "trainer.max_epochs=2")
     assert code == 0, output
     assert Path("broken/metrics.csv").read_text() == Path("whole/metrics.csv").read_text()
 

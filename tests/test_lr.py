@@ -44,7 +44,7 @@ def test_the_command(folder):
         (["lenet5_mnits"], "did you mean lenet5_mnist"),
         (["model=lenet6"], "model=lenet6"),
         (["optimizer.lr=-1"], "optimizer.lr=-1 is not valid"),
-        (["gan_mnist"], "zoo lr is for tasks that one optimizer trains"),
+        (["gan_mnist", "data.val_size=100"], "zoo lr is for tasks that one optimizer trains"),
     ],
 )
 def test_what_is_wrong_in_one_line(folder, words, message):

@@ -90,7 +90,7 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     place, name = argument(key)
     target = node.get("_target_")
     templates = known.templates(place, target)
-    if group == "logger" and key != group and templates and target not in LOCAL:
+    if group == "logger" != place and templates and target not in LOCAL and (name == "_target_" or not is_special(key)):
         if not any(name in t and t[name] == value for t in templates) or name == "_target_":
             yield Refusal(key, value, ELSEWHERE)
     elif name == "_target_":
