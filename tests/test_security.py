@@ -151,7 +151,10 @@ def test_a_callback_more(watched, known, callback):
 def test_the_name_of_a_logger_and_of_a_run(watched, known, logger):
     config = watched("averaged").content()["config"]
     for key in ("name", "version", "sub_dir", "prefix"):
-        assert_fails(lambda key=key: taken(plant(config, ("logger", "tensorboard", key), logger), known, [], "it"), f"logger.tensorboard.{key}=")
+        assert_fails(
+            lambda key=key: taken(plant(config, ("logger", "tensorboard", key), logger), known, [], "it"),
+            f"logger.tensorboard.{key}=",
+        )
     assert_fails(lambda: taken(plant(config, ("name",), logger), known, [], "it"), "name=", "no / ")
 
 
