@@ -44,7 +44,7 @@ from zoo.run.help import asked, print_help
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
-from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, for_resume, place_of, resumed_config
+from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, for_hydra, place_of, resumed_config
 from zoo.run.said import Said, said_to_hydra
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def run_command() -> None:
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
-    sys.argv[1:] = for_resume(sys.argv[1:])
+    sys.argv[1:] = for_hydra(sys.argv[1:])
     allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
         if help_asked := asked(sys.argv[1:]):

@@ -11,7 +11,7 @@ from zoo.config.overrides import hydra_value
 from zoo.config.own import allow_said
 from zoo.contracts import Loaded
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
+from zoo.paths import CONFIGS, in_home
 from zoo.run.compose import composed, hydra_of_its_own, own_configs
 from zoo.run.explain import message
 from zoo.run.guard import Interrupted
@@ -78,6 +78,8 @@ def value_of(key: str, value: Any) -> str:
     """A value from Python in the grammar of Hydra's command line."""
     if isinstance(value, Path):
         value = str(value)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = str(in_home(value))
     try:
         return hydra_value(value)
     except TypeError as error:
