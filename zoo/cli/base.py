@@ -205,6 +205,15 @@ def predict(
     complain(errors)
 
 
+def class_number(name: str, classes: Sequence[Any] | None, label: str) -> int:
+    """The number of a class that is given by its name or number (``--class``); ``ZooError`` if a model lacks it."""
+    names = [str(c) for c in classes or ()]
+    if label not in names and not (label.isascii() and label.isdigit() and int(label) < len(names)):
+        valid = f"it has {', '.join(names)}" if names else "it has no classes"
+        raise ZooError(f"--class={label}: no class of {name} is called that; {valid}")
+    return names.index(label) if label in names else int(label)
+
+
 def complain(errors: Sequence[str]) -> None:
     """Print errors that did not stop the command, one per line; if there are any, the exit code is 1."""
     for error in errors:

@@ -1,0 +1,58 @@
+"""The commands that show how models work: explain and demo."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.base import Name, Trust, app, class_number, console
+from zoo.errors import ZooError
+from zoo.terminal import say
+
+
+@app.command()
+def explain(
+    name: Name,
+    image: Annotated[
+        Path | None, typer.Argument(help="An image file; leave it out to draw what units respond to.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="The class to explain, by name or number; default: the most probable.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="The layer for Grad-CAM or, without an image, of the units (zoo info NAME).")
+    ] = None,
+    unit: Annotated[
+        list[int] | None, typer.Option(help="Without an image: a unit or feature map to draw; may be repeated.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Without an image: steps of gradient ascent.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Without an image: the seed of the noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("explanation.png"),
+    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    trust: Trust = None,
+) -> None:
+    """Show what a model looks at, as a picture. With an image: the pixels and regions on which its class depends
+    (saliency, integrated gradients and Grad-CAM). Without one: images made to activate units of a layer most."""
+    from zoo.pretrained.loading import load
+    from zoo.use import explanation
+
+    if image is None and layer is None and unit is None:
+        raise ZooError(f"give an image to explain, or --layer to see what its units respond to (zoo info {name})")
+    if image is not None and unit is not None:
+        raise ZooError("--unit draws what a unit responds to, which needs no image; leave one of the two out")
+    model: Any = load(name, trust or ())
+    if image is None:
+        units, silent = explanation.explain_units(model, layer or "head", unit, out, steps, seed)
+        console.print(f"{out}: {layer or 'head'}, units {', '.join(map(str, units))}, seed {seed}")
+        if silent:
+            which = ", ".join(map(str, silent))
+            say(
+                f"note: the activation of {which} stayed 0; behind a ReLU there may be no gradient, so name the layer before"
+            )
+        return
+    number = None if label is None else class_number(name, model.classes, label)
+    shown = explanation.explain(model, image, out, number, layer, invert)
+    methods = "saliency, integrated gradients" + (f", Grad-CAM of {shown.layer}" if shown.layer else "")
+    console.print(f"{out}: {model.classes[shown.number]} {shown.probability:.1%}; {methods}")
+    if shown.layer is None:
+        say(f"note: there is no Grad-CAM, because no layer of {name} has a map of the image")
