@@ -9,6 +9,10 @@ from zoo.cli.base import Name, Trust, app, class_number, console
 from zoo.errors import ZooError
 from zoo.terminal import say
 
+# the parameters of zoo explain that need an image, and those that are for images made for units
+OF_IMAGE = ("label", "invert")
+OF_UNITS = ("unit", "steps", "seed")
+
 
 @app.command()
 def explain(
@@ -30,25 +34,30 @@ def explain(
     out: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("explanation.png"),
     invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
     trust: Trust = None,
+    *,
+    context: typer.Context,
 ) -> None:
     """Show what a model looks at, as a picture. With an image: the pixels and regions on which its class depends
     (saliency, integrated gradients and Grad-CAM). Without one: images made to activate units of a layer most."""
     from zoo.pretrained.loading import load
+    from zoo.pretrained.transfer import head_names
     from zoo.use import explanation
 
     if image is None and layer is None and unit is None:
         raise ZooError(f"give an image to explain, or --layer to see what its units respond to (zoo info {name})")
-    if image is not None and unit is not None:
-        raise ZooError("--unit draws what a unit responds to, which needs no image; leave one of the two out")
+    others = OF_IMAGE if image is None else OF_UNITS
+    given = [o for o in context.command.params if context.get_parameter_source(o.name).name == "COMMANDLINE"]  # type: ignore[union-attr, arg-type]
+    if useless := [option.opts[0] for option in given if option.name in others]:
+        needs = "needs an image to explain" if image is None else "is for units, which need no image"
+        raise ZooError(f"{', '.join(useless)} {needs}; leave one of the two out")
     model: Any = load(name, trust or ())
     if image is None:
-        units, silent = explanation.explain_units(model, layer or "head", unit, out, steps, seed)
-        console.print(f"{out}: {layer or 'head'}, units {', '.join(map(str, units))}, seed {seed}")
+        layer = layer or (head_names(model) or ["head"])[0]
+        units, silent = explanation.explain_units(model, layer, unit, out, steps, seed)
+        console.print(f"{out}: {layer}, units {', '.join(map(str, units))}, seed {seed}")
         if silent:
             which = ", ".join(map(str, silent))
-            say(
-                f"note: the activation of {which} stayed 0; behind a ReLU there may be no gradient, so name the layer before"
-            )
+            say(f"note: units {which} stayed at 0; a ReLU has no gradient there, so name the layer before it")
         return
     number = None if label is None else class_number(name, model.classes, label)
     shown = explanation.explain(model, image, out, number, layer, invert)

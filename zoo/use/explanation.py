@@ -15,6 +15,7 @@ from zoo.contracts import ReadsImages
 from zoo.data.eight_bits import plain
 from zoo.data.image_file import opened, orientation_of, turned
 from zoo.errors import ZooError
+from zoo.pretrained.transfer import head_names
 from zoo.terminal import clean
 from zoo.use.pictures import pixels
 from zoo.use.saliency import activations, grad_cam, integrated_gradients, last_map, maximise, saliency
@@ -98,7 +99,7 @@ def explain_units(
 
     Args:
         model: a model of images, as returned by ``zoo.load``.
-        layer: the name of the layer; "head" has a unit for each class of a classifier.
+        layer: the name of the layer; the head of a classifier has a unit for each class.
         units: the numbers of the units; None takes the first 16.
         out: the picture file to write.
         steps: the number of steps of gradient ascent.
@@ -128,7 +129,7 @@ def explain_units(
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
-    is_class = layer == "head" and len(model.classes or ()) == count
+    is_class = layer in head_names(model) and len(model.classes or ()) == count
     for axis, image, unit, values in zip(axes, pixels(x, preprocess), units, reached, strict=False):
         axis.imshow(shown(image))
         label = model.classes[unit] if is_class else f"unit {unit}"

@@ -56,12 +56,13 @@ def integrated_gradients(model: nn.Module, x: Tensor, target: int, baseline: Ten
     Returns:
         (B, C, H, W); negative where a value speaks against the class.
     """
-    difference, total = x - baseline, torch.zeros_like(x)
+    baseline, total = baseline.expand_as(x), torch.zeros_like(x)
+    shares = (torch.arange(steps, dtype=x.dtype, device=x.device) + 0.5) / steps
     for i in range(len(x)):
-        for part in ((torch.arange(steps, device=x.device) + 0.5) / steps).split(BATCH):
-            path = x[i] - (1 - part.view(-1, 1, 1, 1)) * difference[i]  # (part, C, H, W)
+        for part in shares.split(BATCH):
+            path = baseline[i] + part.view(-1, 1, 1, 1) * (x[i] - baseline[i])  # (part, C, H, W)
             total[i] += gradient(model, path, target).sum(0)
-    return difference * total / steps
+    return (x - baseline) * total / steps
 
 
 def maps(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
