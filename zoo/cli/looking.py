@@ -65,3 +65,19 @@ def explain(
     console.print(f"{out}: {model.classes[shown.number]} {shown.probability:.1%}; {methods}")
     if shown.layer is None:
         say(f"note: there is no Grad-CAM, because no layer of {name} has a map of the image")
+
+
+@app.command()
+def demo(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The port of the page; default: the first free one from 7860.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+) -> None:
+    """Open a page in the browser: draw a digit and see features light up, move through a VAE's codes, and let
+    Shakespeare continue your line. Only this machine can reach it. Needs pip install 'reference-zoo[demo]'."""
+    from zoo.use.demo import serve
+
+    blocks, address = serve(port, browser)
+    console.print(f"{address} (Ctrl+C ends it)")
+    blocks.block_thread()
