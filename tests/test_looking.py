@@ -1,5 +1,7 @@
 """zoo explain: attributions against exact facts and against captum, images for units, and the command."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,6 +25,11 @@ from zoo.use.saliency import (
     maximise,
     saliency,
 )
+
+from .conftest import REPO
+
+PAGE = (REPO / "docs" / "looking_inside.md").read_text(encoding="utf-8")
+DOCUMENTED = [line for line in re.findall("^zoo explain .*", PAGE, flags=re.M) if "logs/" not in line]
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +266,16 @@ def test_what_is_wrong_is_said_in_one_line(run, files, arguments, message):
     assert message in err
     assert err.count("\n") == 1
     assert not list(files.glob("explanation*"))
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_the_documented_commands(run, files, line):
+    Image.new("RGB", (40, 30), "orange").save("cat.png")
+    Path("seven.png").rename("digit.png")
+    arguments = shlex.split(line, comments=True)[1:]
+    code, out, _ = run(*arguments, *([] if "cat.png" in line or "digit.png" in line else ["--steps=1"]))
+    assert code == 0
+    assert out.startswith("explanation.png: ")
 
 
 def test_a_formula_in_a_foreign_class_name_is_text(files, lenet):
