@@ -5,6 +5,7 @@ host, and nothing is reported to gradio's authors. ``OwnPageOnly`` refuses reque
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ TEXTS = ("lstm_tiny_shakespeare", "gru_tiny_shakespeare", "rnn_tiny_shakespeare"
 CANVAS = 308  # side of the drawing in pixels, 11 times the model's 28
 ONE_BY_ONE = {"show_progress": "hidden", "api_visibility": "private"}
 AS_IT_MOVES = {**ONE_BY_ONE, "trigger_mode": "always_last"}  # the last state is always shown, some between may not be
+PACE = 0.1  # seconds between two states of a text on the page
 PICTURE = {"format": "png", "buttons": [], "interactive": False}
 
 
@@ -58,6 +60,17 @@ def page() -> Any:
         with gr.Tab("Continue a text"):
             text_tab(gr)
     return blocks
+
+
+def paced(texts: Iterator[str]) -> Iterator[str]:
+    """A growing text as often as a page can show it, and its end: one character at a time would block the browser."""
+    shown, text = time.monotonic(), None
+    for text in texts:
+        if time.monotonic() - shown >= PACE:
+            yield text
+            shown = time.monotonic()
+    if text is not None:
+        yield text
 
 
 @contextmanager
@@ -131,13 +144,13 @@ def codes_tab(gr: Any, blocks: Any) -> None:
 
 
 def text_tab(gr: Any) -> None:
-    gr.Markdown("Write a line, and a model that has read Shakespeare goes on with it, character by character.")
+    gr.Markdown("Write a line, and a model that has read Shakespeare goes on with it.")
     with gr.Row():
         with gr.Column(scale=1):
             prompt = gr.Textbox("ROMEO:\nTo be", lines=3, max_length=LONGEST_PROMPT, label="your line")
             name = gr.Dropdown(list(TEXTS), value=TEXTS[0], label="model")
             temperature = gr.Slider(0.1, 1.5, 0.8, step=0.05, label="temperature: low is likely, high is bold")
-            length = gr.Slider(50, 2000, 400, step=50, label="characters")
+            length = gr.Slider(50, 5000, 500, step=50, label="characters")
             with gr.Row():
                 go = gr.Button("Continue", variant="primary", min_width=80)
                 stop = gr.Button("Stop", min_width=80)
@@ -145,7 +158,7 @@ def text_tab(gr: Any) -> None:
 
     def stream(*settings: Any) -> Iterator[str]:
         with told(gr):
-            yield from continue_text(*settings)
+            yield from paced(continue_text(*settings))
 
     running = go.click(stream, [prompt, name, length, temperature], text, **ONE_BY_ONE)
     stop.click(None, cancels=[running])
