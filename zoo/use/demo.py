@@ -29,6 +29,7 @@ TEXTS = ("lstm_tiny_shakespeare", "gru_tiny_shakespeare", "rnn_tiny_shakespeare"
 CANVAS = 308  # side of the drawing in pixels, 11 times the model's 28
 ONE_BY_ONE = {"show_progress": "hidden", "api_visibility": "private"}
 AS_IT_MOVES = {**ONE_BY_ONE, "trigger_mode": "always_last"}  # the last state is always shown, some between may not be
+HEIGHTS = (160, 250)  # of the pictures of feature maps, in pixels
 PACE = 0.1  # seconds between two states of a text on the page
 PICTURE = {"format": "png", "buttons": [], "interactive": False}
 
@@ -112,9 +113,9 @@ def draw_tab(gr: Any, blocks: Any) -> None:
             probabilities = gr.Label(num_top_classes=4, label="probabilities", elem_id="probabilities")
             seen = gr.Image(label="what the model sees", height=210, **PICTURE)
     shown = []
-    for layer, label in LAYERS.items():
+    for (layer, label), height in zip(LAYERS.items(), HEIGHTS, strict=True):
         gr.Markdown(label)
-        shown.append(gr.Image(show_label=False, container=False, elem_id=f"features_{layer}", **PICTURE))
+        shown.append(gr.Image(show_label=False, container=False, height=height, elem_id=f"features_{layer}", **PICTURE))
 
     def read(drawing: Any) -> tuple[Any, ...]:
         with told(gr):
