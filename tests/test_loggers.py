@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from zoo.cli.checking import has
 from zoo.pretrained.reading import read_checkpoint
 
 from .test_tensorboard import read
@@ -115,7 +116,7 @@ def test_a_profiler_prints(run_train, caplog):
 
 
 def test_optuna_that_is_not_installed(run_train):
-    if importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
+    if has("hydra_plugins.hydra_optuna_sweeper"):
         pytest.skip("it is installed")
     code, output = run_train(*SETTINGS, "-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0.01,0.1)")
     assert code == 1
@@ -126,7 +127,7 @@ def test_optuna_that_is_not_installed(run_train):
 @pytest.mark.filterwarnings("default")  # those of the plugin
 def test_optuna_chooses_by_validation(run_train, tmp_path):
     """The best of its runs is the one with the highest validation accuracy, whatever the test says."""
-    if not importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
+    if not has("hydra_plugins.hydra_optuna_sweeper"):
         pytest.skip("hydra-optuna-sweeper is not installed")
     code, output = run_train(
         *SETTINGS, "trainer.max_epochs=1", "logger=none", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",

@@ -33,7 +33,7 @@ class Samples(OfLanguage):
     Args:
         prompts: texts to continue.
         length: the number of tokens generated after each.
-        temperature: see ``zoo.use.sample.sample``.
+        temperature: 1 draws as the model predicts, 0 takes the most probable token.
     """
 
     def __init__(self, prompts: Sequence[str], length: int = 300, temperature: float = 0.8):

@@ -105,7 +105,7 @@ def publish(
         bool, typer.Option("--quick", help="Without runs: measure the shipped weights' first test examples again.")
     ] = False,
 ) -> None:
-    """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
+    """Make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
     if quick == bool(runs):

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config.foreign import CONTROL, HOMES, check_name, check_trusted, hints_of, is_file, nodes, values
@@ -16,7 +15,6 @@ from zoo.config.overrides import override, plain
 from zoo.config.own import may_be_proposed
 from zoo.config.plain import check_plain
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
 from zoo.run.known import Known
 
 REBUILT = ("callbacks", "logger", "trainer")
@@ -225,13 +223,3 @@ def may_be_said(refused: Refusal) -> bool:
 def said_again(config: Mapping[str, Any], known: Known) -> list[str]:
     """The overrides, besides ``resume=``, with which a command can resume a run of this config, quoted for a shell."""
     return [override(refused.key, refused.value) for refused in refusals(config, known)]
-
-
-def config_folders() -> list[Path]:
-    """The config folders that this command reads: the zoo's, and the user's own."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return [CONFIGS, Path("configs")]
-    sources = [Path(s.path.removeprefix("file://")) for s in HydraConfig.get().runtime.config_sources if s.path]
-    return list(dict.fromkeys([CONFIGS, *(path for path in sources if path.is_dir())]))

@@ -26,43 +26,36 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ZooError: the overrides are not valid.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from zoo.config.checks import check_config, choices, unknown
     from zoo.config.foreign import nodes
     from zoo.config.own import allow
-    from zoo.paths import CONFIGS
-    from zoo.run.commands import own_configs
+    from zoo.run import compose
     from zoo.run.explain import base_config, explain
     from zoo.run.guard import fast_precision
-    from zoo.run.resolvers import register_resolvers
 
-    own, overrides = Path(own_configs()), []
+    overrides = []
+    own = {path.stem for folder in compose.own_configs() for path in (folder / "experiment").glob("*.yaml")}
     for word in words:
         if "=" in word or word.startswith("~"):
             overrides.append(word)
-        elif word in choices("experiment") or (own / "experiment" / f"{word}.yaml").is_file():
+        elif word in choices("experiment") or word in own:
             overrides.append(f"experiment={word}")
         else:
             raise unknown(word, word, choices("experiment"), "no such experiment; or write key=value")
-    path = [f"hydra.searchpath=['file://{own}']"] if own.is_dir() and own != CONFIGS else []
-    register_resolvers()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        with compose.hydra_of_its_own():
             # a run's name and folder are Hydra's, and there is no run here
-            cfg = compose("train", ["logger=none", *overrides, *path, "callbacks=[]", "name=lr"])
+            cfg = compose.composed(["logger=none", *overrides, "callbacks=[]", "name=lr"])
         OmegaConf.set_struct(cfg, False)
         cfg.callbacks, cfg.logger = {}, {}  # an experiment may have named some
+        del cfg["hydra"]
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     except Exception as error:
         if type(error).__module__.startswith(("hydra", "omegaconf")):
             raise ZooError(explain(error, overrides, base_config(overrides))) from None
         raise
-    finally:
-        GlobalHydra.instance().clear()
     if config["trainer"].get("precision") == "auto":
         config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
     allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
