@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     import torch
     from torch import Tensor
+    from torch.nn import Module as ModuleProtocol  # no Protocol can say that something is a module
+
+    from zoo.pretrained.card import Card
+else:
+    ModuleProtocol = Protocol
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
@@ -56,12 +61,18 @@ class Layered(Autoencoder, Protocol):
 
 
 @runtime_checkable
-class Loaded(Protocol):
-    """A trained model, as returned by ``zoo.load``."""
+class Loaded(ModuleProtocol):
+    """A trained model, as returned by ``zoo.load``: a module with three more attributes.
+
+    Attributes:
+        preprocess: turns raw images or text into the model's input.
+        classes: the names of the classes in the order of the logits; None if the model has no classes.
+        card: what the model is and how it was trained.
+    """
 
     preprocess: Any
-    classes: Any
-    card: Any
+    classes: Sequence[str] | None
+    card: Card
 
 
 @runtime_checkable

@@ -111,7 +111,7 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
+    """Make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
     if quick + typical + bool(runs) != 1:

@@ -160,7 +160,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     check_version(content, CHECKPOINT, where)
     content = {**content, "format": CHECKPOINT}
     if "config" in content:
-        content["config"] = current_config(content["config"], where)
+        content["config"] = with_named_loggers(current_config(content["config"], where))
     if isinstance(content.get("card"), Mapping):
         content["card"] = current_card(content["card"], where)
     configs = next((c for c in (content.get("config"), content.get("card")) if isinstance(c, Mapping)), {})
@@ -173,6 +173,14 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("callbacks"), Mapping):
         content["callbacks"] = by_file(by_class(content["callbacks"]), content.get("config"))
     return by_class(content)
+
+
+def with_named_loggers(config: Any) -> Any:
+    """A run's config with its loggers by name; older ones have a single logger, without a name."""
+    logger = config.get("logger") if isinstance(config, Mapping) else None
+    if not (isinstance(logger, Mapping) and "_target_" in logger):
+        return config
+    return {**config, "logger": {"tensorboard": logger}}
 
 
 def of_process(state: Any, task: Any) -> Any:

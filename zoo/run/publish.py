@@ -208,7 +208,8 @@ def metrics(run: Path) -> Path:
 
 def tested_metrics(run: Path) -> dict[str, float]:
     """A run's test metrics, without the prefix ``test/`` in their names."""
-    return {name.removeprefix("test/"): value for name, value in json.loads(metrics(run).read_text()).items()}
+    found = json.loads(metrics(run).read_text()).items()
+    return {name.removeprefix("test/"): value for name, value in found if name.startswith("test/")}
 
 
 def tested_checkpoint(run: Path) -> Path:
