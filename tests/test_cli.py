@@ -36,33 +36,6 @@ def shipped(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    """The command in this process: arguments -> (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return (int(stop.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def fails(run):
-    """The command must print one line on stderr, nothing else, and return 1; returns the line."""
-
-    def call(*arguments: object) -> str:
-        code, out, err = run(*arguments)
-        assert (code, out) == (1, "")
-        assert re.fullmatch(r"error: [^\n]+\n", err), err
-        return err
-
-    return call
-
-
-@pytest.fixture
 def digits(shipped):
     """A good image, and a folder of two."""
     Image.new("L", (40, 30), 9).save("one.png")
@@ -226,7 +199,7 @@ def test_from_a_run_to_a_shipped_weight(run_train, run, shipped, tmp_path):
     assert len(re.findall("differs", out)) == 1
     code, out, err = run("publish", "tiny_linear", "--quick")
     assert code == 0, err
-    assert out.startswith("tiny_linear: first 200 test examples: loss ")
+    assert re.match(r"tiny_linear: first \d+ test examples: loss ", out)  # fewer on a slow machine
     assert run("evaluate", "tiny_linear", "--quick")[0] == 0
     assert Card.read(cards.shipped()["tiny_linear"]).metrics == card.metrics
     (cards.WEIGHTS / "small.json").write_text("no card")
@@ -521,7 +494,7 @@ MAIN = SAY + "from zoo.cli import main; main()"
         (SAY + "import zoo; print(zoo.list_models(), zoo.list_weights(), zoo.Card, zoo.ZooError)", [], {}, "lenet5"),
         (MAIN, ["--help"], {}, "predict"),
         *[(MAIN, [name, "--help"], {}, f"Usage: zoo {name}") for name in COMMANDS],
-        (MAIN, ["train", "--help"], {}, "lenet5_1998"),
+        (MAIN, ["train", "--help"], {}, "the network"),
         (MAIN, ["list"], {}, "lenet5_1998"),
         (MAIN, [], {"COMP_WORDS": "zoo info le", "COMP_CWORD": "2", "_ZOO_COMPLETE": "complete_bash"}, "lenet5_1998"),
         (MAIN, [], {"COMP_WORDS": "zoo pre", "COMP_CWORD": "1", "_ZOO_COMPLETE": "complete_bash"}, "predict"),

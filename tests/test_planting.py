@@ -18,7 +18,11 @@ SHARE = 0.08  # of the places, so that a kind takes a minute or two on one core
 
 def in_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """A Python of its own, as audit hooks stay; what is temporary or cached lies in the folder."""
-    places = {"TMPDIR": folder / "tmp", "XDG_CACHE_HOME": folder / "cache"}
+    places = {
+        "TMPDIR": folder / "tmp",
+        "XDG_CACHE_HOME": folder / "cache",
+        "TORCHINDUCTOR_CACHE_DIR": folder / "tmp" / "compiled",
+    }
     for path in places.values():
         path.mkdir()
     more = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}

@@ -104,7 +104,8 @@ def own(tmp_path, monkeypatch):
 def test_create_with_weights(shipped):
     """A head of another size or none keeps out; a first convolution is adapted to colour; all else is copied."""
     source = make_model()
-    full = zoo.create("lenet5", hidden=[16], weights="small").eval()
+    full = zoo.create("lenet5", weights="small")  # in eval mode, with the card's arguments
+    assert not full.training
     x = torch.randn(2, 1, 28, 28)
     assert torch.equal(full(x), source(x))
     for arguments in ({"num_classes": 3}, {"num_classes": 0}, {"num_classes": 7, "in_channels": 3}):
@@ -119,6 +120,52 @@ def test_create_from_a_headless_file(tmp_path):
     torch.save(source.state_dict(), tmp_path / "features.pt")
     model = zoo.create("lenet5", num_classes=0, weights=tmp_path / "features.pt")
     assert torch.equal(model.fc.fc2.weight, source.fc.fc2.weight)
+
+
+def test_a_card_of_a_stranger_gives_plain_arguments_alone(own, tmp_path):
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, make_model())
+    content = torch.load(path)
+    content["card"]["model"]["hidden"] = [{"_target_": "my_module.Mine", "num_classes": 3}]
+    torch.save(content, path)
+    with pytest.raises(ZooError, match="my_module"):
+        zoo.create("lenet5", weights=path)
+    assert "my_module" not in sys.modules
+
+
+def test_load_with_another_head(shipped):
+    """A head of another size is new, all else is copied; the classes' names are not those of the card."""
+    source = zoo.load("small")
+    assert source.classes is not None
+    model = zoo.load("small", num_classes=3)
+    assert model.classes is None
+    assert model.preprocess == source.preprocess
+    image = torch.randint(256, (2, 28, 28, 1), dtype=torch.uint8)
+    with torch.no_grad():
+        assert model(model.preprocess(image)).shape == (2, 3)
+        assert zoo.load("small", num_classes=0)(source.preprocess(image)).shape == (2, 16)
+        same = zoo.load("small", num_classes=10)
+        assert torch.equal(same(source.preprocess(image)), source(source.preprocess(image)))
+    assert same.classes == source.classes
+    own, theirs = model.state_dict(), source.state_dict()
+    assert all(torch.equal(own[key], theirs[key]) for key in own if not key.startswith("head."))
+
+
+def test_load_for_colour_images(shipped):
+    source, model = zoo.load("small"), zoo.load("small", in_channels=3)
+    grey = torch.randint(256, (2, 28, 28, 1), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = source(source.preprocess(grey))
+        torch.testing.assert_close(model(model.preprocess(grey.expand(-1, -1, -1, 3))), expected)
+
+
+def test_load_features(shipped):
+    model = zoo.load("small", features_only=["pool1", "fc.fc1"])
+    image = torch.randint(256, (2, 28, 28, 1), dtype=torch.uint8)
+    with torch.no_grad():
+        assert [f.shape for f in model(model.preprocess(image))] == [(2, 6, 14, 14), (2, 16)]
+    assert model.classes is None
+    assert model.card.name == "small"
 
 
 def test_create_with_weights_that_do_not_fit(shipped):

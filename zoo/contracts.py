@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     import torch
     from torch import Tensor
+    from torch.nn import Module as ModuleProtocol  # no Protocol can say that something is a module
+
+    from zoo.pretrained.card import Card
+else:
+    ModuleProtocol = Protocol
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
@@ -56,12 +61,18 @@ class Layered(Autoencoder, Protocol):
 
 
 @runtime_checkable
-class Loaded(Protocol):
-    """A trained model, as returned by ``zoo.load``."""
+class Loaded(ModuleProtocol):
+    """A trained model, as returned by ``zoo.load``: a module with three more attributes.
+
+    Attributes:
+        preprocess: turns raw images or text into the model's input.
+        classes: the names of the classes in the order of the logits; None if the model has no classes.
+        card: what the model is and how it was trained.
+    """
 
     preprocess: Any
-    classes: Any
-    card: Any
+    classes: Sequence[str] | None
+    card: Card
 
 
 @runtime_checkable
@@ -340,6 +351,15 @@ class ReadsImages(Preprocess, Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Raw pixels, uint8 (B, H, W, C), to the model's input (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class SeesImages(ReadsImages, Protocol):
+    """Preprocessing of images that also tells what it saw: the picture given, and what is odd about it."""
+
+    def see(self, path: Any, invert: bool = False) -> Any:
+        """Read an image file: its raw pixels, the picture as given, and warnings (``zoo.data.preprocess.Seen``)."""
         ...
 
 

@@ -104,12 +104,24 @@ def publish(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without runs: measure the shipped weights' first test examples again.")
     ] = False,
+    typical: Annotated[
+        bool,
+        typer.Option(
+            "--typical", help="Without runs: measure what the shipped weights give for training images again."
+        ),
+    ] = False,
 ) -> None:
-    """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
+    """Make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
-    if quick == bool(runs):
-        raise ZooError("give the folders of finished runs, or --quick to measure the shipped weights again")
+    if quick + typical + bool(runs) != 1:
+        raise ZooError(
+            "give the folders of finished runs; or --quick or --typical to measure the shipped weights again"
+        )
+    if typical:
+        limits = publishing.refresh_typical(name).typical
+        console.print(f"{name}: typical distances up to {limits['distance']}, energies up to {limits['energy']}")
+        return
     if quick:
         card = publishing.refresh_quick(name)
         shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())

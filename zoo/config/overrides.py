@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,13 +17,27 @@ def hydra_value(value: Any) -> str:
     """A plain value in Hydra's grammar, in which a text that is not a plain word needs quotes."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    if not isinstance(value, str):
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(hydra_value, value))}]"
+    if isinstance(value, Mapping):
+        # Hydra's keys have no quotes
+        return f"{{{','.join(f'{key}:{hydra_value(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (int, float)):
         return str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is no setting")
     is_word = re.fullmatch(r"([A-Za-z_/]|\.{1,2}/)[A-Za-z0-9_/.:@%-]*", value) is not None
     if is_word and value.lower() not in ("null", "true", "false", "nan", "inf"):
         return value
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
+
+
+def shell_word(text: str) -> str:
+    """A text as one word for a shell, in the quotes that need no escapes if there are such."""
+    if "'" in text and not re.search(r'["$`\\!]', text):
+        return f'"{text}"'
+    return shlex.quote(text)
 
 
 def plain(value: Any) -> str:

@@ -61,6 +61,8 @@ class Card:
             that they were not measured.
         quick_metrics: the test metrics on these examples only. They tell whether the weights, their preprocessing and
             their data are unchanged, not how good the model is: a Fréchet distance of so few images is always large.
+        typical: what the outputs for training images are like, by which other pictures are recognised; empty if it was
+            not measured. See ``zoo.pretrained.typical``.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Card:
     format: int = formats.CARD
     quick_examples: int = 0
     quick_metrics: dict[str, float] = field(default_factory=dict)
+    typical: dict[str, Any] = field(default_factory=dict)
 
     def headline(self, short: bool = False) -> str:
         """The most important metric as text, with its name unless it is accuracy; empty if it was not measured.

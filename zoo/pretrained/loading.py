@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import OfSize, Preprocess
+from zoo.contracts import Loaded, OfSize, Preprocess
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
 from zoo.pretrained.features import FeatureExtractor
-from zoo.pretrained.reading import read, read_weights
+from zoo.pretrained.reading import read, read_known
 from zoo.pretrained.skeleton import built, skeleton
 from zoo.pretrained.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
 
@@ -31,7 +32,8 @@ def create(
     Args:
         name: the name of a file in ``configs/model/``, the zoo's or yours.
         weights: the weights to load: a shipped name, a file, or "torchvision:resnet18"; a head of another size keeps
-            its initial values.
+            its initial values. The model is then in eval mode, else in training mode. Arguments that are not given are
+            those of the weights' card, if that is of the same class.
         features_only: return a module that gives features instead of logits: a list with the outputs of the named
             layers or, for True, of all layers with parameters except the heads.
         arguments: the model's own arguments: ``num_classes`` (0 for pooled features instead of logits),
@@ -42,13 +44,33 @@ def create(
     """
     # sizes that a run would take from its data set keep the default of the model's class
     config = {k: v for k, v in model_config(name).items() if not (isinstance(v, str) and "${" in v)}
-    model = build(config | arguments, trust=None)
-    if weights is not None:
-        state = read_weights(weights)
-        load_exactly(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
-    if features_only:
-        return FeatureExtractor(model, None if features_only is True else list(features_only))
-    return model
+    if weights is None:
+        return with_features(build(config | arguments, trust=None), features_only)
+    card, state = read_known(weights)
+    known = {} if card is None else card_arguments(card, config["_target_"], len(state))
+    model = build(config | known | arguments, trust=None)
+    load_exactly(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
+    return with_features(model.eval(), features_only)
+
+
+def card_arguments(card: Card, target: str, tensors: int) -> dict[str, Any]:
+    """The arguments of the model that a card describes; none if it is of another class, or not of the zoo's.
+
+    Args:
+        target: the class that is built.
+        tensors: the number of tensors in the card's file.
+    """
+    if card.model.get("_target_") != target or not target.startswith("zoo."):
+        return {}
+    skeleton(card.model, tensors, ())  # raises an error if the card names anything but plain arguments
+    return dict(card.model)
+
+
+def with_features(model: nn.Module, features_only: bool | Sequence[str]) -> nn.Module:
+    """The model, or with ``features_only`` a module that returns a list of its features."""
+    if not features_only:
+        return model
+    return FeatureExtractor(model, None if features_only is True else list(features_only)).train(model.training)
 
 
 def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
@@ -96,13 +118,25 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     return model, x
 
 
-def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
+def load(
+    source: str | Path,
+    trust: Sequence[str] = (),
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    features_only: bool | Sequence[str] = False,
+) -> Loaded:
     """A trained model in eval mode, from a shipped name or a file of yours.
 
     Args:
         source: a name in ``list_weights()``, the path of a checkpoint written by training, or the path of a safetensors
             file with its card beside it.
         trust: what the file's config may refer to: Python modules of yours, and paths such as "data.file=my.txt".
+        num_classes: another number of classes than the weights have: the head has random initial values, to be trained;
+            0 for pooled features instead of logits.
+        in_channels: 1 for grey or 3 for colour images; the first convolution is adapted, and gives for a grey image
+            the same as before.
+        features_only: a module that gives a list of features, as in ``create``.
 
     Returns:
         The module, with the attributes ``preprocess``, ``classes`` and ``card``. Its logits for an image file are
@@ -115,15 +149,27 @@ def load(source: str | Path, trust: Sequence[str] = ()) -> nn.Module:
     complaint = f"{source} is damaged: its weights are not of the model that its card names"
     if (empty := skeleton(card.model, len(weights), trust)) is not None:
         load_exactly(empty, weights, complaint)  # reports what does not fit before the model takes any memory
-    model: Any = built(card.model, trust)
-    load_exactly(model, weights, complaint)
-    model.preprocess = build(card.preprocess, "preprocess", trust)
-    if not isinstance(model.preprocess, Preprocess):
+    asked = {"num_classes": num_classes, "in_channels": in_channels}
+    changes = {key: value for key, value in asked.items() if value is not None and value != card.model.get(key)}
+    model = built({**card.model, **changes}, trust)
+    load_exactly(model, weights, complaint, other_heads(model, weights) if "num_classes" in changes else ())
+    preprocess = build(card.preprocess, "preprocess", trust)
+    if not isinstance(preprocess, Preprocess):
         raise ZooError(f"{source} is not a card: {card.preprocess.get('_target_')} does not prepare inputs")
-    check_vocabulary(card, model.preprocess)
-    model.classes = card.classes
-    model.card = card
-    return model.eval()
+    check_vocabulary(card, preprocess)
+    if "in_channels" in changes:
+        preprocess = for_channels(preprocess, changes["in_channels"])
+    loaded: Any = with_features(model.eval(), features_only)
+    loaded.preprocess = preprocess
+    loaded.classes = None if "num_classes" in changes or features_only else card.classes
+    loaded.card = card
+    return loaded
+
+
+def for_channels(preprocess: Any, channels: int) -> Any:
+    """The preprocessing for 1 or 3 channels: the grey mean for each colour, or the colours' mean."""
+    means = {name: sum(values := getattr(preprocess, name)) / len(values) for name in ("mean", "std")}
+    return replace(preprocess, **{name: [value] * channels for name, value in means.items()})
 
 
 def check_vocabulary(card: Card, preprocess: Any) -> None:

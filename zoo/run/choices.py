@@ -1,9 +1,9 @@
 """What follows from a run's settings and is decided before it starts."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -27,11 +27,10 @@ def resolved(given: str, config: dict[str, Any]) -> str:
     return f"{key}={OmegaConf.select(DictConfig(config), key.lstrip('+'))}"
 
 
-def command_of(config: dict[str, Any]) -> str:
+def command_of(config: dict[str, Any], overrides: Sequence[str]) -> str:
     """The command that repeats the run, for its card; for a resumed run with the overrides of every resumption."""
-    overrides = (o for o in HydraConfig.get().overrides.task if not o.startswith("resume="))
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
-    return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides)])
+    return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides if not o.startswith("resume="))])
 
 
 def resolve_dependent(config: dict[str, Any], task: Any) -> None:
@@ -39,7 +38,7 @@ def resolve_dependent(config: dict[str, Any], task: Any) -> None:
     callbacks = config["callbacks"]
     if not task.measured or config["data"].get("val_size", 1) == 0:  # no metric to choose the best by
         callbacks["best"], config["select"] = None, "last"
-    if not config["logger"]:  # LearningRateMonitor does not work without a logger
+    if not any((config["logger"] or {}).values()):  # LearningRateMonitor does not work without a logger
         callbacks["learning_rate"] = None
     if not config["trainer"].get("enable_progress_bar", True):
         callbacks["progress"] = None

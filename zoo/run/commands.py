@@ -36,7 +36,8 @@ def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
     """
     from zoo.config.overrides import config_dirs, override
     from zoo.run.known import Known
-    from zoo.run.stored import config_folders, said_again
+    from zoo.run.said import config_folders
+    from zoo.run.stored import said_again
 
     folders = [shlex.quote(f"--config-dir={folder}") for folder in config_dirs(sys.argv) if folder != own_configs()]
     again = said_again(config, Known(config_folders()))

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import read_write
 
 from zoo.paths import PACKAGE
+from zoo.run.said import Said
 
 
 def agreed(stamp: str) -> str:
@@ -37,25 +38,24 @@ DISTRIBUTED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_P
 
 
 @contextmanager
-def several_processes(run_dir: Path) -> Iterator[None]:
+def several_processes(said: Said) -> Iterator[None]:
     """Set what Lightning needs to start the other processes of ``trainer=ddp``: the command and the folder of this run.
 
-    Lightning repeats the command line, which in a sweep would start the whole sweep, and for ``zoo train`` names no
-    script. Afterwards everything is reset, so that the next run of a sweep starts processes of its own.
+    Lightning repeats the command line, which in a sweep would start the whole sweep, for ``zoo train`` names no script,
+    and in Python is another program's. Afterwards everything is reset, so that the next run starts its own processes.
     """
     from torch import distributed
 
     arguments, main = sys.argv, sys.modules["__main__"]
     spec: Any = getattr(main, "__spec__", None)
-    config: Any = HydraConfig.get()
     environment = {key: os.environ.get(key) for key in DISTRIBUTED}
-    folders = [a for a in arguments if a.startswith("--config-dir=")]
-    sys.argv = [arguments[0], *folders, *config.overrides.task]
+    config: Any = HydraConfig.get()
+    sys.argv = [arguments[0], *(f"--config-dir={folder}" for folder in said.folders[1:2]), *said.overrides]
+    with read_write(config):
+        config.run.dir = str(said.run_dir)  # which Lightning adds
     main.__spec__ = find_spec("zoo.train")
     if Path.cwd() != PACKAGE.parent:
         os.environ["PYTHONSAFEPATH"] = "1"  # else python -m puts the current folder first on their sys.path
-    with read_write(config):
-        config.run.dir = str(run_dir)
     try:
         yield
     except Exception as error:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config.foreign import CONTROL, HOMES, check_name, check_trusted, hints_of, is_file, nodes, values
@@ -16,12 +15,13 @@ from zoo.config.overrides import override, plain
 from zoo.config.own import may_be_proposed
 from zoo.config.plain import check_plain
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
 from zoo.run.known import Known
 
 REBUILT = ("callbacks", "logger", "trainer")
 CHECKED = ("model", "task", "data", "optimizer", "scheduler")
 PLACES = ("dirpath", "save_dir", "root_dir", "default_root_dir")  # always taken from this machine's configs
+LOCAL = ("zoo.run.curves.Curves", "zoo.run.rows.Rows")  # loggers that write only into the run's folder
+ELSEWHERE = "a logger that writes outside of the run's folder"  # the reason why its settings are to be said again
 NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # file names: from this machine's configs or the command
 
 # The patterns, by key, of the texts that callbacks, logger and trainer may take from a file.
@@ -88,7 +88,10 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     place, name = argument(key)
     target = node.get("_target_")
     templates = known.templates(place, target)
-    if name == "_target_":
+    if group == "logger" != place and templates and target not in LOCAL and (name == "_target_" or not is_special(key)):
+        if not any(name in t and t[name] == value for t in templates) or name == "_target_":
+            yield Refusal(key, value, ELSEWHERE)
+    elif name == "_target_":
         if not is_named(value, group, templates):
             yield Refusal(key, value, "which no config here names")
     elif is_special(key):
@@ -214,19 +217,9 @@ def may_be_said(refused: Refusal) -> bool:
         return False
     if CONTROL.search(f"{refused.key}{refused.value}") or not re.fullmatch(r"[\w.]+", refused.key):
         return False
-    return not refused.key.endswith("_target_") or may_be_proposed(str(refused.value))
+    return not refused.key.endswith("_target_") or refused.reason == ELSEWHERE or may_be_proposed(str(refused.value))
 
 
 def said_again(config: Mapping[str, Any], known: Known) -> list[str]:
     """The overrides, besides ``resume=``, with which a command can resume a run of this config, quoted for a shell."""
     return [override(refused.key, refused.value) for refused in refusals(config, known)]
-
-
-def config_folders() -> list[Path]:
-    """The config folders that this command reads: the zoo's, and the user's own."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return [CONFIGS, Path("configs")]
-    sources = [Path(s.path.removeprefix("file://")) for s in HydraConfig.get().runtime.config_sources if s.path]
-    return list(dict.fromkeys([CONFIGS, *(path for path in sources if path.is_dir())]))
