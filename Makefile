@@ -1,11 +1,11 @@
-# make install | train | test | test-slow | test-all | lint | clean; each of the first six sets .venv up
+# make install | train | test | test-slow | test-all | lint | docs | clean; each but the last sets .venv up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := # make install CONSTRAINTS='-c constraints.txt': the versions that CI tests with
 
-.PHONY: install train test test-slow test-all lint clean
+.PHONY: install train test test-slow test-all lint docs clean
 
 install: $(STAMP)
 
@@ -34,5 +34,12 @@ lint: install
 	$(BIN)/pyright
 	$(BIN)/codespell
 
+docs: $(VENV)/.docs # the site, in docs/_build/html/index.html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir docs/_build/doctrees docs docs/_build/html
+
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/pip install --disable-pip-version-check --quiet $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
+
 clean: # the environment and caches; never data, logs or weights
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage docs/_build docs/made

@@ -323,10 +323,13 @@ def test_a_card_without_accuracy(run, shipped):
     card.save(shipped)
     assert "perplexity 4.0000" in run("list")[1]
     assert re.search(r"perplexity over seeds .*4\.5000 ± 0\.7071 \(2 runs\)", run("info", "small")[1])
-    assert "| perplexity 4.0000 |  | perplexity 4.5000 ± 0.7071 |  | 0.0 | 0, 1 |" in run("results")[1]
-    Path("README.md").write_text("<!-- shipped -->\n<!-- /shipped -->\n")
+    assert "| perplexity 4.0000 ↓ |  | perplexity 4.5000 ± 0.7071 |  | 0.0 | 0, 1 |" in run("results")[1]
+    Path("docs").mkdir()
+    for page in ("README.md", "docs/shipped.md"):
+        Path(page).write_text("<!-- shipped -->\n<!-- /shipped -->\n")
     assert run("results", "--readme")[0] == 0
-    assert "| perplexity 4.0000 |" in Path("README.md").read_text()
+    for page in ("README.md", "docs/shipped.md"):
+        assert "| perplexity 4.0000 ↓ |" in Path(page).read_text()
 
 
 def test_what_evaluate_lets_pass(shipped, monkeypatch):
@@ -365,17 +368,25 @@ def test_evaluate_arguments(fails, shipped):
 
 def test_results(run, fails, shipped, tmp_path):
     assert run("results", "--write", "RESULTS.md")[0] == 0
-    assert "| 50.00% | 50.00% | one seed |" in Path("RESULTS.md").read_text()
+    assert "| 50.00% ↑ | 50.00% | one seed |" in Path("RESULTS.md").read_text()
     page = "# Zoo\n<!-- shipped: made -->\nold\n<!-- /shipped -->\nrest\n"
-    Path("README.md").write_text(page)
+    pages = [Path("README.md"), Path("docs/shipped.md")]
+    pages[1].parent.mkdir()
+    for path in pages:
+        path.write_text(page)
     assert run("results", "--readme")[0] == 0
-    once = Path("README.md").read_text()
-    assert once.startswith("# Zoo\n<!-- shipped: made -->\n\n| weights |")
-    assert once.endswith("| `small` | A small net | 48,014 | 50.00% |  |\n\n<!-- /shipped -->\nrest\n")
+    once = [path.read_text() for path in pages]
+    assert once[0].startswith("# Zoo\n<!-- shipped: made -->\n\n| models |")
+    assert once[0].endswith("| `small` | 50.00% ↑ |\n\n<!-- /shipped -->\nrest\n")
+    row = "| [small](../zoo/weights/small.json) | A small net | 48,014 | 50.00% ↑ |  |"
+    assert once[1].endswith(f"{row}\n\n<!-- /shipped -->\nrest\n")
     run("results", "--readme")
-    assert Path("README.md").read_text() == once
-    Path("README.md").write_text("no marks")
-    assert "has no lines" in fails("results", "--readme")
+    assert [path.read_text() for path in pages] == once
+    for bad, good in (pages, pages[::-1]):
+        good.write_text(page)
+        bad.write_text("no marks")
+        assert f"{bad} has no lines" in fails("results", "--readme")
+        assert good.read_text() == page
     assert "No such file" in fails("results", "--write", "no/such/RESULTS.md")
 
 

@@ -2,11 +2,16 @@
 
 import pytest
 
+from tests.test_pretrained import write_checkpoint
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.pretrained.loading import load
+from zoo.pretrained.reading import read_weights
 from zoo.run.explain import not_understood
+from zoo.run.fit import value_of
 from zoo.run.help import GROUPS, arguments_in, asked, files, values
 from zoo.run.known import read_yaml, with_bases
+from zoo.run.resume import find_resume, for_hydra
 
 
 def test_one_screen(run_train):
@@ -89,6 +94,20 @@ def test_a_model_of_ones_own_has_keys_too(run_train, tmp_path):
 )
 def test_what_is_not_understood_is_said_in_the_form_that_works(override, way):
     assert not_understood(override).endswith(f": {way}")
+
+
+def test_home(monkeypatch, tmp_path):
+    """``~`` is the home folder wherever a path is named; a shell does not expand it after an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["init.weights=~/my nets/a.pt", "model.dropout=0.1"]
+    assert for_hydra(words) == [f"init.weights='{tmp_path}/my nets/a.pt'", "model.dropout=0.1"]
+    assert value_of("data.root", "~/photos") == f"{tmp_path}/photos"
+    for read in (load, read_weights, find_resume):
+        with pytest.raises(ZooError, match=r"no\.pt: (no such file|there is no such checkpoint)"):
+            read("~/no.pt")
+    write_checkpoint(tmp_path / "mine.ckpt")
+    assert load("~/mine.ckpt").card.name == load(tmp_path / "mine.ckpt").card.name
+    assert find_resume("~/mine.ckpt") == tmp_path / "mine.ckpt"
 
 
 def test_asked():

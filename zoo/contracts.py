@@ -354,6 +354,15 @@ class ReadsImages(Preprocess, Protocol):
         ...
 
 
+@runtime_checkable
+class SeesImages(ReadsImages, Protocol):
+    """Preprocessing of images that also tells what it saw: the picture given, and what is odd about it."""
+
+    def see(self, path: Any, invert: bool = False) -> Any:
+        """Read an image file: its raw pixels, the picture as given, and warnings (``zoo.data.preprocess.Seen``)."""
+        ...
+
+
 # --- what is missing --------------------------------------------------------------------------------------------------
 
 

@@ -188,14 +188,24 @@ def predict(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+    ] = False,
+    show: Annotated[
+        Path | None, typer.Option(help="A picture file to write: each image, and beside it what the model saw.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped."""
+    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped, and
+    a warning tells if an image is unlike the training data."""
     from zoo.use.predict import predict_files
 
-    results, errors = predict_files(name, images, top, invert, trust or ())
+    results, errors = predict_files(name, images, top, invert, trust or (), show)
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['file']}: {warning}")
     if json:
         print(as_json(results))
     else:
@@ -203,6 +213,15 @@ def predict(
             shown = "  ".join(f"{p['class']} {p['probability']:.1%}" for p in result["predictions"])
             console.print(f"{result['file']}  {shown}")
     complain(errors)
+
+
+def class_number(name: str, classes: Sequence[Any] | None, label: str) -> int:
+    """The number of a class that is given by its name or number (``--class``); ``ZooError`` if a model lacks it."""
+    names = [str(c) for c in classes or ()]
+    if label not in names and not (label.isascii() and label.isdigit() and int(label) < len(names)):
+        valid = f"it has {', '.join(names)}" if names else "it has no classes"
+        raise ZooError(f"--class={label}: no class of {name} is called that; {valid}")
+    return names.index(label) if label in names else int(label)
 
 
 def complain(errors: Sequence[str]) -> None:

@@ -141,12 +141,24 @@ def publish(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without runs: measure the shipped weights' first test examples again.")
     ] = False,
+    typical: Annotated[
+        bool,
+        typer.Option(
+            "--typical", help="Without runs: measure what the shipped weights give for training images again."
+        ),
+    ] = False,
 ) -> None:
     """Make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
-    if quick == bool(runs):
-        raise ZooError("give the folders of finished runs, or --quick to measure the shipped weights again")
+    if quick + typical + bool(runs) != 1:
+        raise ZooError(
+            "give the folders of finished runs; or --quick or --typical to measure the shipped weights again"
+        )
+    if typical:
+        limits = publishing.refresh_typical(name).typical
+        console.print(f"{name}: typical distances up to {limits['distance']}, energies up to {limits['energy']}")
+        return
     if quick:
         card = publishing.refresh_quick(name)
         shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())
@@ -161,18 +173,24 @@ def publish(
 @app.command()
 def results(
     write: Annotated[Path | None, typer.Option(help="Write the table to this file instead of showing it.")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="Update the table in ./README.md instead.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Update the tables in ./README.md and ./docs/shipped.md instead.")
+    ] = False,
 ) -> None:
     """Show the table of all results, made from the cards (RESULTS.md). Cards that cannot be read are reported, and the
     others shown; a file is written only if all can be read."""
-    from zoo.pretrained.results import readme_with_table, results_table
+    from zoo.pretrained.results import family_rows, page_with_table, results_table, shipped_rows
 
     cards, errors = read_shipped()
     if errors and (readme or write):
         pass
     elif readme:
-        page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
+        tables = {Path("README.md"): family_rows(cards), Path("docs/shipped.md"): shipped_rows(cards)}
+        texts = {
+            page: page_with_table(page.read_text(encoding="utf-8"), rows, str(page)) for page, rows in tables.items()
+        }
+        for page, text in texts.items():  # only now, when both are known to have their marks
+            page.write_text(text, encoding="utf-8")
     elif write:
         write.write_text(results_table(cards), encoding="utf-8")
     else:

@@ -98,6 +98,8 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
         listed = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
         if group == "hydra/launcher" and option.startswith("submitit") and "submitit_local" not in listed:
             return f"{group}={option}: it needs an extra: pip install 'reference-zoo[submitit]'"
+        if group == "hydra/sweeper" and option == "optuna":
+            return f"{group}={option}: it needs an extra: pip install 'reference-zoo[optuna]'"
         reason = f"no {group.replace('callbacks', 'callback')} is named '{option}'"
         return str(unknown(f"{group}={option}", option, listed or choices(group), reason))
     if found := re.search(r"Could not override '([^']+)'", text):
@@ -116,6 +118,11 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
     if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
         lacks = f"this model needs {found[1]}, which this data does not have"
         return f"{found[2]}: {lacks}; choose another model or other data"
+    if found := re.search(r"Interpolation key 'task\.(monitor|mode)' not found", text):
+        return (
+            f"the task's config has no {found[1]}: add the metric by which the best weights are chosen, and whether "
+            f"a higher or a lower value is better, as in 'monitor: val/loss' and 'mode: min'"
+        )
     if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
         bad = getattr(error, "override", None) or next((o for o in overrides if o in text), " ".join(overrides))
         return not_understood(bad)

@@ -11,7 +11,7 @@ from zoo.config.overrides import hydra_value
 from zoo.config.own import allow_said
 from zoo.contracts import Loaded
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
+from zoo.paths import CONFIGS, in_home
 from zoo.run.compose import composed, hydra_of_its_own, own_configs
 from zoo.run.explain import message
 from zoo.run.guard import Interrupted
@@ -24,8 +24,8 @@ class Run(NamedTuple):
     """A finished run.
 
     Attributes:
-        metrics: the metrics of the test by name, such as ``metrics["accuracy"]``, from 0 to 1; with ``test=False`` the
-            last of the validation.
+        metrics: the metrics of the test by name, such as ``metrics["accuracy"]``, from 0 to 1; with ``test=False``
+            those of the validation.
         history: a row of metrics for each epoch.
         model: the trained model in eval mode, as ``zoo.load(run.checkpoint)`` gives it; None if no checkpoint was
             written.
@@ -78,6 +78,8 @@ def value_of(key: str, value: Any) -> str:
     """A value from Python in the grammar of Hydra's command line."""
     if isinstance(value, Path):
         value = str(value)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = str(in_home(value))
     try:
         return hydra_value(value)
     except TypeError as error:
@@ -101,10 +103,7 @@ def run(overrides: list[str]) -> Run:
         OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
     record = Record()
     result = train(cfg, said, [record])
-    metrics = {name.removeprefix("test/"): value for name, value in result.metrics.items()}
-    if not metrics and record.history:
-        last = record.history[-1]
-        metrics = {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+    metrics = {name.partition("/")[2]: value for name, value in (result.metrics or result.validated).items()}
     model = load(result.checkpoint, modules_of(cfg)) if result.checkpoint else None
     return Run(metrics, record.history, model, said.run_dir, result.checkpoint)
 

@@ -1,7 +1,7 @@
 """What a run prints: checks before it starts, a table of copied weights, and the results at its end."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -17,6 +17,7 @@ from zoo.pretrained.card import show
 from zoo.pretrained.transfer import FINE, Mismatch, Row
 from zoo.run.commands import command
 from zoo.run.processes import is_main_process
+from zoo.run.resume import PICTURES
 
 MANY = 30  # tensors; the table of more is a summary
 
@@ -142,8 +143,8 @@ def finished(
         raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
     chosen, run_dir = relative(chosen), relative(run_dir)
     console.print(f"checkpoint   {chosen}")
-    if describe.config["logger"]:
-        console.print(f"watch        {command('tensorboard')} --logdir logs")
+    for line in watching(describe.config["logger"] or {}, run_dir):
+        console.print(line)
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
     encodes, draws = isinstance(model, Encoder), isinstance(model, Generator)
@@ -152,6 +153,24 @@ def finished(
         console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
     if isinstance(data, OfText) or draws:
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
+
+
+def watching(loggers: Mapping[str, Any], run_dir: Path) -> list[str]:
+    """How to look at what each logger of a run has written, a line each; and where pictures are, if they are files."""
+    lines = []
+    for node in filter(None, loggers.values()):
+        match node["_target_"].rpartition(".")[2]:
+            case "Curves":
+                lines.append(f"watch        {command('tensorboard')} --logdir logs")
+            case "Rows":
+                lines.append(f"curves       {run_dir / 'metrics.csv'}")
+            case "MLFlowLogger":
+                lines.append(f"watch        {command('mlflow')} ui --backend-store-uri {node['tracking_uri']}")
+            case "WandbLogger" if node.get("offline"):
+                lines.append(f"upload       {command('wandb')} sync {run_dir / 'wandb' / 'latest-run'}")
+    if (run_dir / PICTURES).is_dir():
+        lines.append(f"pictures     {run_dir / PICTURES}")
+    return lines
 
 
 def relative(path: Path) -> Path:

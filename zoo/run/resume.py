@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from zoo.config.checks import differing
+from zoo.config.overrides import hydra_value
 from zoo.errors import ZooError
+from zoo.paths import in_home
 from zoo.run.said import Said
 
 MOST_COUNTED = 10**12  # batches or updates: 30 years at a thousand per second
 METRICS = "metrics.json"  # in a run's folder once the run is finished
+PICTURES = "pictures"  # the folder in a run's folder for pictures, if no logger takes them
 
 
 def find_resume(resume: str | None) -> Path | None:
@@ -27,11 +30,18 @@ def find_resume(resume: str | None) -> Path | None:
         if not found:
             raise ZooError("resume=last: there is no checkpoint under logs/ yet; start a run first")
         return found[-1]
-    path = Path(resume)
+    path = Path(in_home(resume))
     for candidate in (path, path / "last.ckpt", path / "checkpoints" / "last.ckpt"):
         if candidate.is_file():
             return candidate
     raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
+
+
+def for_hydra(words: Sequence[str]) -> list[str]:
+    """The words of a command line as Hydra takes them: paths in the home folder are expanded; see ``for_resume``."""
+    found = [(word.partition("=") if re.match(r"[+\w.@/]+=~/", word) else (word, "", "")) for word in words]
+    expanded = [f"{key}={hydra_value(str(in_home(value)))}" if equals else key for key, equals, value in found]
+    return for_resume(expanded)
 
 
 def for_resume(words: Sequence[str]) -> list[str]:
