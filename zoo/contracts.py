@@ -66,12 +66,12 @@ class Loaded(ModuleProtocol):
 
     Attributes:
         preprocess: turns raw images or text into the model's input.
-        classes: the names of the classes in the order of the logits; None if the model has no classes.
+        classes: the names of the classes in the order of the logits; empty if the model has none, or a new head.
         card: what the model is and how it was trained.
     """
 
     preprocess: Any
-    classes: Sequence[str] | None
+    classes: Sequence[str]
     card: Card
 
 

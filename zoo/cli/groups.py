@@ -3,7 +3,7 @@
 import re
 
 import click
-import typer
+from typer.core import TyperGroup
 
 SECTIONS = {
     "Use a model": ("list", "info", "predict", "sample", "reconstruct", "interpolate", "explain", "demo"),
@@ -15,7 +15,7 @@ SECTIONS = {
 }
 
 
-class Sections(typer.core.TyperGroup):
+class Sections(TyperGroup):
     """A program whose help lists its commands by section, each with its whole first sentence."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
