@@ -1,11 +1,11 @@
-# make install | train | test | test-slow | test-all | lint | release | release-check | clean; all but the last set .venv up
+# make install | train | test | test-slow | test-all | lint | docs | release | release-check | clean; all but the last set .venv up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := # make install CONSTRAINTS='-c constraints.txt': the versions that CI tests with
 
-.PHONY: install train test test-slow test-all lint release release-check clean
+.PHONY: install train test test-slow test-all lint docs release release-check clean
 
 install: $(STAMP)
 
@@ -34,6 +34,13 @@ lint: install
 	$(BIN)/pyright
 	$(BIN)/codespell
 
+docs: $(VENV)/.docs # the site, in docs/_build/html/index.html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir docs/_build/doctrees docs docs/_build/html
+
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/pip install --disable-pip-version-check --quiet $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
+
 release: install # make release URL=https://…: wheel and sdist in dist/, and in dist/weights/ what URL has to serve
 	@test -n "$(URL)" || { echo "say where the files of dist/weights/ will be: make release URL=https://…"; exit 2; }
 	rm -rf dist
@@ -48,4 +55,4 @@ release-check: # install the wheel of dist/ beside the clone, and fetch all weig
 	rm -rf dist/check
 
 clean: # the environment and caches; never data, logs or weights
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .coverage docs/_build docs/made

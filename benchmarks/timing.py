@@ -58,25 +58,15 @@ class Clock(Callback):
 
 def run(overrides: Sequence[str], before_epoch: Callable[[Trainer, LightningModule], None] | None = None) -> Clock:
     """``python train.py OVERRIDES`` in this process, by the same functions and with all its defaults, on the clock."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import open_dict
-
-    from zoo.paths import CONFIGS
-    from zoo.run.resolvers import register_resolvers
+    from zoo.run.compose import hydra_of_its_own
+    from zoo.run.fit import command
     from zoo.train import train
 
-    register_resolvers()
-    with TemporaryDirectory() as folder:
-        own = ["+callbacks.clock._target_=timing.Clock", f"hydra.runtime.output_dir={folder}"]
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", [*overrides, *own], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        with open_dict(cfg):
-            del cfg["hydra"]
+    with TemporaryDirectory() as folder, hydra_of_its_own():
+        cfg, said, _ = command([*overrides, "+callbacks.clock._target_=timing.Clock", f"hydra.run.dir={folder}"])
         Clock.before_epoch = before_epoch
         start = time.perf_counter()
-        train(cfg)
+        train(cfg, said)
         Clock.current.total = time.perf_counter() - start
     return Clock.current
 

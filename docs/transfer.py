@@ -114,8 +114,8 @@ def main(
     accuracy: dict[tuple[str, int], list[float]] = defaultdict(list)
     with (sweep / "sweep.csv").open() as file:
         for row in csv.DictReader(file):
-            if row["accuracy"]:
-                accuracy[row["init"], int(row["data.labels_per_class"])].append(100 * float(row["accuracy"]))
+            if row["test/accuracy"]:
+                accuracy[row["init"], int(row["data.labels_per_class"])].append(100 * float(row["test/accuracy"]))
             else:
                 failed += 1
     if failed:

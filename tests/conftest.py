@@ -147,3 +147,32 @@ def tiny(monkeypatch, tmp_path):
     )
     content = {readers.FILES[key]: gzip.compress(idx(array.squeeze())) for key, array in arrays.items()}
     return tmp_path / "root", content
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """The command in this process: arguments -> (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from zoo import cli
+
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return (int(stop.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fails(run):
+    """The command must print one line on stderr, nothing else, and return 1; returns the line."""
+
+    def call(*arguments: object) -> str:
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "")
+        assert re.fullmatch(r"error: [^\n]+\n", err), err
+        return err
+
+    return call

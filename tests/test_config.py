@@ -147,8 +147,8 @@ def test_null_is_no_list(run_train):
 
 def test_a_base_is_no_choice(run_train, command):
     """What configs share is neither a choice of the command line nor in its help."""
-    assert "base:" not in (shown := command("train.py", "--help").stdout)
-    assert "data: adding, cifar10" in shown
+    assert "base" not in command("train.py", "--help").stdout
+    assert "image_data" not in command("train.py", "--help", "data").stdout
     assert run_train("base=image_data")[0] == 1
     assert "no data is named 'image_data'" in run_train("data=image_data")[1]
 
@@ -286,8 +286,8 @@ def test_help_lists_the_choices_without_torch(command):
     start = time.perf_counter()
     shown = command("-X", "importtime", "train.py", "--help")
     assert shown.returncode == 0
-    assert "model: alexnet, alexnet_2012, " in shown.stdout
-    assert "python train.py resume=last" in shown.stdout
+    assert "the network (37 choices)" in shown.stdout
+    assert "train.py resume=last" in shown.stdout
     assert " torch\n" not in shown.stderr
     assert time.perf_counter() - start < 10  # about half a second on an idle machine
 

@@ -30,7 +30,10 @@ def model_of(monkeypatch, tmp_path):
         torch.manual_seed(0)
         model: Any = zoo.create(name, **arguments).eval()
         model.preprocess = LETTERS if "vocab_size" in arguments else IMAGES
-        model.classes, model.card = ["zero", "eins", "둘"], SimpleNamespace(name="small")
+        model.classes, model.card = (
+            ["zero", "eins", "둘"],
+            SimpleNamespace(name="small", licence="CC0", task={"_target_": "zoo.tasks.classify.Classify"}),
+        )
         monkeypatch.setattr(exporting, "load", lambda source, trust: model)
         return model
 
@@ -71,7 +74,7 @@ def test_a_language_model(model_of):
         again, *_ = run.run(None, {"tokens": x.numpy(), "h": h, "c": c})
         close(again, model.forward_with_state(x, state)[0])
     about = run.get_modelmeta().custom_metadata_map
-    assert about["name"] == "small"
+    assert (about["name"], about["licence"], about["task"]) == ("small", "CC0", "Classify")
     assert json.loads(about["vocabulary"]) == "abcdefghijklm"
 
 
@@ -116,6 +119,7 @@ def test_a_generator(model_of):
     about = run.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["zero", "eins", "둘"]
     assert (json.loads(about["mean"]), json.loads(about["std"]), json.loads(about["image_size"])) == ([0.1], [0.3], 28)
+    assert json.loads(about["channels"]) == 1
     assert signature(model, "discriminator").outputs == ["scores"]
 
 
@@ -144,6 +148,16 @@ def test_a_part_that_is_not_there(model_of):
     model_of("linear")
     with pytest.raises(ZooError, match="--part decoder: this model has no such part; valid: whole"):
         export("small", "torch_export", part="decoder")
+
+
+def test_three_batch_sizes_and_two_lengths_are_compared(model_of, monkeypatch):
+    model_of("gru", num_classes=14, vocab_size=14, hidden=6)
+    shapes: list[tuple[int, ...]] = []
+    compare = exporting.compare
+    monkeypatch.setattr(exporting, "compare", lambda *args: (shapes.append(args[2][0].shape), compare(*args))[1])
+    export("small", "torch_export")
+    assert len({shape[0] for shape in shapes}) >= 3
+    assert len({shape[1] for shape in shapes}) >= 2
 
 
 @pytest.mark.slow

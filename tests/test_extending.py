@@ -1,5 +1,5 @@
-"""CONTRIBUTING's examples of an own model, data set, task, picture and experiment work as they stand, from a folder of
-their own: they are taken from the page, trained, resumed, measured, used and exported.
+"""The examples in docs/extending.md of an own model, data set, task, picture and experiment work as they stand, from a
+folder of their own: they are taken from the page, trained, resumed, measured, used and exported.
 """
 
 import re
@@ -15,7 +15,7 @@ from tests.conftest import REPO
 from zoo.pretrained.evaluate import evaluate
 from zoo.pretrained.reading import read_checkpoint
 
-PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs" / "extending.md").read_text(encoding="utf-8")
 # a block whose first line is the name of a file
 FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)^```", PAGE, flags=re.M | re.S))
 COMMANDS = [line for line in re.findall(r"^```\n(.*?)^```", PAGE, flags=re.M | re.S) for line in line.splitlines()]
@@ -119,3 +119,22 @@ def test_own_experiment(folder, run_train):
     assert content["card"]["title"] == "A model of mine on data of mine"
     assert content["config"]["optimizer"]["lr"] == 0.01
     resume(run_train)
+
+
+@pytest.mark.parametrize("content", ["model:\n  dropout: 0.1\n", "defaults:\n  - override /model: mlp\n"])
+def test_an_experiment_without_its_header(folder, run_train, content):
+    """Its values would stand under ``experiment``, where nothing reads them."""
+    Path("configs/experiment/mine.yaml").write_text(content)
+    code, output = run_train("experiment=mine")
+    assert code == 1
+    assert output.count("\n") == 1
+    assert "configs/experiment/mine.yaml: write '# @package _global_' in its first line" in output
+
+
+def test_a_task_whose_config_names_no_metric(folder, run_train):
+    path = Path("configs/task/mine.yaml")
+    path.write_text(path.read_text().replace("monitor: val/error\n", ""))
+    code, output = run_train("task=mine", "model=lenet5", "data.val_size=100")
+    assert code == 1
+    assert output.count("\n") == 1
+    assert "the task's config has no monitor: add the metric by which the best weights are chosen" in output

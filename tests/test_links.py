@@ -104,7 +104,8 @@ def test_the_newest_run_is_no_better(place, capfd):
 def test_where_the_configs_here_write(place, capfd, key):
     """Places of the user's own configs, too, are places in the run."""
     (place.here / "configs" / "logger").mkdir(parents=True)
-    text = f"_target_: lightning.pytorch.loggers.CSVLogger\nsave_dir: ${{hydra:runtime.output_dir}}\n{key}: curves\n"
+    lines = "_target_: lightning.pytorch.loggers.CSVLogger", "save_dir: ${hydra:runtime.output_dir}", f"{key}: curves"
+    text = "mine:\n" + "".join(f"  {line}\n" for line in lines)
     (place.here / "configs" / "logger" / "csv.yaml").write_text(text)
     more = ("model=linear", "logger=csv", "hydra.run.dir=../run")
     shutil.rmtree(place.run)

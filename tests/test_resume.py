@@ -239,3 +239,21 @@ def test_resume_does_not_run_what_a_checkpoint_names(run_train, tmp_path):
     assert code == 1
     assert "foreign.ckpt asks for callbacks.extra._target_=os.mkdir" in output
     assert not (tmp_path / "ran").exists()
+
+
+def test_overrides_are_read_against_the_runs_own_config(run_train, tmp_path):
+    """The default config has no early stopping; the resumed run has."""
+    quick = [word.replace("callbacks=[default,ema]", "callbacks=[default,early_stopping]") for word in SETTINGS]
+    code, output = run_train(*quick, "trainer.max_epochs=1")
+    assert code == 0, output
+    (folder,) = tmp_path.glob("logs/*/*")
+    code, output = run_train(f"resume={folder}", "trainer.max_epochs=2", "callbacks.early_stoping.patience=4")
+    assert code == 1
+    assert "did you mean callbacks.early_stopping?" in output
+    code, output = run_train(f"resume={folder}", "trainer.max_epochs=2", "callbacks.early_stopping.patience=4")
+    assert code == 0, output
+    assert last(tmp_path)["config"]["callbacks"]["early_stopping"]["patience"] == 4
+    code, output = run_train(f"resume={folder}", "trainer.max_epochs=3", "model.dropuot=0.1")
+    assert code == 1
+    assert "dropuot" in output
+    assert "dropout" in output

@@ -151,7 +151,10 @@ def test_a_callback_more(watched, known, callback):
 def test_the_name_of_a_logger_and_of_a_run(watched, known, logger):
     config = watched("averaged").content()["config"]
     for key in ("name", "version", "sub_dir", "prefix"):
-        assert_fails(lambda key=key: taken(plant(config, ("logger", key), logger), known, [], "it"), f"logger.{key}=")
+        assert_fails(
+            lambda key=key: taken(plant(config, ("logger", "tensorboard", key), logger), known, [], "it"),
+            f"logger.tensorboard.{key}=",
+        )
     assert_fails(lambda: taken(plant(config, ("name",), logger), known, [], "it"), "name=", "no / ")
 
 
@@ -229,7 +232,7 @@ def test_what_is_refused_is_refused_before_anything_is_made(watched, capfd, part
     cases = {
         ("config", "callbacks", "more"): {"_target_": "os.mkdir", "path": f"{victim}/made"},
         ("config", "callbacks", "last", "filename"): f"{victim}/made",
-        ("config", "logger", "name"): "$VICTIM/made",
+        ("config", "logger", "tensorboard", "name"): "$VICTIM/made",
         ("config", "model", "_target_"): "evil.Model",
         ("config", "optimizer", "_target_"): "os.system",
         ("config", "data", "root"): "../outside/victim",

@@ -1,8 +1,11 @@
 """What a run leaves for TensorBoard: read back from its event files as TensorBoard itself reads them."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +16,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import zoo
-from zoo.callbacks.charts import flat
+from zoo.callbacks.charts import flat, varied_first
 from zoo.callbacks.classes import first_kernels
+from zoo.run import progress
+from zoo.run.progress import Progress
 
 SETTINGS = (
     "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=100", "callbacks.progress=null", "seed=2",
@@ -74,6 +79,9 @@ def test_everything_is_there(run_folder, tmp_path):
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     assert charts == {"loss": ["train/loss", "val/loss"], "accuracy": ["train/accuracy", "val/accuracy"]}
+    (norms,) = layout.category[1].chart  # one chart for all layers
+    pattern = re.compile(norms.multiline.tag[0])
+    assert {tag for tag in curve if pattern.fullmatch(tag)} == {f"grad_norm/{layer}" for layer in layers}
 
     projector = (run / "projector_config.pbtxt").read_text()
     assert "test_features" in projector
@@ -95,9 +103,12 @@ def test_one_folder_is_one_run(run_folder, tmp_path):
     settings = noted["_hparams_/session_start_info"].session_start_info.hparams
     assert settings["model.dropout"].number_value == 0.25
     assert settings["optimizer.lr"].number_value == 0.02
-    assert settings["model._target_"].string_value == "zoo.models.lenet.LeNet5"
+    assert settings["model"].string_value == "LeNet5"
+    assert settings["seed"].number_value == 2
+    assert not [key for key in settings if "_target_" in key]
     metrics = {info.name.tag for info in noted["_hparams_/experiment"].experiment.metric_infos}
-    assert metrics == {"test/loss", "test/accuracy", "test/f1", "test/calibration_error"}
+    of_test = {"test/loss", "test/accuracy", "test/f1", "test/calibration_error"}
+    assert metrics == {*of_test, "val/loss", "val/accuracy"}
     assert noted["_hparams_/session_end_info"].session_end_info.status
 
 
@@ -154,6 +165,39 @@ def test_kernels_are_the_weights():
     assert first_kernels(torch.nn.ReLU(), 1, 28) is None
     deep = torch.nn.Conv2d(8, 4, 3)
     assert torch.equal(first_kernels(deep, 8, 28), deep.weight[:, :1])
+
+
+def test_an_epoch_shorter_than_the_interval_has_a_point(run_folder):
+    """5 batches an epoch, and values are logged at every 50th: each epoch logs its last."""
+    events = read(run_folder("trainer.log_every_n_steps=50", "model=linear"))
+    assert [e.step for e in events.Scalars("train/loss")] == [4, 9]
+
+
+def test_what_the_command_gave_comes_first():
+    config = {
+        "seed": 3, "model": {"_target_": "a.Net", "width": 1}, "data": {"_target_": "a.Set"}, "task": {"_target_": "T"},
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}, "scheduler": None, "init": {"weights": None},
+        "trainer": {"_target_": "b.Trainer", "max_epochs": 2},
+        "card": {"command": "python train.py model=net optimizer.lr=0.10"},
+    }  # fmt: skip
+    found = varied_first(config)
+    assert list(found)[:3] == ["model", "optimizer.lr", "seed"]
+    assert (found["model"], found["optimizer.lr"], found["data"], found["model.width"]) == ("net", 0.1, "Set", 1)
+
+
+def test_the_bars_loss_and_accuracy_are_of_the_same_batches(monkeypatch):
+    """The mean loss of the epoch's batches up to the step at which the accuracy was logged."""
+    trainer: Any = SimpleNamespace(max_epochs=1, num_training_batches=9)
+    bar = Progress(every=1e9)
+    bar._trainer = trainer
+    monkeypatch.setattr(progress, "logs_now", lambda trainer: bar.batches == 2)
+    monkeypatch.setattr(progress.RichProgressBar, "get_metrics", lambda *_: {"train/loss": 9.0, "train/accuracy": 0.5})
+    bar.looked = float("inf")
+    for i, loss in enumerate([4.0, 2.0, 7.0]):
+        bar.on_train_batch_end(trainer, None, {"loss": torch.tensor(loss)}, None, i)  # type: ignore[arg-type]
+    assert bar.get_metrics(trainer, None) == {"loss": 3.0, "acc": 0.5}  # type: ignore[arg-type]
+    bar.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, 0)  # type: ignore[arg-type]
+    assert bar.get_metrics(trainer, None)["loss"] == 9.0  # type: ignore[arg-type]
 
 
 def test_flat_settings():

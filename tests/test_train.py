@@ -21,6 +21,7 @@ from zoo.cli import app
 from zoo.config.checks import choices
 from zoo.data import sources
 from zoo.pretrained.reading import read_checkpoint
+from zoo.run import sweep
 
 QUIET = ("callbacks.progress=null", "logger=none")
 LEAN = (*QUIET, "test=false", "model=linear", "data.batch_size=100")
@@ -80,8 +81,9 @@ def test_overrides_of_every_kind(run_train, tmp_path):
     assert (config["model"]["dropout"], config["trainer"]["max_epochs"], config["seed"]) == (0.5, 5, 1)
     assert (config["optimizer"]["_target_"], config["scheduler"]["T_max"]) == ("torch.optim.SGD", "total_steps")
     metrics = json.loads((run / "metrics.json").read_text())
-    assert content["card"]["metrics"] == {k.removeprefix("test/"): v for k, v in metrics.items()}
-    assert set(metrics) == {"test/loss", "test/accuracy", "test/f1", "test/calibration_error"}
+    assert content["card"]["metrics"] == {k.removeprefix("test/"): v for k, v in metrics.items() if "test/" in k}
+    of_test = {"test/loss", "test/accuracy", "test/f1", "test/calibration_error"}
+    assert set(metrics) == {*of_test, "val/loss", "val/accuracy"}
     assert content["card"]["classes"][0] == "T-shirt/top"
     assert checkpoint(tmp_path)["global_step"] == 20
     mode = (run / "checkpoints" / "last.ckpt").stat().st_mode
@@ -252,7 +254,8 @@ def test_without_a_test(run_train, tmp_path):
     code, output = run_train(*LEAN, "trainer.max_epochs=1")
     assert code == 0
     assert "test metric" not in output
-    assert json.loads((run_folder(tmp_path) / "metrics.json").read_text()) == {}
+    metrics = json.loads((run_folder(tmp_path) / "metrics.json").read_text())
+    assert set(metrics) == {"val/loss", "val/accuracy"}  # to choose by
 
 
 def test_callbacks_can_all_be_left_out(run_train):
@@ -295,13 +298,14 @@ def test_sweep_ends_with_one_table(run_train, tmp_path):
         "model=mlp", "-m", "model.hidden=[8]", "model.dropout=0,0.25,0.5", *QUIET, "debug=fast", "seed=3"
     )
     assert code == 0, output
-    table = output[output.rindex("sweep-") :]
+    table = output[output.rindex("sweep-", 0, output.rindex("\ntable  ")) :]
     assert [value in table for value in (" 0 ", " 0.25 ", " 0.5 ", "accuracy", "model.dropout")] == [True] * 5
     assert "seed" not in table  # does not vary
     (file,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["model.dropout"] for row in rows] == ["0", "0.25", "0.5"]
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert all(0 <= float(row[f"{part}/accuracy"]) <= 1 for row in rows for part in ("val", "test"))
+    assert str(file.relative_to(tmp_path)) in "".join(output.split("\n"))
 
 
 def test_a_failed_run_does_not_end_a_sweep(run_train, tmp_path):
@@ -311,8 +315,38 @@ def test_a_failed_run_does_not_end_a_sweep(run_train, tmp_path):
     assert output.count("error: optimizer.lr=-1 is not valid") == 1
     (file,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
     rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert [bool(row["accuracy"]) for row in rows] == [True, False, True]
+    assert [bool(row["test/accuracy"]) for row in rows] == [True, False, True]
+    assert [row["failed"][:16] for row in rows] == ["", "optimizer.lr=-1 ", ""]
     assert "failed" in output
+
+
+def test_a_sweep_is_one_folder_whatever_it_varies(run_train, tmp_path):
+    """Models and data, after which runs are named: one table with all runs, to choose by even without a test."""
+    code, output = run_train("-m", "model=linear,mlp", "data=mnist,fashion_mnist", *QUIET, "debug=fast", "test=false")
+    assert code == 0, output
+    (file,) = tmp_path.glob("logs/**/sweep.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [(row["model"], row["data"]) for row in rows] == [
+        ("linear", "mnist"), ("linear", "fashion_mnist"), ("mlp", "mnist"), ("mlp", "fashion_mnist")
+    ]  # fmt: skip
+    assert all(0 <= float(row["val/accuracy"]) <= 1 for row in rows)
+    assert "test/accuracy" not in rows[0]
+    assert len(list(file.parent.glob("*/checkpoints/last.ckpt"))) == 4
+
+
+def test_a_sweeps_seeds_are_repetitions(run_train, tmp_path):
+    """Per setting the mean and the standard deviation over its runs that did not fail."""
+    code, output = run_train("-m", "seed=1,2", "optimizer.lr=0.1,-1", *QUIET, "debug=fast", "model=linear")
+    assert code == 1
+    (file,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    losses = [float(row["test/loss"]) for row in rows if row["test/loss"]]
+    assert len(losses) == 2
+    means = output[output.index("over seeds") :]
+    a, b = losses
+    assert f"{(a + b) / 2:.4f}"[:5] in means
+    assert sweep.spread(losses) == f"{(a + b) / 2:.4f} ± {abs(a - b) / 2**0.5:.4f}"
+    assert "0 of 2" in means
 
 
 def test_ctrl_c_stops_a_sweep(run_train, tmp_path):

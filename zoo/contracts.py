@@ -66,12 +66,12 @@ class Loaded(ModuleProtocol):
 
     Attributes:
         preprocess: turns raw images or text into the model's input.
-        classes: the names of the classes in the order of the logits; None if the model has no classes.
+        classes: the names of the classes in the order of the logits; empty if the model has none, or a new head.
         card: what the model is and how it was trained.
     """
 
     preprocess: Any
-    classes: Sequence[str] | None
+    classes: Sequence[str]
     card: Card
 
 
@@ -351,6 +351,15 @@ class ReadsImages(Preprocess, Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Raw pixels, uint8 (B, H, W, C), to the model's input (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class SeesImages(ReadsImages, Protocol):
+    """Preprocessing of images that also tells what it saw: the picture given, and what is odd about it."""
+
+    def see(self, path: Any, invert: bool = False) -> Any:
+        """Read an image file: its raw pixels, the picture as given, and warnings (``zoo.data.preprocess.Seen``)."""
         ...
 
 

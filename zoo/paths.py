@@ -19,6 +19,11 @@ def data_root() -> Path:
     return cache_root()
 
 
+def in_home(path: str | Path) -> str | Path:
+    """The path with the user's home folder in place of a ``~`` at its beginning; others as they are."""
+    return Path(path).expanduser() if str(path).startswith("~") else path
+
+
 def cache_root() -> Path:
     """The zoo's folder in the user's cache: everything in it can be recreated."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "reference-zoo"

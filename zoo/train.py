@@ -18,6 +18,8 @@ if __name__ == "__main__":
     leave_current_folder()  # before anything else is imported
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import terminal
@@ -29,7 +31,7 @@ from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
-from zoo.run.explain import say
+from zoo.run.explain import check_flags, message, say
 from zoo.run.guard import (
     Interrupted,
     alone_in,
@@ -40,11 +42,14 @@ from zoo.run.guard import (
     keep_freed_memory,
     quiet,
 )
+from zoo.run.help import asked, print_help
+from zoo.run.known import check_packages
 from zoo.run.links import check_links, places_of
 from zoo.run.processes import is_main_process, several_processes
 from zoo.run.resolvers import register_resolvers
-from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, place_of, resumed_config
+from zoo.run.resume import METRICS, START, check_new, check_same, find_resume, for_hydra, place_of, resumed_config
 from zoo.run.said import Said, said_to_hydra
+from zoo.run.sweep import OPTUNA, note_failure, objective
 
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule, Trainer
@@ -55,10 +60,12 @@ class Result(NamedTuple):
 
     Attributes:
         metrics: the test metrics by name; empty with ``test=false``.
+        validated: the validation metrics of the same weights by name.
         checkpoint: the tested checkpoint, or with ``test=false`` the one that ``select`` names; None if there is none.
     """
 
     metrics: dict[str, float]
+    validated: dict[str, float]
     checkpoint: Path | None
 
 
@@ -104,7 +111,7 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
     from zoo.run.atomic import AtomicCheckpointIO
     from zoo.run.checkpoint import Describe, check_written
     from zoo.run.control import StopAndResume
-    from zoo.run.curves import open_logger
+    from zoo.run.curves import close, open_loggers
     from zoo.run.epoch import shorten
     from zoo.run.parallel import check_batch_norm, check_calls
     from zoo.run.saving import check_length
@@ -129,13 +136,13 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
     cfg = DictConfig(config)
     if not resume:
         init_from_data(model, data)
-    rows = []
+    rows, whole = [], bool(cfg.init.get("whole_table"))
     if cfg.init.weights and not resume:
         options = cfg.init.skip, cfg.init.get("rename")
-        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options))
+        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options), whole)
     frozen = freeze(model, cfg.init.freeze)
     if rows or frozen:
-        report.transfer(model, rows, frozen)
+        report.transfer(model, rows, frozen, whole)
     if cfg.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
@@ -148,13 +155,13 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
     # "last" comes after "best", whatever the order in the config, so that last.ckpt holds the current state of "best"
     callbacks.sort(key=lambda callback: isinstance(callback, ModelCheckpoint) and callback.monitor is None)
     callbacks.sort(key=lambda callback: isinstance(callback, StopAndResume))
-    logger = open_logger(cfg.logger, run_dir, place.step) if cfg.logger else False
+    loggers = open_loggers(cfg.logger or {}, run_dir, place.step)
     if resume:
-        check_links(run_dir, places_of(config, logger))
+        check_links(run_dir, places_of(config, loggers))
     try:
         trainer = build(cfg.trainer, _partial_=True)(
             callbacks=[describe, *callbacks, *further],
-            logger=logger,
+            logger=loggers or False,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
@@ -168,13 +175,16 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
     check_batch_norm(trainer, cfg.trainer.get("sync_batchnorm", False), model, data)
     task.check_run(trainer, data)
     report.start(config, model, data, run_dir)
-    with several_processes(said), explain_disk_errors(trainer):
-        if is_main_process() and not place.ended:
-            (run_dir / METRICS).unlink(missing_ok=True)  # from before the run was resumed with more epochs
-        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-        if not place.ended:
-            check_written(trainer)
-        return finish(config, trainer, task, data, describe, run_dir)
+    try:
+        with several_processes(said), explain_disk_errors(trainer):
+            if is_main_process() and not place.ended:
+                (run_dir / METRICS).unlink(missing_ok=True)  # from before the run was resumed with more epochs
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+            if not place.ended:
+                check_written(trainer)
+            return finish(config, trainer, task, data, describe, run_dir)
+    finally:
+        close(loggers)
 
 
 def finish(
@@ -202,20 +212,23 @@ def finish(
         describe.note_metrics()
     if trainer.is_global_zero:
         report.finished(describe.metrics, describe, describe.chosen, data, task.model, run_dir)
-    return Result(describe.metrics, describe.chosen)
+    return Result(describe.metrics, describe.validated, describe.chosen)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def run(cfg: DictConfig) -> dict[str, float] | None:
+def run(cfg: DictConfig) -> dict[str, float] | float | None:
     """Execute one run; if it fails, report this and return, so that a sweep continues with its next run."""
     try:
-        return train(cfg, said_to_hydra()).metrics
+        metrics = train(cfg, said_to_hydra()).metrics
+        return objective(cfg) if OPTUNA in HydraConfig.get().sweeper._target_ else metrics
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise
         failures.append(error)
         say(error)
-        return None
+        if is_main_process() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            note_failure(Path(HydraConfig.get().runtime.output_dir), message(error)[0])
+        return objective(cfg) if OPTUNA in HydraConfig.get().sweeper._target_ else None
 
 
 def main() -> None:
@@ -235,8 +248,14 @@ def run_command() -> None:
     own = Path("configs")
     if own.is_dir() and own.resolve() != CONFIGS and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
         sys.argv.append(f"--config-dir={own.resolve()}")
+    sys.argv[1:] = for_hydra(sys.argv[1:])
     allow_said(sys.argv[1:], map(Path, config_dirs(sys.argv)))
     try:
+        if help_asked := asked(sys.argv[1:]):
+            print_help(*help_asked)
+            sys.exit(0)
+        check_flags(sys.argv[1:])
+        check_packages(sys.argv[1:], [Path(folder) for folder in config_dirs(sys.argv)])
         if sys.argv[1:2] in (["-m"], ["--multirun"]) and "TORCHELASTIC_RUN_ID" in os.environ:
             raise ZooError("torchrun starts the processes of one run; in a sweep trainer=ddp starts those of each")
         run()

@@ -1,11 +1,13 @@
 """TensorBoard callbacks for every run: shared charts, norms, the model's graph and hyperparameters."""
 
+import shlex
 import warnings
 from collections import defaultdict
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.tensorboard.summary import hparams
 
@@ -14,7 +16,8 @@ from zoo.tasks.loop import batch_step, logs_now
 
 
 class SharedCharts(Picture):
-    """One chart per metric with its training and validation curves, in TensorBoard's tab Custom Scalars.
+    """One chart per metric with its training and validation curves, and one with the gradient norms of all layers, in
+    TensorBoard's tab Custom Scalars.
 
     Args:
         metrics: names of the metrics, without "train/" and "val/".
@@ -26,7 +29,10 @@ class SharedCharts(Picture):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (writer := writer_of(trainer)) and trainer.ckpt_path is None:  # a resumed run has them already
             charts = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in self.metrics}
-            writer.add_custom_scalars({"training and validation": charts})
+            layout = {"training and validation": charts}
+            if any(isinstance(callback, Norms) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+                layout["layers"] = {"gradient norms": ["Multiline", ["grad_norm/.*"]]}  # a pattern of tags
+            writer.add_custom_scalars(layout)
 
 
 class Norms(Picture):
@@ -64,7 +70,8 @@ class Norms(Picture):
             p.detach() for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]
         ]
         values["weight_norm"] = torch.stack(torch._foreach_norm(trained)).norm().item()
-        trainer.logger.log_metrics(values, step=batch_step(trainer))
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=batch_step(trainer))
 
 
 class Graph(Picture):
@@ -93,31 +100,62 @@ class Graph(Picture):
 
 
 class HParams(Picture):
-    """The run's settings and its test metrics (validation metrics, if it has no test), in TensorBoard's tab HParams."""
+    """The run's settings, and its validation and test metrics, in TensorBoard's tab HParams.
+
+    The settings that the command gave come first, as they are what runs differ in. Loggers other than TensorBoard and
+    CSV get the settings too.
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.config(trainer)["test"]:
-            self.show(trainer, "val/")
+            self.show(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.show(trainer, "test/")
+        self.show(trainer)
 
     def config(self, trainer: Trainer) -> dict[str, Any]:
+        return self.description(trainer).config
+
+    def description(self, trainer: Trainer) -> Any:
         from zoo.run.checkpoint import Describe
 
-        return next(c.config for c in trainer.callbacks if isinstance(c, Describe))  # type: ignore[attr-defined]
+        return next(c for c in trainer.callbacks if isinstance(c, Describe))  # type: ignore[attr-defined]
 
-    def show(self, trainer: Trainer, prefix: str) -> None:
+    def show(self, trainer: Trainer) -> None:
         """Write to the run's own event file; the logger's ``log_hyperparams`` would log each metric again at step 0."""
-        if not (writer := writer_of(trainer)):
+        if not trainer.is_global_zero:
             return
         with drawing(self):
-            groups = ("data", "model", "task", "optimizer", "scheduler", "trainer", "init")
-            config = self.config(trainer)
-            settings = {"seed": config["seed"], **flat({group: config[group] for group in groups})}
-            metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+            describe = self.description(trainer)
+            settings = varied_first(describe.config)
+            for logger in trainer.loggers:
+                if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
+                    logger.log_hyperparams(settings)
+            if not (writer := writer_of(trainer)):
+                return
+            found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("val/", "test/"))}
+            metrics = {**describe.validated, **found}
             for summary in hparams(settings, metrics):
                 writer._get_file_writer().add_summary(summary)
+
+
+def varied_first(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings as a flat mapping: first those that its command gave and its seed, then all others.
+
+    A group such as the model stands for its ``_target_``, as the name of the choice or else of the class.
+    """
+    groups = ("model", "data", "task", "optimizer", "scheduler", "init", "trainer")
+    words = (word.lstrip("+").partition("=") for word in shlex.split(config["card"]["command"]))
+    said = {key: value for key, equals, value in words if equals}
+    values = flat({group: config[group] for group in groups if config[group]})
+    classes = {
+        group: said.get(group, str(values.pop(f"{group}._target_")).rpartition(".")[2])
+        for group in groups
+        if f"{group}._target_" in values
+    }
+    others = {key: value for key, value in values.items() if not key.endswith("_target_")}
+    every = {"seed": config["seed"], **classes, **others}
+    return {**{key: every.get(key, value) for key, value in said.items()}, **every}
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from zoo.arguments import Positive
-from zoo.callbacks.picture import OnTest, Picture, drawing, writer_of
+from zoo.callbacks.picture import OnTest, Picture, canvas_of, drawing, writer_of
 from zoo.contracts import Labelled, OfImages
 from zoo.tasks.classify import Classify
 from zoo.tasks.loop import logged_step
@@ -40,7 +40,7 @@ class Kernels(Picture):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not (writer := writer_of(trainer)):
+        if not (writer := canvas_of(trainer)):
             return
         with drawing(self):
             kernels = first_kernels(pl_module.model, data.in_channels, data.image_size)  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ class Projector(OfClasses):
 
     def show(self, writer: Any, trainer: Any, task: Any, logits: Tensor, labels: Tensor) -> None:
         data, head = trainer.datamodule, dict(task.model.named_children()).get("head")
-        if not isinstance(head, nn.Module):
+        if not isinstance(head, nn.Module) or not writer_of(trainer):  # only TensorBoard has a projector
             return
         labels = labels[: self.most]  # the test may have been limited to a few batches
         images = data.splits["test"][0][: len(labels)]

@@ -107,5 +107,7 @@ class Latent(OfMadeImages):
         if size == 1:
             codes = torch.cat([codes, torch.zeros_like(codes)], 1)
         points = axes.scatter(*codes.T.tolist(), c=labels.tolist(), s=4, cmap="tab10")
-        figure.colorbar(points)
+        figure.colorbar(points, label="class")
+        kind = "latent dimension" if size <= 2 else "direction of variance"
+        axes.set(xlabel=f"{kind} 1", ylabel=f"{kind} 2", title=f"codes of {len(x):,} images")
         writer.add_figure("latent/map", figure, logged_step(trainer), close=False)

@@ -4,8 +4,10 @@ Each decides by itself which runs it is for, and an error while drawing never en
 a subclass of ``Picture``, ``OnValidation`` or ``OnTest`` and name it in a config; nothing else needs to change.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +15,10 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torchvision.utils import save_image
 
 from zoo.run.parallel import FullyShard
+from zoo.run.resume import PICTURES
 
 
 class Picture(Callback):
@@ -40,8 +44,37 @@ def leave_out_unfit(trainer: Trainer, task: LightningModule, data: Any) -> None:
 
 def writer_of(trainer: Trainer) -> Any | None:
     """The run's SummaryWriter on the main process; None without a TensorBoard logger."""
-    logger = trainer.logger
-    return logger.experiment if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero else None
+    found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return found[0].experiment if found and trainer.is_global_zero else None
+
+
+def canvas_of(trainer: Trainer) -> Any | None:
+    """Where the main process draws: TensorBoard, or files if the run has only other loggers; None without loggers."""
+    if not (trainer.loggers and trainer.is_global_zero):
+        return None
+    return writer_of(trainer) or Files(Path(trainer.default_root_dir) / PICTURES)
+
+
+class Files:
+    """Pictures and texts in a folder, a file for each tag and step; the methods are those of torch's SummaryWriter."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, tag: str, step: int, suffix: str) -> Path:
+        """The path of a new file, such as pictures/samples-937.png; its name has only letters, digits, _ and -."""
+        self.folder.mkdir(exist_ok=True)
+        return self.folder / f"{re.sub(r'[^A-Za-z0-9_]+', '-', tag)}-{step}{suffix}"
+
+    def add_image(self, tag: str, image: Tensor, step: int) -> None:
+        """Write an image (3 or 1, H, W) with values in [0, 1]."""
+        save_image(image, self.path(tag, step, ".png"))
+
+    def add_figure(self, tag: str, figure: Any, step: int, close: bool = True) -> None:
+        figure.savefig(self.path(tag, step, ".png"))
+
+    def add_text(self, tag: str, text: str, step: int) -> None:
+        self.path(tag, step, ".txt").write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -70,7 +103,7 @@ class OnValidation(Picture):
 
     def look(self, trainer: Trainer, task: LightningModule) -> None:
         model: Any = task.model
-        if (writer := writer_of(trainer)) and not trainer.sanity_checking:
+        if (writer := canvas_of(trainer)) and not trainer.sanity_checking:
             mode = model.training
             with drawing(self), torch.random.fork_rng():
                 self.show(writer, trainer, task, model.eval())
@@ -99,7 +132,7 @@ class OnTest(Picture):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # with several processes each has some of the examples only, so nothing is drawn
-        if (writer := writer_of(trainer)) and self.outputs and trainer.world_size == 1:
+        if (writer := canvas_of(trainer)) and self.outputs and trainer.world_size == 1:
             with drawing(self):
                 logits, labels = (torch.cat(parts).cpu() for parts in zip(*self.outputs, strict=True))
                 self.show(writer, trainer, pl_module, logits, labels)

@@ -33,7 +33,7 @@ class Samples(OfLanguage):
     Args:
         prompts: texts to continue.
         length: the number of tokens generated after each.
-        temperature: see ``zoo.use.sample.sample``.
+        temperature: 1 draws as the model predicts, 0 takes the most probable token.
     """
 
     def __init__(self, prompts: Sequence[str], length: int = 300, temperature: float = 0.8):
@@ -62,7 +62,7 @@ class ThroughTime(OfLanguage):
         figure = Figure(figsize=(6, 3.4), dpi=100, layout="tight")
         axes = figure.subplots()
         axes.semilogy(range(len(norms) - 1, -1, -1), norms.clamp(min=1e-30).tolist())
-        axes.set(xlabel="steps back", ylabel="‖∂ loss of a step / ∂ input‖")
+        axes.set(xlabel="steps back", ylabel="‖∂ loss of a step / ∂ input‖", title="gradient through time")
         axes.grid(alpha=0.3)
         writer.add_figure("gradient/through_time", figure, logged_step(trainer), close=False)
 
@@ -99,7 +99,7 @@ class Gates(OfLanguage):
         low = -1.0 if "h" in found else 0.0  # the simple RNN has no gate, and shows its state
         for axes, (name, values) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
             axes.imshow(values.T[: self.units].float().cpu().numpy(), cmap="gray", vmin=low, vmax=1, aspect="auto")
-            axes.set(ylabel=f"{name}, units", yticks=[])
+            axes.set(ylabel=f"{name}, units", yticks=[], xlabel="step", title=f"{name}: {low:.0f} black, 1 white")
             if isinstance(data, OfText) and isinstance(data.tokenizer, Characters):
                 axes.set_xticks(range(x.shape[1]), [data.tokenizer.decode([t]) for t in x[0].tolist()], fontsize=6)
         writer.add_figure("gates/first_layer", figure, logged_step(trainer), close=False)

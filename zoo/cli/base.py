@@ -12,13 +12,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
+from zoo.cli.groups import Sections
 from zoo.config.registry import list_models
 from zoo.console import Console
+from zoo.errors import ZooError
+from zoo.paths import CONFIGS
 from zoo.pretrained.card import Card, read_shipped, shipped, show
 from zoo.terminal import as_json, clean, say
 
 app = typer.Typer(
-    help="A reference model zoo: trained models to look at, use and train again.",
+    cls=Sections,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,11 +47,40 @@ Trust = Annotated[
 ]
 
 
+def show_version(asked: bool) -> None:
+    if asked:
+        from zoo import __version__
+
+        print(f"reference-zoo {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A reference model zoo: trained models to look at, use and train again."""
+
+
 @app.command("list")
-def list_() -> None:
-    """List the models and the shipped weights."""
-    console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
+def list_(
+    data: Annotated[str | None, typer.Option(help="Only weights trained on this data set, such as mnist.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only weights of this objective, such as language.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """List the models and the shipped weights with their results on the test split."""
     cards, errors = read_shipped()
+    check_choice("--data", data, {str(card.data.get("name")) for card in cards})
+    check_choice("--task", task, {objective(card) for card in cards})
+    cards = [c for c in cards if data in (None, c.data.get("name")) and task in (None, objective(c))]
+    if json:
+        print(as_json([summary(card) for card in cards]))
+        complain(errors)
+        return
+    if data is None and task is None:
+        console.print(f"models (zoo.create, model=…): {', '.join(list_models())}")
     fields = [(c.name, c.data.get("name", ""), f"{c.parameters:,}", c.headline(short=True), c.title) for c in cards]
     rows = [tuple(clean(str(field)) for field in row) for row in fields]
     # in a narrow terminal only titles are shortened, because names and figures are meant to be copied
@@ -66,6 +98,35 @@ def list_() -> None:
         table.add_row(*row)
     Console(width=taken + titles).print(table)
     complain(errors)
+
+
+def objective(card: Card) -> str:
+    """The name of a card's task, as in ``task=classify``."""
+    target = str(card.task.get("_target_", ""))
+    for path in sorted((CONFIGS / "task").glob("*.yaml")):
+        if f"_target_: {target}\n" in path.read_text(encoding="utf-8"):
+            return path.stem
+    return target.rpartition(".")[2].lower()
+
+
+def check_choice(option: str, given: str | None, valid: set[str]) -> None:
+    if given is not None and given not in valid:
+        raise ZooError(f"{option} {given}: no shipped weights are of that; valid: {', '.join(sorted(valid))}")
+
+
+def summary(card: Card) -> dict[str, Any]:
+    """What ``zoo list --json`` says of shipped weights."""
+    return {
+        "name": card.name,
+        "title": card.title,
+        "data": card.data.get("name"),
+        "task": objective(card),
+        "model": card.model.get("_target_"),
+        "parameters": card.parameters,
+        "metric": card.metric,
+        "metrics": card.metrics,
+        "licence": card.licence,
+    }
 
 
 @app.command()
@@ -127,14 +188,24 @@ def predict(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+    ] = False,
+    show: Annotated[
+        Path | None, typer.Option(help="A picture file to write: each image, and beside it what the model saw.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped."""
+    """Classify images: show the most probable classes of each. Files that are not images are reported and skipped, and
+    a warning tells if an image is unlike the training data."""
     from zoo.use.predict import predict_files
 
-    results, errors = predict_files(name, images, top, invert, trust or ())
+    results, errors = predict_files(name, images, top, invert, trust or (), show)
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['file']}: {warning}")
     if json:
         print(as_json(results))
     else:
@@ -142,6 +213,15 @@ def predict(
             shown = "  ".join(f"{p['class']} {p['probability']:.1%}" for p in result["predictions"])
             console.print(f"{result['file']}  {shown}")
     complain(errors)
+
+
+def class_number(name: str, classes: Sequence[Any] | None, label: str) -> int:
+    """The number of a class that is given by its name or number (``--class``); ``ZooError`` if a model lacks it."""
+    names = [str(c) for c in classes or ()]
+    if label not in names and not (label.isascii() and label.isdigit() and int(label) < len(names)):
+        valid = f"it has {', '.join(names)}" if names else "it has no classes"
+        raise ZooError(f"--class={label}: no class of {name} is called that; {valid}")
+    return names.index(label) if label in names else int(label)
 
 
 def complain(errors: Sequence[str]) -> None:

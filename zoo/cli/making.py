@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.base import Name, Trust, app, complain, complete_name, console
+from zoo.cli.base import Name, Trust, app, class_number, complain, complete_name, console
 from zoo.console import Console
 from zoo.contracts import Encoder, Latent, classes_of, preprocess_of
 from zoo.errors import ZooError
@@ -71,12 +71,7 @@ def draw_grid(name: str, model: Any, n: int, seed: int, label: str | None, out: 
 
     from zoo.use.pictures import draw, save_grid
 
-    number = None
-    if label is not None:
-        names = [str(c) for c in model.classes]
-        if label not in names and not (label.isascii() and label.isdigit() and int(label) < len(names)):
-            raise ZooError(f"--class={label}: no class of {name} is called that; it has {', '.join(names)}")
-        number = names.index(label) if label in names else int(label)
+    number = None if label is None else class_number(name, model.classes, label)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("drawing", total=None)
         images = draw(model, n, seed, number, lambda done, total: bar.update(task, completed=done, total=total))

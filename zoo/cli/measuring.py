@@ -85,13 +85,50 @@ def export(
         str | None,
         typer.Option(help="whole; encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="For classifiers of images, as ONNX: 8-bit weights, and what they cost.")
+    ] = False,
+    examples: Annotated[int, typer.Option(min=0, help="With --int8: the first test images measured; 0: all.")] = 2000,
+    root: Annotated[str | None, typer.Option(help="With --int8: the folder of the data.")] = None,
     trust: Trust = None,
 ) -> None:
     """Export a model for other programs, for any batch size and length, and compare its outputs with the original's."""
+    if int8:
+        if format != "onnx" or part is not None:
+            raise ZooError("--int8 writes whole classifiers as ONNX; leave --format and --part out")
+        from zoo.use.int8 import export_int8
+
+        made = export_int8(name, output, trust or (), examples, root)
+        table = Table("", "accuracy", "bytes", title=f"{clean(str(made.path))}, first {made.examples:,} test images")
+        table.add_row("float", show("accuracy", made.float_accuracy), f"{made.float_size:,}")
+        table.add_row("int8", show("accuracy", made.accuracy), f"{made.size:,}")
+        console.print(table)
+        return
     from zoo.use.export import export as write
 
     path, difference = write(name, format, output, trust or (), part)
     console.print(f"{path}: largest difference of an output {difference:.1e}")
+
+
+@app.command()
+def calibrate(
+    name: Name,
+    output: Annotated[Path | None, typer.Option(help="The picture to write; default: NAME_reliability.png.")] = None,
+    root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Draw how often a classifier is right at each confidence, and fit the temperature that corrects the confidence."""
+    from zoo.use.calibrate import calibrate as measure
+
+    path = output or Path(f"{Path(name).stem}_reliability.png")
+    found = measure(name, path, trust or (), root)
+    console.print(f"{path}: calibration error on the test split {found.error:.2%}")
+    if found.temperature is None or found.scaled_error is None:
+        console.print("no temperature: the model was trained on all training images, so no validation split is left")
+    else:
+        console.print(
+            f"with temperature {found.temperature:.3f}, fitted on the validation split: {found.scaled_error:.2%}"
+        )
 
 
 @app.command()
@@ -104,12 +141,24 @@ def publish(
     quick: Annotated[
         bool, typer.Option("--quick", help="Without runs: measure the shipped weights' first test examples again.")
     ] = False,
+    typical: Annotated[
+        bool,
+        typer.Option(
+            "--typical", help="Without runs: measure what the shipped weights give for training images again."
+        ),
+    ] = False,
 ) -> None:
-    """For maintainers: make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
+    """Make NAME's shipped weights and card from finished runs; the first run's weights are shipped."""
     from zoo.run import publish as publishing
 
-    if quick == bool(runs):
-        raise ZooError("give the folders of finished runs, or --quick to measure the shipped weights again")
+    if quick + typical + bool(runs) != 1:
+        raise ZooError(
+            "give the folders of finished runs; or --quick or --typical to measure the shipped weights again"
+        )
+    if typical:
+        limits = publishing.refresh_typical(name).typical
+        console.print(f"{name}: typical distances up to {limits['distance']}, energies up to {limits['energy']}")
+        return
     if quick:
         card = publishing.refresh_quick(name)
         shown = ", ".join(f"{metric} {show(metric, value)}" for metric, value in card.quick_metrics.items())
@@ -124,18 +173,24 @@ def publish(
 @app.command()
 def results(
     write: Annotated[Path | None, typer.Option(help="Write the table to this file instead of showing it.")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="Update the table in ./README.md instead.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Update the tables in ./README.md and ./docs/shipped.md instead.")
+    ] = False,
 ) -> None:
     """Show the table of all results, made from the cards (RESULTS.md). Cards that cannot be read are reported, and the
     others shown; a file is written only if all can be read."""
-    from zoo.pretrained.results import readme_with_table, results_table
+    from zoo.pretrained.results import family_rows, page_with_table, results_table, shipped_rows
 
     cards, errors = read_shipped()
     if errors and (readme or write):
         pass
     elif readme:
-        page = Path("README.md")
-        page.write_text(readme_with_table(page.read_text(encoding="utf-8"), cards), encoding="utf-8")
+        tables = {Path("README.md"): family_rows(cards), Path("docs/shipped.md"): shipped_rows(cards)}
+        texts = {
+            page: page_with_table(page.read_text(encoding="utf-8"), rows, str(page)) for page, rows in tables.items()
+        }
+        for page, text in texts.items():  # only now, when both are known to have their marks
+            page.write_text(text, encoding="utf-8")
     elif write:
         write.write_text(results_table(cards), encoding="utf-8")
     else:

@@ -97,9 +97,10 @@ def choices(group: str) -> list[str]:
 
 
 GROUPS = ("data", "model", "task", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+NAMED = ("callbacks", "logger")  # several choices can be combined, each under its own name
 
 
-INIT = ("source", "weights", "skip", "rename", "freeze")
+INIT = ("source", "weights", "skip", "rename", "freeze", "whole_table")
 
 
 def check_run_name(name: str) -> None:
@@ -118,11 +119,12 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for group in GROUPS:
         given = cfg.get(group)
         empty = not given and group in ("scheduler", "logger")
-        if not empty and not (isinstance(given, Mapping) and (group == "callbacks" or "_target_" in given)):
+        if not empty and not (isinstance(given, Mapping) and (group in NAMED or "_target_" in given)):
             raise ZooError(f"{group}={shown(given)} is not valid: it takes a choice: {', '.join(choices(group))}")
-    for name, callback in cfg["callbacks"].items():
-        if callback is not None and not (isinstance(callback, Mapping) and "_target_" in callback):
-            raise ZooError(f"callbacks.{name}={shown(callback)} is not valid: to switch it off, callbacks.{name}=null")
+    named = [(f"{group}.{name}", node) for group in NAMED for name, node in (cfg[group] or {}).items()]
+    for key, node in named:
+        if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
+            raise ZooError(f"{key}={shown(node)} is not valid: to switch it off, {key}=null")
     check_type(cfg["seed"], int, "seed")
     check_ranges(cfg["seed"], Seed, "seed")
     for switch in ("compile", "test", "channels_last"):

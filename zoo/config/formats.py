@@ -50,6 +50,9 @@ TENSORS: dict[str, dict[str, str]] = {
     },
 }
 
+# How pictures become images like those of a data set, for cards written before their preprocessing said it
+FITS = {"mnist": "digits", "fashion_mnist": "garment"}
+
 CONFIGS = ("model", "task", "data", "preprocess")  # the fields of a card that are configs
 DEEPEST = 64  # levels of nesting in a config
 
@@ -74,7 +77,18 @@ def current_card(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     check_version(content, CARD, where)
     configs = {key: current_config(content[key], where) for key in CONFIGS if key in content}
+    with_fit(configs)
     return {**content, **configs, "format": CARD}
+
+
+def with_fit(configs: dict[str, Any]) -> None:
+    """Add how pictures are fitted to the preprocessing of an older card, by the name of its data set."""
+    preprocess, data = configs.get("preprocess"), configs.get("data")
+    if not (isinstance(preprocess, Mapping) and isinstance(data, Mapping)):
+        return
+    if preprocess.get("_target_") == "zoo.data.preprocess.Preprocess" and "fit" not in preprocess:
+        name = data.get("name")
+        configs["preprocess"] = {**preprocess, "fit": FITS.get(name, "resize") if isinstance(name, str) else "resize"}
 
 
 def current_config(config: Any, where: str) -> Any:
@@ -146,7 +160,7 @@ def current_checkpoint(content: Any, where: str) -> Any:
     check_version(content, CHECKPOINT, where)
     content = {**content, "format": CHECKPOINT}
     if "config" in content:
-        content["config"] = current_config(content["config"], where)
+        content["config"] = with_named_loggers(current_config(content["config"], where))
     if isinstance(content.get("card"), Mapping):
         content["card"] = current_card(content["card"], where)
     configs = next((c for c in (content.get("config"), content.get("card")) if isinstance(c, Mapping)), {})
@@ -159,6 +173,14 @@ def current_checkpoint(content: Any, where: str) -> Any:
     if isinstance(content.get("callbacks"), Mapping):
         content["callbacks"] = by_file(by_class(content["callbacks"]), content.get("config"))
     return by_class(content)
+
+
+def with_named_loggers(config: Any) -> Any:
+    """A run's config with its loggers by name; older ones have a single logger, without a name."""
+    logger = config.get("logger") if isinstance(config, Mapping) else None
+    if not (isinstance(logger, Mapping) and "_target_" in logger):
+        return config
+    return {**config, "logger": {"tensorboard": logger}}
 
 
 def of_process(state: Any, task: Any) -> Any:

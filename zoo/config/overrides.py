@@ -33,6 +33,13 @@ def hydra_value(value: Any) -> str:
     return f"'{escaped}'"
 
 
+def shell_word(text: str) -> str:
+    """A text as one word for a shell, in the quotes that need no escapes if there are such."""
+    if "'" in text and not re.search(r'["$`\\!]', text):
+        return f'"{text}"'
+    return shlex.quote(text)
+
+
 def plain(value: Any) -> str:
     """A value for a message: one short line in ASCII, whatever it contains."""
     text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)

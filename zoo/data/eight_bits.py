@@ -56,6 +56,23 @@ def opaque(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
+def visible(picture: Image.Image) -> Image.Image:
+    """A picture with white ink on a transparent ground is put on black; others are returned unchanged."""
+    if not picture.has_transparency_data:
+        return picture
+    sides = [min(side, 256) for side in picture.size]
+    values = np.asarray(picture.resize((sides[0], sides[1]), Image.Resampling.NEAREST).convert("RGBA"), float)
+    opaque = values[..., 3] / 255
+    brightness = (values[..., :3].mean(-1) * opaque).sum() / max(opaque.sum(), 1e-9)
+    if brightness < 170 or opaque.mean() > 0.5:
+        return picture
+    small = picture.convert("RGBA")
+    small.thumbnail((2000, 2000))
+    dark = Image.alpha_composite(Image.new("RGBA", small.size, "black"), small).convert("RGB")
+    dark.info |= {key: value for key, value in picture.info.items() if key == "exif"}
+    return dark
+
+
 def eight_bits(picture: Image.Image, white: float, inverted: bool) -> Image.Image:
     """Convert a picture with one channel of more than 8 bits, or with signed 8 bits, to mode "L".
 

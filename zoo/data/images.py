@@ -13,7 +13,7 @@ from zoo.data import sources
 from zoo.data.augment import Augment
 from zoo.data.base import MemoryData
 from zoo.data.loader import BatchLoader, Loader, MixedLoader
-from zoo.data.preprocess import Preprocess
+from zoo.data.preprocess import Fit, Preprocess
 from zoo.data.variants import binary, few, kept
 from zoo.errors import ZooError
 
@@ -48,6 +48,8 @@ class ImageData(MemoryData):
         seed: seed for the order of the batches and for ``labels_per_class``.
         split_seed: seed for the validation split.
         root: the folder of the data; None means $ZOO_DATA, the clone's ``data/`` or the user's cache.
+        fit: how pictures of any size become images like these, for ``zoo predict``; see ``Preprocess``. None means the
+            rule of the data set: "digits" for MNIST, "garment" for Fashion-MNIST, and "resize" for others.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ImageData(MemoryData):
         seed: Seed = 0,
         split_seed: Seed = 0,
         root: str | None = None,
+        fit: Fit | None = None,
     ):
         super().__init__()
         if not (batch_size == "full" or (isinstance(batch_size, int) and batch_size > 0)):
@@ -100,7 +103,7 @@ class ImageData(MemoryData):
             raise ZooError("data.unlabelled takes no mixup, no cutmix and no data.binarise=stochastic: switch them off")
         self.seed, self.split_seed = seed, split_seed
         self.root = Path(root).expanduser() if root else None
-        self.preprocess = Preprocess(image_size, list(mean), list(std))
+        self.preprocess = Preprocess(image_size, list(mean), list(std), fit=fit or own_fit(name))
         self.classes = self.class_names()
         self.keep = None if keep is None else list(keep)
         if self.keep is not None:
@@ -210,24 +213,26 @@ class ImageData(MemoryData):
             images, labels, others = batch
             weak, strong = self.augment or Augment(), self.strong or self.augment or Augment()
             views = ((weak, images), (weak, others), (strong, others))
-            x, u, v = (change.mix(self.preprocess(change(of)), labels, self.num_classes)[0] for change, of in views)
+            x, u, v = (
+                change.mix(self.preprocess.normalised(change(of)), labels, self.num_classes)[0] for change, of in views
+            )
             return x, labels, u, v
         images, labels, *half = batch
         training = bool(self.trainer and self.trainer.training)
         if training and self.binarise == "stochastic":
-            x = self.preprocess(self.augment(images) if self.augment else images)
+            x = self.preprocess.normalised(self.augment(images) if self.augment else images)
             return (torch.rand_like(x) < x).to(x.dtype), labels
         if self.augment is None or self.trainer is None or not training:
-            return self.preprocess(images), labels
+            return self.preprocess.normalised(images), labels
         mirrored = half[0] ^ bool(self.trainer.current_epoch % 2) if half else None
-        return self.augment.mix(self.preprocess(self.augment(images, mirrored)), labels, self.num_classes)
+        return self.augment.mix(self.preprocess.normalised(self.augment(images, mirrored)), labels, self.num_classes)
 
     def sample(self, n: int, split: str = "train") -> tuple[Tensor, Tensor]:
         """The first n examples of a split as model inputs: images (n, C, H, W), not augmented, and labels (n,)."""
         images, labels = self.splits[split]
         if split == "train" and self.binarise == "stochastic":
             images = binary(images[:n], seed=0)
-        return self.preprocess(images[:n]), labels[:n]
+        return self.preprocess.normalised(images[:n]), labels[:n]
 
     def summary(self) -> str:
         """One line with the sizes of the splits."""
@@ -247,3 +252,8 @@ class ImageData(MemoryData):
         path = folder / "example.png"
         Image.fromarray(self.splits["test"][0][0].squeeze(-1).numpy()).save(path)
         return path
+
+
+def own_fit(name: str) -> Fit:
+    """How pictures become images like those of a data set; "resize" for sets that are not in ``sources.SOURCES``."""
+    return sources.SOURCES[name].fit if name in sources.SOURCES else "resize"

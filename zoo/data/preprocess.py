@@ -4,19 +4,39 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.eight_bits import Box, plain
+from zoo.data import makers
+from zoo.data.eight_bits import Box, plain, visible
+from zoo.data.garments import garment
 from zoo.data.image_file import Source, opened, orientation_of, turned
+from zoo.data.inputs import picture_of, raw
 from zoo.errors import ZooError
 
 LONGEST = 8  # largest ratio of length to width; the middle is cut out of longer pictures before they are scaled
 LARGEST = 4096  # largest side of a model's input in pixels
+SHOWN = 512  # largest side in pixels of the copy that is kept of a picture that was given
+Fit = Literal["resize", "digits", "garment"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model sees of a picture.
+
+    Attributes:
+        pixels: the raw image, uint8 (1, H, W, C).
+        given: the picture, upright, as a copy of at most ``SHOWN`` pixels a side.
+        warnings: why the picture is unlike the training data, one sentence each.
+    """
+
+    pixels: Tensor
+    given: Image.Image
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,12 +47,16 @@ class Preprocess:
         resize: pixels to which a picture's short side is scaled (bilinearly, as torchvision's weights expect) before
             the central square of ``image_size`` is cut out; None scales the whole picture to a square, whatever its
             aspect ratio.
+        fit: how a picture becomes an image like those of the training data. "digits" and "garment" find the object in
+            it and follow the rules by which MNIST and Fashion-MNIST were made (``zoo.data.makers``); "resize" scales
+            the whole picture as ``resize`` says.
     """
 
     image_size: int
     mean: list[float]
     std: list[float]
     resize: int | None = None
+    fit: Fit = "resize"
 
     def __post_init__(self) -> None:
         """Raise a ``ZooError`` for impossible values: a card may come from an untrusted source."""
@@ -43,12 +67,43 @@ class Preprocess:
             raise ZooError(f"mean={self.mean} and std={self.std} are not valid: one number each, or three for colour")
         if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise ZooError(f"mean={self.mean} and std={self.std} are not valid: numbers, and std above 0")
+        if self.fit not in get_args(Fit):
+            raise ZooError(f"fit={self.fit} is unknown; valid: {', '.join(get_args(Fit))}")
+        if self.fit != "resize" and (self.channels != 1 or self.resize is not None):
+            raise ZooError(f"fit={self.fit} is for grey images without resize; give fit=resize")
 
     @property
     def channels(self) -> int:
         return len(self.mean)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Any) -> Tensor:
+        """Turn pictures into the model's input; it serves as a ``transform=`` of torchvision's data sets, too.
+
+        Args:
+            images: one picture (a PIL image, or an array or tensor (H, W), (H, W, C) or (C, H, W)), or a batch
+                (N, H, W, C) or (N, C, H, W); uint8, or floating-point numbers in [0, 1]. Tensors of the model's size,
+                and raw images (uint8 tensors (N, H, W, C)), are only normalised, on their device; a PIL image, an
+                array, or a tensor of another size is fitted as ``read`` does it.
+
+        Returns:
+            Normalised float32 (C, H, W) for one picture, (N, C, H, W) for a batch.
+
+        Raises:
+            ZooError: another type, dtype or number of channels, or numbers outside of [0, 1].
+        """
+        loaded = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+        if loaded and images.shape[-1] == self.channels:  # raw images, as a loader gives them: nothing else is checked
+            return self.normalised(images)
+        if isinstance(images, Image.Image):
+            return self.normalised(self.read(images))[0]
+        batch, single = raw(images, self.channels, prefer_last=not isinstance(images, Tensor))
+        if isinstance(images, Tensor) and batch.shape[1:3] == (self.image_size, self.image_size):
+            x = self.normalised(batch) if batch.dtype == torch.uint8 else self.normalised(batch * 255)
+        else:
+            x = self.normalised(torch.cat([self.read(picture_of(one)) for one in batch]).to(batch.device))
+        return x[0] if single else x
+
+    def normalised(self, images: Tensor) -> Tensor:
         """Convert raw images, uint8 (B, H, W, C), to normalised float32 (B, C, H, W), on the same device.
 
         The result for colour images is in channels_last format at no cost, as that is the raw images' order in memory.
@@ -59,28 +114,54 @@ class Preprocess:
     def read(self, image: Source, invert: bool = False, name: str | Path | None = None) -> Tensor:
         """Read an image file (or PIL image) of any size and mode as a raw image, uint8 (1, H, W, C).
 
-        A photograph is turned upright according to its EXIF data; transparent pixels become white; of an animation or a
-        file with several pages the first image is taken; pixels of 12, 16 and 32 bits are scaled to 8
-        (``zoo.data.eight_bits.white_of``). The image is scaled to a square whatever its aspect ratio, or scaled and
-        cropped if there is a ``resize``.
+        See ``see``, which takes the same arguments and also tells what is odd about the picture.
+        """
+        with opened(image, name) as picture:
+            return self.fitted(picture, invert)[1]
+
+    def see(self, image: Source, invert: bool = False, name: str | Path | None = None) -> Seen:
+        """Read an image file (or PIL image) of any size and mode, as the model sees it.
+
+        A photograph is turned upright according to its EXIF data; transparent pixels become white (black, if the object
+        is white); of an animation or a file with several pages the first image is taken; pixels of 12, 16 and 32 bits
+        are scaled to 8 (``zoo.data.eight_bits.white_of``). Then the object is found, cut out and centred, or the
+        picture is scaled and cropped, as ``fit`` and ``resize`` say.
 
         Args:
             image: a path, a file's content, an open binary file, or a PIL image.
-            invert: swap dark and light, for ink on paper if the model was trained on light digits on dark (MNIST).
+            invert: swap dark and light first. With ``fit`` "digits" or "garment", which find out by themselves whether
+                the object is dark or light, it says that the object is dark on light ground.
             name: what messages call the image; None means its path, or "the image".
 
         Raises:
             ZooError: the file is missing, damaged, too large, or not in a supported image format.
         """
         with opened(image, name) as picture:
-            square = self.square(picture)
-        pixels = torch.from_numpy(np.array(square)).view(1, self.image_size, self.image_size, self.channels)
-        return 255 - pixels if invert else pixels
+            upright, pixels, warnings = self.fitted(picture, invert)
+            given = upright.copy()
+            given.thumbnail((SHOWN, SHOWN))
+        return Seen(pixels, given, tuple(warnings))
 
-    def square(self, picture: Image.Image) -> Image.Image:
-        """A picture of any mode, scaled and cropped to ``image_size``, with 8 bits per channel."""
-        whole = (0, 0, *picture.size) if self.resize is None else middle(*picture.size)
-        upright = turned(plain(picture, "L" if self.channels == 1 else "RGB", whole), orientation_of(picture))
+    def fitted(self, picture: Image.Image, invert: bool) -> tuple[Image.Image, Tensor, list[str]]:
+        """The picture upright, its raw image, uint8 (1, H, W, C), and what is odd about the picture."""
+        if self.fit == "resize":
+            upright = self.upright(picture, "L" if self.channels == 1 else "RGB")
+            pixels = torch.from_numpy(np.array(self.square(upright)))
+            pixels = pixels.view(1, self.image_size, self.image_size, self.channels)
+            return upright, 255 - pixels if invert else pixels, []
+        upright = self.upright(visible(picture), "L" if picture.mode in ("L", "1", "I", "F", "I;16") else "RGB")
+        rule = makers.digit if self.fit == "digits" else garment
+        found = rule(upright, self.image_size, False if invert else None)
+        pixels = torch.from_numpy(found.pixels.copy()).view(1, self.image_size, self.image_size, 1)
+        return upright, pixels, found.warnings
+
+    def upright(self, picture: Image.Image, mode: str) -> Image.Image:
+        """The picture with 8 bits per channel, turned upright; with a ``resize`` only the middle of a very long one."""
+        box = (0, 0, *picture.size) if self.resize is None else middle(*picture.size)
+        return turned(plain(picture, mode, box), orientation_of(picture))
+
+    def square(self, upright: Image.Image) -> Image.Image:
+        """A picture scaled and cropped to ``image_size``."""
         if self.resize is not None:
             return central_square(upright, self.resize, self.image_size)
         if upright.size == (self.image_size, self.image_size):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.config.files import MB, read_file
 from zoo.data.integrity import UNREADABLE
@@ -56,6 +56,7 @@ class Source:
         by_hand: the files that a user can put into the data set's folder if nothing can be downloaded.
         sha256: digest of each tensor's bytes, with images as (N, H, W, C). Those of CIFAR-100 are not known: its
             archive is checked against torchvision's md5, and the tensors against digests stored when it was read.
+        fit: how a picture of any size becomes an image like those of this set; see ``zoo.data.preprocess.Preprocess``.
     """
 
     classes: tuple[str, ...]
@@ -63,6 +64,7 @@ class Source:
     fetchers: tuple[str, ...] = ()
     by_hand: str = ""
     sha256: dict[str, str] = field(default_factory=dict)
+    fit: Literal["resize", "digits", "garment"] = "resize"
 
 
 SOURCES: dict[str, Source] = {
@@ -75,6 +77,7 @@ SOURCES: dict[str, Source] = {
             "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
             "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
         },
+        fit="digits",
     ),
     "fashion_mnist": Source(
         GARMENTS, "read_idx", ("fashion_official", "fashion_package"),
@@ -85,6 +88,7 @@ SOURCES: dict[str, Source] = {
             "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
             "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
         },
+        fit="garment",
     ),
     "cifar10": Source(
         PHOTOGRAPHS, "read_cifar10", ("cifar10_official", "cifar10_package"),

@@ -113,7 +113,8 @@ class DCGAN(nn.Module):
         channels: feature maps of the stage next to the image; each further stage has twice as many.
         norm: normalisation in the discriminator, "batch" or "none"; a critic with gradient penalty needs "none"
             (Gulrajani et al. 2017, section 4). The generator always has batch norm.
-        num_classes, conditional: see ``GAN``.
+        num_classes: number of classes; only used if conditional.
+        conditional: give the class to both networks, as in ``GAN``.
 
     Raises:
         ZooError: image_size is not 4 or 7 times a power of 2, or norm is unknown.

@@ -94,7 +94,7 @@ class PPCA(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats (equation 2): images (B, C, H, W) to (B,), computed in 64 bits.
 
-        Uses the Woodbury identity for C⁻¹ and the determinant lemma for |C|, which need no D × D matrix.
+        Uses the Woodbury identity for C⁻¹ and the determinant lemma for det C, which need no D × D matrix.
         """
         d, m = self.weight.shape
         variance = self.log_variance.double().exp()
@@ -169,7 +169,7 @@ class PPCA(nn.Module):
         """The E step (equations 25 and 26): sums over images that the M step needs; add them over all batches.
 
         Returns:
-            Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ |x − μ|² and the number of images, in 64 bits.
+            Σ (x − μ) E[z]ᵀ (D, M), Σ E[z zᵀ] (M, M), Σ ‖x − μ‖² and the number of images, in 64 bits.
         """
         centred = x.flatten(1).double() - self.mean.double()
         inner = self.inner()

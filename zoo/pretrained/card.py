@@ -27,6 +27,16 @@ def show(name: str, value: float) -> str:
     return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
 
 
+HIGHER = ("accuracy", "accuracy_plain", "top5", "f1", "precision", "recall", "modes", "agreement")
+NEITHER = ("fid_floor", "pca_loss", "unknown", "kl")  # they help to judge another metric; see docs/metrics.md
+
+
+def arrow(name: str) -> str:
+    """The better direction of a metric: "↑" if higher values are better, "↓" if lower ones are, "" if neither are."""
+    name = name.rpartition("/")[2]
+    return "" if name in NEITHER else "↑" if name in HIGHER else "↓"
+
+
 @dataclass
 class Card:
     """What the trained model is, how it was trained, and its test metrics.
@@ -45,7 +55,7 @@ class Card:
         command, minutes, hardware, versions: how the weights were trained; minutes are the training time of their seed.
         note: a remark on these, such as how busy the machine was.
         parameters: the number of parameters, including frozen ones.
-        licence: the licence of the weights; empty if their author has not chosen one.
+        licence: the licence of the weights; empty for a user's own model, whose owner has not chosen one.
         sha256: the checksum of the safetensors file.
         size: the size of the safetensors file in bytes, which is the most that is downloaded; 0 if it is not known.
         format: the version of the card's own format; see ``zoo.config.formats``.
@@ -54,6 +64,8 @@ class Card:
             that they were not measured.
         quick_metrics: the test metrics on these examples only. They tell whether the weights, their preprocessing and
             their data are unchanged, not how good the model is: a Fréchet distance of so few images is always large.
+        typical: what the outputs for training images are like, by which other pictures are recognised; empty if it was
+            not measured. See ``zoo.pretrained.typical``.
     """
 
     name: str
@@ -79,6 +91,7 @@ class Card:
     format: int = formats.CARD
     quick_examples: int = 0
     quick_metrics: dict[str, float] = field(default_factory=dict)
+    typical: dict[str, Any] = field(default_factory=dict)
 
     def headline(self, short: bool = False) -> str:
         """The most important metric as text, with its name unless it is accuracy; empty if it was not measured.

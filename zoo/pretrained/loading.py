@@ -161,7 +161,7 @@ def load(
         preprocess = for_channels(preprocess, changes["in_channels"])
     loaded: Any = with_features(model.eval(), features_only)
     loaded.preprocess = preprocess
-    loaded.classes = None if "num_classes" in changes or features_only else card.classes
+    loaded.classes = [] if "num_classes" in changes or features_only else card.classes
     loaded.card = card
     return loaded
 

@@ -15,6 +15,7 @@ from zoo.config.plain import check_bounded
 from zoo.config.registry import list_models, suggest
 from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
+from zoo.paths import in_home
 from zoo.pretrained.card import Card, list_weights, shipped
 from zoo.pretrained.hugging_face import fetch_repository
 from zoo.pretrained.on_demand import weights_file
@@ -23,6 +24,7 @@ from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, fi
 
 def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
     """The card and the tensors of a shipped name or of a file; see ``load``."""
+    source = in_home(source)
     card_file = card_beside(source)
     if card_file is not None:
         card = Card.read(card_file)
@@ -41,6 +43,7 @@ def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
 
 def read_known(source: str | Path) -> tuple[Card | None, dict[str, Tensor]]:
     """The tensors as ``read_weights`` gives them, and the card if the source has one."""
+    source = in_home(source)
     path = Path(source)
     if card_beside(source) is not None:
         return read(source)
@@ -98,12 +101,14 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         from zoo.pretrained.hub import fetch_torchvision  # imported here, as that module imports this one
 
         return fetch_torchvision(str(source).partition(":")[2])
-    path = Path(source)
     if str(source).startswith("hf:"):
         return read(source)[1]
+    path = Path(in_home(source))
     if str(source) in shipped():
         card = Card.read(shipped()[str(source)])
         return read_safetensors(weights_file(str(source), card), card)
+    if not path.exists() and (path.suffix or "/" in str(source)):
+        raise ZooError(f"{path}: no such file")
     if not path.exists():
         raise suggest(str(source), list_weights(), "shipped weight or file", "torchvision:MODEL")
     if path.suffix == ".safetensors":

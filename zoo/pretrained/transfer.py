@@ -27,6 +27,7 @@ class Row:
     detail: str = ""
 
 
+FEW_LAYERS = 6  # that a message may advise to skip
 FINE = ("copied", "adapted", "skipped")
 
 
@@ -141,6 +142,12 @@ def copy_weights(
     if bad:
         names = ", ".join(f"{row.name} ({row.status})" for row in bad[:6]) + (", …" if len(bad) > 6 else "")
         layers = dict.fromkeys(row.name.rsplit(".", 1)[0] for row in bad)
+        if is_other_architecture(rows, len(layers)):
+            raise Mismatch(
+                f"the weights are those of another architecture: {len(new)} of the model's {len(target)} tensors fit. "
+                f"Choose the model that the weights were trained with, or other weights; not fitting: {names}",
+                rows,
+            )
         raise Mismatch(
             f"the weights do not fit the model: {names}. To leave those out: 'init.skip=[{','.join(layers)}]'", rows
         )
@@ -148,6 +155,15 @@ def copy_weights(
         for name, tensor in new.items():
             target[name].copy_(tensor)  # shares memory with the model
     return rows
+
+
+def is_other_architecture(rows: Sequence[Row], bad_layers: int) -> bool:
+    """Whether leaving layers out is no remedy: nothing has the model's names, or many layers and most tensors do not
+    fit. A wrong number of classes or one more layer is the same architecture.
+    """
+    fitting = sum(row.status in ("copied", "adapted") for row in rows)
+    absent = sum(row.status in ("missing", "unexpected") for row in rows)
+    return (not fitting and absent == len(rows)) or (bad_layers > FEW_LAYERS and fitting < len(rows) / 2)
 
 
 def kind_of(tensor: Tensor) -> str:

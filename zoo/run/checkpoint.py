@@ -17,12 +17,13 @@ from torch import nn
 from zoo.config import formats
 from zoo.data.base import MemoryData
 from zoo.errors import ZooError
-from zoo.pretrained.card import Card, portable_command
+from zoo.pretrained.card import Card, portable
 from zoo.pretrained.reading import read_checkpoint
 from zoo.run.atomic import AtomicCheckpointIO, save_atomically, write_atomically
 from zoo.run.curves import Curves
 from zoo.run.parallel import load_whole
 from zoo.run.resume import METRICS, first_step
+from zoo.run.rows import Rows
 from zoo.run.states import safe_states
 from zoo.tasks.loop import set_batch_step
 
@@ -40,6 +41,7 @@ class Describe(Callback):
     Attributes:
         chosen: the checkpoint that is tested and receives the test metrics.
         metrics: the test metrics.
+        validated: the validation metrics of the chosen weights, as they were when their checkpoint was written.
     """
 
     def __init__(self, config: dict[str, Any], data: Any, model: nn.Module, run_dir: Path, ended: bool = False):
@@ -47,7 +49,8 @@ class Describe(Callback):
         self.step: int | None = None  # step of a resumed run's first batch
         self.chosen: Path | None = None
         self.metrics: dict[str, float] = {}
-        self.card = Card(
+        self.validated: dict[str, float] = {}
+        card = Card(
             name=config["name"],
             title=config["card"]["title"] or f"{config['name']}, trained by its user",
             model=config["model"],
@@ -56,16 +59,22 @@ class Describe(Callback):
             **data.card(),
             metric=config["card"].get("metric") or config["task"].get("monitor", "val/accuracy").removeprefix("val/"),
             published=config["card"]["published"] or "",
-            command=portable_command(config["card"]["command"]),
+            command=config["card"]["command"],
             licence=config["card"].get("licence") or "",
             hardware=f"{os.cpu_count()} cores of {processor()}",
             versions={"torch": str(torch.__version__), "lightning": lightning.__version__},
             parameters=sum(p.numel() for p in model.parameters()),
         )
+        self.card = portable(card)
         self.contents = data.contents() if isinstance(data, MemoryData) else {}  # reveals changes to a resumed run
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop |= self.ended  # Lightning does not restore that early stopping or the timer ended a run
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let an epoch that has fewer updates than ``trainer.log_every_n_steps`` log its last one."""
+        updates: Any = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+        trainer.log_every_n_steps = min(trainer.log_every_n_steps, max(1, updates))  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.step is not None:  # Lightning counts one batch too many when it resumes after a validation
@@ -92,8 +101,8 @@ class Describe(Callback):
             progress["current"]["processed"] -= 1
             progress["total"]["processed"] -= 1
         for logger in trainer.loggers:  # after kill -9, all that is lost is logged again by the resumed run
-            if isinstance(logger, Curves):
-                logger.flush()
+            if isinstance(logger, (Curves, Rows)):
+                logger.save()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take only numbers from the stored states of callbacks; the paths of checkpoints are those of this run."""
@@ -110,12 +119,19 @@ class Describe(Callback):
             self.note_metrics()
 
     def note_metrics(self) -> None:
-        """Write the metrics to the chosen checkpoint's card, then to ``metrics.json``, which marks a finished run."""
+        """Write the test metrics to the chosen checkpoint's card, then these and the validation metrics to
+        ``metrics.json``, which marks a finished run.
+        """
         self.card.metrics = {name.removeprefix("test/"): value for name, value in self.metrics.items()}
         try:
-            if self.chosen and self.metrics:
-                save_atomically({**read_checkpoint(self.chosen), "card": asdict(self.card)}, self.chosen)
-            write_atomically((json.dumps(self.metrics, indent=2) + "\n").encode(), self.run_dir / METRICS)
+            if self.chosen:
+                content = read_checkpoint(self.chosen)
+                noted = content["card"]["metrics"].items()
+                self.validated = {name: value for name, value in noted if name.startswith("val/")}
+                if self.metrics:
+                    save_atomically({**content, "card": asdict(self.card)}, self.chosen)
+            text = json.dumps({**self.validated, **self.metrics}, indent=2)
+            write_atomically(f"{text}\n".encode(), self.run_dir / METRICS)
         except (OSError, RuntimeError) as error:
             rank_zero_warn(f"the test metrics could not be noted in {self.run_dir} ({error})")
 

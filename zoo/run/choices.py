@@ -38,7 +38,7 @@ def resolve_dependent(config: dict[str, Any], task: Any) -> None:
     callbacks = config["callbacks"]
     if not task.measured or config["data"].get("val_size", 1) == 0:  # no metric to choose the best by
         callbacks["best"], config["select"] = None, "last"
-    if not config["logger"]:  # LearningRateMonitor does not work without a logger
+    if not any((config["logger"] or {}).values()):  # LearningRateMonitor does not work without a logger
         callbacks["learning_rate"] = None
     if not config["trainer"].get("enable_progress_bar", True):
         callbacks["progress"] = None

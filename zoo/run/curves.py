@@ -1,17 +1,21 @@
 """TensorBoard's event files: a resumed run continues their curves, and a failure to write them does not end a run."""
 
+import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard import SummaryWriter
+
+from zoo.errors import ZooError
+from zoo.run.rows import Rows
 
 
 class Curves(TensorBoardLogger):
@@ -46,15 +50,38 @@ class Curves(TensorBoardLogger):
         self.flush()
 
 
-def open_logger(config: Mapping[str, Any], run_dir: Path, step: int) -> Any:
-    """Create a run's logger from its config.
+def open_loggers(config: Mapping[str, Any], run_dir: Path, step: int) -> list[Any]:
+    """Create a run's loggers from their configs.
 
     Args:
+        config: the config of each logger, by name.
+        run_dir: the run's folder.
         step: the first step that the run logs. Points of existing curves from this step on are discarded: the run is
             resumed from an earlier checkpoint, or an earlier run in this folder was killed before its first checkpoint.
     """
-    logger = instantiate(config, _convert_="all", _partial_=True)
-    return logger(save_dir=str(run_dir), **({"purge_step": step} if logger.func is Curves else {}))
+    loggers = []
+    for name, node in config.items():
+        if node is None:
+            continue
+        make = instantiate(node, _convert_="all", _partial_=True)
+        own: dict[str, Any] = {"purge_step": step} if make.func in (Curves, Rows) else {}
+        if make.func is WandbLogger:  # the same id for the same folder, so that a resumed run goes on with its curves
+            own["id"] = hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:16]
+        try:
+            loggers.append(make(save_dir=str(run_dir), **own))
+        except ModuleNotFoundError:
+            extra = {WandbLogger: "wandb", MLFlowLogger: "mlflow"}.get(make.func)
+            if extra is None:
+                raise
+            raise ZooError(f"logger={name}: it needs an extra: pip install 'reference-zoo[{extra}]'") from None
+    return loggers
+
+
+def close(loggers: Sequence[Any]) -> None:
+    """End the runs of Weights & Biases, which otherwise would go on in the next run of a sweep."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()
 
 
 class Writer(SummaryWriter):

@@ -1,16 +1,18 @@
 """Errors of a command in one line for its user: what is wrong, what is valid and what to do."""
 
+import difflib
 import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from zoo import terminal
 from zoo.config.checks import choices, unknown
+from zoo.config.overrides import hydra_value, shell_word
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
 from zoo.run.commands import command
@@ -69,18 +71,18 @@ def one_line(text: str) -> str:
 
 def base_config(overrides: Sequence[str]) -> dict[str, Any] | None:
     """The config composed from the overrides that choose groups, to name its keys in a message; None if that fails."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    GlobalHydra.instance().clear()
-    groups = [o for o in overrides if o[:1].isalpha() and (CONFIGS / o.partition("=")[0]).is_dir()]
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return OmegaConf.to_container(compose("train", groups), resolve=False)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return None
+    from zoo.run.compose import composed, hydra_of_its_own, own_configs
+
+    folders = [CONFIGS, *own_configs()]
+    groups = [o for o in overrides if o[:1].isalpha() and any((f / o.partition("=")[0]).is_dir() for f in folders)]
+    with hydra_of_its_own():
+        try:
+            return OmegaConf.to_container(composed(groups), resolve=False)  # type: ignore[return-value]
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return None
 
 
 def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] | None) -> str:
@@ -96,6 +98,8 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
         listed = re.findall(r"^\s+(\S+)$", text.partition("Available options")[2], flags=re.M)
         if group == "hydra/launcher" and option.startswith("submitit") and "submitit_local" not in listed:
             return f"{group}={option}: it needs an extra: pip install 'reference-zoo[submitit]'"
+        if group == "hydra/sweeper" and option == "optuna":
+            return f"{group}={option}: it needs an extra: pip install 'reference-zoo[optuna]'"
         reason = f"no {group.replace('callbacks', 'callback')} is named '{option}'"
         return str(unknown(f"{group}={option}", option, listed or choices(group), reason))
     if found := re.search(r"Could not override '([^']+)'", text):
@@ -114,19 +118,75 @@ def explain(error: Exception, overrides: Sequence[str], keys: Mapping[str, Any] 
     if found := re.search(r"Interpolation key '(data\.\w+)' not found\s+full_key: (model\.\w+)", text):
         lacks = f"this model needs {found[1]}, which this data does not have"
         return f"{found[2]}: {lacks}; choose another model or other data"
+    if found := re.search(r"Interpolation key 'task\.(monitor|mode)' not found", text):
+        return (
+            f"the task's config has no {found[1]}: add the metric by which the best weights are chosen, and whether "
+            f"a higher or a lower value is better, as in 'monitor: val/loss' and 'mode: min'"
+        )
     if "LexerNoViableAlt" in text or "OverrideParse" in type(error).__name__ or "mismatched input" in text:
         bad = getattr(error, "override", None) or next((o for o in overrides if o in text), " ".join(overrides))
-        return f"{bad}: not understood; write key=value, and quote lists: 'init.skip=[head]'"
+        return not_understood(bad)
     return one_line(text)
+
+
+def not_understood(override: str) -> str:
+    """Say how to write an override that Hydra cannot parse: as a quoted text, if it is meant as one."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"[+~]{0,2}[\w./@]+", key) and value[:1] not in ("[", "{", "'", '"') and value:
+        needs = "a value with blanks, brackets or other special characters needs quotes"
+        return f"{override}: not understood; {needs}: {shell_word(f'{key}={hydra_value(value)}')}"
+    return f"{override}: not understood; write key=value, and quote lists: 'init.skip=[head]'"
+
+
+# What other programs call a setting
+SYNONYMS = {
+    "accelerators": "accelerator", "batch": "batch_size", "bs": "batch_size", "cuda": "accelerator",
+    "device": "accelerator", "epoch": "max_epochs", "epochs": "max_epochs", "gpu": "accelerator", "gpus": "devices",
+    "iterations": "max_steps", "learning_rate": "lr", "num_epochs": "max_epochs", "steps": "max_steps",
+    "wd": "weight_decay",
+}  # fmt: skip
+
+
+def places(name: str, node: Any, prefix: str = "") -> list[str]:
+    """The dotted keys in a config of the values with this name, or with the name that the zoo has for it."""
+    own = SYNONYMS.get(name.lower(), name)
+    found: list[str] = []
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        place = f"{prefix}{key}"
+        if key == own and not str(key).startswith("_"):
+            found.append(place)
+        found += places(name, value, f"{place}.")
+    return found
+
+
+def near(name: str, valid: Iterable[str]) -> bool:
+    return bool(difflib.get_close_matches(name, [v for v in map(str, valid) if not v.startswith("_")], 1, 0.6))
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Raise a ``ZooError`` for a word with dashes that is no flag of Hydra's, such as ``--lr``."""
+    from hydra._internal.utils import get_args_parser
+
+    flags = get_args_parser()._option_string_actions
+    for word in arguments:
+        flag, _, value = word.partition("=")
+        if word.startswith("-") and flag not in flags and not flag[1:2].isdigit():
+            name = flag.lstrip("-").replace("-", "_")
+            config = base_config([o for o in arguments if not o.startswith("-")]) or {}
+            key = name if "." in name else next(iter(places(name, config)), "key")
+            raise ZooError(f"{word}: settings are written without dashes: {key}={value or 'VALUE'}")
 
 
 def wrong_key(key: str, node: Any) -> str:
     """Say which part of a dotted key is not in the config, and which keys are valid in its place."""
+    whole = node
     path = key.replace("@", ".").split(".")
     for depth, part in enumerate(path):
         if not isinstance(node, Mapping) or part not in node:
             prefix = ".".join(path[:depth])
             reason = f"nothing is named {part} in {prefix}" if prefix else "no such key"
+            if not (isinstance(node, Mapping) and near(part, node)) and (elsewhere := places(part, whole)):
+                return f"{key}: {reason}; did you mean {' or '.join(elsewhere[:3])}?"
             valid = [*map(str, node)] if isinstance(node, Mapping) else []
             return str(unknown(key, part, valid if prefix else [*valid, "experiment", "debug"], reason, prefix))
         node = node[part]

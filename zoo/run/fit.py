@@ -1,37 +1,31 @@
 """Training from Python: ``zoo.fit`` is the command ``train.py`` as a function."""
 
-import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from zoo.config.overrides import hydra_value
 from zoo.config.own import allow_said
 from zoo.contracts import Loaded
 from zoo.errors import ZooError
-from zoo.paths import CONFIGS
+from zoo.paths import CONFIGS, in_home
+from zoo.run.compose import composed, hydra_of_its_own, own_configs
 from zoo.run.explain import message
 from zoo.run.guard import Interrupted
 from zoo.run.history import History, Record
-from zoo.run.resolvers import register_resolvers
+from zoo.run.resume import for_resume
 from zoo.run.said import Said
-
-running = threading.Lock()  # Hydra and the random number generators have a state that all threads share
 
 
 class Run(NamedTuple):
     """A finished run.
 
     Attributes:
-        metrics: the metrics of the test by name, such as ``metrics["accuracy"]``, from 0 to 1; with ``test=False`` the
-            last of the validation.
+        metrics: the metrics of the test by name, such as ``metrics["accuracy"]``, from 0 to 1; with ``test=False``
+            those of the validation.
         history: a row of metrics for each epoch.
         model: the trained model in eval mode, as ``zoo.load(run.checkpoint)`` gives it; None if no checkpoint was
             written.
@@ -65,7 +59,7 @@ def fit(experiment: str | None = None, /, **settings: Any) -> Run:
         KeyboardInterrupt: the run was stopped; the message says how to continue it.
     """
     overrides = [f"experiment={experiment}"] if experiment is not None else []
-    overrides += [f"{key}={value_of(key, value)}" for key, value in settings.items()]
+    overrides = for_resume([*overrides, *(f"{key}={value_of(key, value)}" for key, value in settings.items())])
     try:
         with warnings.catch_warnings(), hydra_of_its_own():
             return run(overrides)
@@ -74,8 +68,7 @@ def fit(experiment: str | None = None, /, **settings: Any) -> Run:
     except ZooError:
         raise
     except Exception as error:
-        with hydra_of_its_own():
-            line, foreseen = message(error, overrides)
+        line, foreseen = message(error, overrides)
         if foreseen:
             raise ZooError(line) from None
         raise
@@ -85,6 +78,8 @@ def value_of(key: str, value: Any) -> str:
     """A value from Python in the grammar of Hydra's command line."""
     if isinstance(value, Path):
         value = str(value)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = str(in_home(value))
     try:
         return hydra_value(value)
     except TypeError as error:
@@ -99,7 +94,7 @@ def run(overrides: list[str]) -> Run:
     from zoo.pretrained.loading import load
     from zoo.train import train
 
-    cfg, said, subdir = composed(overrides)
+    cfg, said, subdir = command(overrides)
     said.run_dir.mkdir(parents=True, exist_ok=True)
     if subdir:  # what Hydra keeps of a command
         folder = said.run_dir / subdir
@@ -108,10 +103,7 @@ def run(overrides: list[str]) -> Run:
         OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
     record = Record()
     result = train(cfg, said, [record])
-    metrics = {name.removeprefix("test/"): value for name, value in result.metrics.items()}
-    if not metrics and record.history:
-        last = record.history[-1]
-        metrics = {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+    metrics = {name.partition("/")[2]: value for name, value in (result.metrics or result.validated).items()}
     model = load(result.checkpoint, modules_of(cfg)) if result.checkpoint else None
     return Run(metrics, record.history, model, said.run_dir, result.checkpoint)
 
@@ -122,44 +114,16 @@ def modules_of(cfg: DictConfig) -> list[str]:
     return [] if target is None or target.startswith(("zoo.", "torch.")) else [target.rpartition(".")[0]]
 
 
-def composed(overrides: list[str]) -> tuple[DictConfig, Said, str | None]:
-    """The config that the command composes from these overrides, what is said to the run, and the name of the
-    subfolder for both.
-    """
-    from hydra import compose, initialize_config_dir
-
-    register_resolvers()
-    own = Path("configs").resolve()
-    folders = [CONFIGS, *([own] if own.is_dir() and own != CONFIGS else [])]
-    allow_said(overrides, folders[1:])
-    path = [f"hydra.searchpath=[{', '.join(hydra_value(f'file://{folder}') for folder in folders[1:])}]"]
-    with initialize_config_dir(str(CONFIGS), "train", version_base="1.3"):
-        cfg = compose("train", [*(path if folders[1:] else []), *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)  # for interpolations such as ${hydra:runtime.choices.model}
-        hydra: Any = HydraConfig.get()
-        with read_write(hydra), read_write(cfg), open_dict(cfg):
-            run_dir, subdir = Path(hydra.run.dir).absolute(), hydra.output_subdir
-            hydra.runtime.output_dir = str(run_dir)
-            del cfg["hydra"]
-        if cfg.resume is None:  # for a resumed run the values are those of its checkpoint
-            OmegaConf.resolve(cfg)
-    return cfg, Said(overrides, run_dir, folders), subdir
-
-
-@contextmanager
-def hydra_of_its_own() -> Iterator[None]:
-    """Give the block a state of Hydra of its own, and the caller's back at the end.
-
-    A run's config refers to Hydra's, and the caller may be a Hydra application itself. Only one thread at a time may be
-    in such a block.
-    """
-    instances: Any = Singleton._instances
-    with running:
-        kept: Mapping[type, Any] = {kind: instances.pop(kind, None) for kind in (GlobalHydra, HydraConfig)}
-        try:
-            yield
-        finally:
-            for kind, instance in kept.items():
-                instances.pop(kind, None)
-                if instance is not None:
-                    instances[kind] = instance
+def command(overrides: list[str]) -> tuple[DictConfig, Said, str | None]:
+    """The config of these overrides, what is said to the run, and the name of the subfolder in which both are kept."""
+    own = own_configs()
+    allow_said(overrides, own)
+    cfg = composed(overrides)
+    hydra: Any = HydraConfig.get()
+    with read_write(hydra), read_write(cfg), open_dict(cfg):
+        run_dir, subdir = Path(hydra.run.dir).absolute(), hydra.output_subdir
+        hydra.runtime.output_dir = str(run_dir)
+        del cfg["hydra"]
+    if cfg.resume is None:  # for a resumed run the values are those of its checkpoint
+        OmegaConf.resolve(cfg)
+    return cfg, Said(overrides, run_dir, [CONFIGS, *own]), subdir

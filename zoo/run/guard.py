@@ -79,6 +79,7 @@ def quiet() -> None:
     # these modules must be imported before, as importing them sets log levels
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # trainer.profiler prints its report
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings(
         "ignore", message=".*in eval mode at the start of training.*"

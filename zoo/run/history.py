@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 class History(list[dict[str, float]]):
-    """A row for each epoch: its number, from 1, and metrics by name; ``pandas.DataFrame`` takes the history as it is."""
+    """A row for each epoch: its number, from 1, and metrics by name. ``pandas.DataFrame`` takes the list as it is."""
 
     @property
     def columns(self) -> list[str]:

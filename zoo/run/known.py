@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.foreign import nodes
+from zoo.errors import ZooError
 
 
 class Known:
@@ -76,6 +77,20 @@ def package(path: Path, folder: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as file:
         header = re.match(r"#\s*@package\s+(\S+)", file.readline())
     return header[1].replace("_group_", group).replace("_global_", "").strip(".") if header else group
+
+
+def check_packages(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raise a ``ZooError`` if an experiment in one of the folders lacks the header that puts its values at the top."""
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        if group in ("experiment", "debug"):
+            for folder in folders:
+                path = folder / group / f"{name}.yaml"
+                if path.is_file() and package(path, folder):
+                    raise ZooError(
+                        f"{path}: write '# @package _global_' in its first line; without it the file's values stand "
+                        f"under {group}, as in {group}.model, and no model, data or optimizer sees them"
+                    )
 
 
 def general(place: str) -> str:

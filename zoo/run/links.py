@@ -5,7 +5,7 @@ A link that the user names is followed: a run's folder or a checkpoint may itsel
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from zoo.run.stored import PLACES
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
 # Names that the zoo and Lightning write directly into a run's folder, in which the user may keep other files too.
 WRITTEN = re.compile(
-    rf"{CHECKPOINTS}|\.lock|\.?{re.escape(METRICS)}.*|\.hydra.*|events\..*|example\..*|hparams\.yaml|hpc_ckpt.*|"
+    rf"{CHECKPOINTS}|\.lock|\.?{re.escape(METRICS)}.*|failed\.txt|metrics\.csv|pictures|wandb|\.hydra.*|events\..*|example\..*|hparams\.yaml|hpc_ckpt.*|"
     r"lightning_logs|version_\d+",
     re.IGNORECASE,  # as some file systems compare names
 )
@@ -73,7 +73,7 @@ def listed(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def places_of(config: Mapping[str, Any], logger: Any) -> list[Path]:
-    """The folders that the callbacks in a resolved config and the logger (False: no logger) write to."""
+def places_of(config: Mapping[str, Any], loggers: Sequence[Any]) -> list[Path]:
+    """The folders that the callbacks in a resolved config and the loggers write to."""
     found = [node[key] for _, node in nodes(config["callbacks"]) for key in PLACES if isinstance(node.get(key), str)]
-    return [Path(place) for place in (*found, logger and logger.log_dir) if place]
+    return [Path(place) for place in (*found, *(logger.log_dir for logger in loggers)) if place]

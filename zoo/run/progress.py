@@ -1,6 +1,7 @@
 """The progress bar: one line of at most 80 columns per epoch, with loss and accuracy."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -12,6 +13,8 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
 )
 from rich.progress import TextColumn, TimeRemainingColumn
 from rich.table import Column
+
+from zoo.tasks.loop import logs_now
 
 
 class Progress(RichProgressBar):
@@ -26,6 +29,8 @@ class Progress(RichProgressBar):
         # refresh_rate only sets how long the end of an epoch waits for Rich's thread; ``every`` limits redrawing
         super().__init__(refresh_rate=50, leave=True, theme=theme)
         self.every, self.looked = every, 0.0
+        self.total: Any = 0.0  # the sum of the losses of this epoch's batches so far, on the device
+        self.batches, self.loss = 0, None  # their number, and their mean loss when values were last logged
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         return [
@@ -51,12 +56,23 @@ class Progress(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        # Training logs its accuracy so far in the epoch; the loss beside it is the mean over the same batches.
+        if batch_idx == 0:
+            self.total, self.batches, self.loss = 0.0, 0, None
+        if isinstance(outputs, Mapping) and "loss" in outputs:
+            self.total, self.batches = self.total + outputs["loss"], self.batches + 1
+            if logs_now(trainer):
+                self.loss = self.total / self.batches
         now = time.monotonic()
         if now - self.looked >= self.every or batch_idx + 1 == self.total_train_batches:
             self.looked = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """``train/loss`` is shown as loss, ``val/accuracy`` as val acc."""
+        """``train/loss`` is shown as loss, as its mean over the batches of this epoch so far; ``val/accuracy`` as val
+        acc.
+        """
         metrics = super().get_metrics(trainer, pl_module)
+        if self.loss is not None and "train/loss" in metrics:
+            metrics["train/loss"] = round(float(self.loss), 3)
         return {k.removeprefix("train/").replace("accuracy", "acc").replace("/", " "): v for k, v in metrics.items()}

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from zoo.callbacks.picture import Picture
 from zoo.config.checks import differing, locate
 from zoo.config.foreign import check_name
+from zoo.data.images import ImageData
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS, WEIGHTS
 from zoo.pretrained.card import Card, shipped, show
-from zoo.pretrained.evaluate import measure, measure_quick
+from zoo.pretrained.evaluate import data_of, measure, measure_quick
 from zoo.pretrained.loading import load
 from zoo.pretrained.reading import read_checkpoint
+from zoo.pretrained.typical import measure_typical
 from zoo.run.progress import Progress
 
 # Settings in which the runs of one result may differ: the seed, names and folders, and what is only shown.
@@ -44,7 +46,7 @@ def may_differ() -> set[str]:
     return found
 
 
-LICENCE = "MIT"  # of shipped weights, as of this repository
+LICENCE = "MIT"  # of the weights that the zoo ships
 MOVED = 1e-3  # the largest relative change of the card's metric that rounding to half precision may cause
 
 
@@ -85,6 +87,7 @@ def publish(name: str, runs: Sequence[Path], note: str = "", half: bool = False)
     if card.metric not in card.metrics:
         raise ZooError(f"the card shows {card.metric} first, but its task measures {', '.join(card.metrics)}")
     card.quick_examples, card.quick_metrics = measure_quick(model, card)
+    card.typical = typical_of(model)
     card.runs = [result(run, seed, card) for run, seed in zip(runs, seeds, strict=True)]
     shown, before = card.metrics[card.metric], card.runs[0].get(card.metric)
     if half and before is not None and abs(shown - before) > MOVED * abs(before):
@@ -138,6 +141,35 @@ def refresh_quick(name: str) -> Card:
     return card
 
 
+def refresh_typical(name: str) -> Card:
+    """Measure what shipped weights give for training images, and write it to their card; all else stays.
+
+    Raises:
+        ZooError: nothing is shipped by that name, or it does not classify images of one object.
+    """
+    if name not in shipped():
+        raise ZooError(f"nothing is shipped as {name}; give a name of zoo list")
+    model: Any = load(name)
+    card: Card = model.card
+    card.typical = typical_of(model)
+    if not card.typical:
+        raise ZooError(f"{name} is no classifier of images like MNIST or Fashion-MNIST, so nothing is measured")
+    card.save(shipped()[name])
+    return card
+
+
+def typical_of(model: Any) -> dict[str, Any]:
+    """A card's ``typical`` for a classifier of digits or garments; empty for other models."""
+    data = data_of(model, model.card)
+    if not (isinstance(data, ImageData) and data.preprocess.fit != "resize" and data.binarise == "none"):
+        return {}
+    x, _ = data.sample(2, "test")
+    with torch.inference_mode():
+        logits = model(x)
+    classifies = isinstance(logits, Tensor) and logits.shape == (2, len(model.classes))
+    return measure_typical(model, data) if classifies else {}
+
+
 def told(card: Card) -> dict[str, Any]:
     """What a card records of the settings of its runs, in the form that ``settings`` returns."""
     overrides = (o for o in shlex.split(card.command) if o.lstrip("+").partition("=")[0] not in may_differ())
@@ -177,7 +209,8 @@ def metrics(run: Path) -> Path:
 
 def tested_metrics(run: Path) -> dict[str, float]:
     """A run's test metrics, without the prefix ``test/`` in their names."""
-    return {name.removeprefix("test/"): value for name, value in json.loads(metrics(run).read_text()).items()}
+    found = json.loads(metrics(run).read_text()).items()
+    return {name.removeprefix("test/"): value for name, value in found if name.startswith("test/")}
 
 
 def tested_checkpoint(run: Path) -> Path:

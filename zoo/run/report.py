@@ -1,7 +1,7 @@
 """What a run prints: checks before it starts, a table of copied weights, and the results at its end."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -14,9 +14,12 @@ from zoo.console import Console
 from zoo.contracts import Data, Encoder, Generator, Labelled, OfText, WithExample, require
 from zoo.errors import ZooError
 from zoo.pretrained.card import show
-from zoo.pretrained.transfer import Mismatch, Row
+from zoo.pretrained.transfer import FINE, Mismatch, Row
 from zoo.run.commands import command
 from zoo.run.processes import is_main_process
+from zoo.run.resume import PICTURES
+
+MANY = 30  # tensors; the table of more is a summary
 
 console = Console(soft_wrap=True, quiet=not is_main_process())
 
@@ -71,27 +74,45 @@ def compile_or_warn(task: Any) -> None:
             setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
 
 
-def copied(copy: Callable[[], list[Row]]) -> list[Row]:
+def copied(copy: Callable[[], list[Row]], whole: bool = False) -> list[Row]:
     """Copy weights; if they do not fit, print the table of tensors before the error is raised."""
     try:
         return copy()
     except Mismatch as mismatch:
-        console.print(weight_table(mismatch.rows, set()))
+        console.print(weight_table(mismatch.rows, set(), whole))
         raise
 
 
-def transfer(model: nn.Module, rows: list[Row], frozen: list[str]) -> None:
-    """Print for each tensor whether it was copied, and whether it is frozen."""
+def transfer(model: nn.Module, rows: list[Row], frozen: list[str], whole: bool = False) -> None:
+    """Print for each tensor, or each group of layers, whether it was copied, and whether it is frozen."""
     if not rows:
         rows = [Row(name, "initial") for name in model.state_dict()]
-    console.print(weight_table(rows, set(frozen)))
+    console.print(weight_table(rows, set(frozen), whole))
 
 
-def weight_table(rows: list[Row], frozen: set[str]) -> Table:
+def weight_table(rows: list[Row], frozen: set[str], whole: bool = True) -> Table:
+    """A row for each tensor; unless ``whole``, a row for each group of layers if there are more than ``MANY``."""
+    if not whole and len(rows) > MANY:
+        return group_table(rows, frozen)
     table = Table("tensor", "weights", "", "frozen", title="transfer", title_justify="left")
     for row in rows:
         color = "red" if row.status in ("missing", "unexpected", "wrong shape") else None
         table.add_row(row.name, row.status, row.detail, "frozen" if row.name in frozen else "", style=color)
+    return table
+
+
+def group_table(rows: list[Row], frozen: set[str]) -> Table:
+    """A row for the tensors of each group of layers, that is of each child of the model, with the same status."""
+    title = f"transfer of {len(rows)} tensors; init.whole_table=true shows each"
+    table = Table("layers", "weights", "tensors", "frozen", title=title, title_justify="left")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row.name.partition(".")[0], row.status), []).append(row.name)
+    for (layer, status), names in groups.items():
+        still = sum(name in frozen for name in names)
+        amount = "" if not still else "frozen" if still == len(names) else f"{still} frozen"
+        color = None if status in (*FINE, "initial") else "red"
+        table.add_row(layer, status, str(len(names)), amount, style=color)
     return table
 
 
@@ -122,8 +143,8 @@ def finished(
         raise ZooError(f"the checkpoint could not be written to {run_dir}; it is in {chosen}: move it somewhere safe")
     chosen, run_dir = relative(chosen), relative(run_dir)
     console.print(f"checkpoint   {chosen}")
-    if describe.config["logger"]:
-        console.print(f"watch        {command('tensorboard')} --logdir logs")
+    for line in watching(describe.config["logger"] or {}, run_dir):
+        console.print(line)
     module = describe.card.model["_target_"].rpartition(".")[0]
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
     encodes, draws = isinstance(model, Encoder), isinstance(model, Generator)
@@ -132,6 +153,24 @@ def finished(
         console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
     if isinstance(data, OfText) or draws:
         console.print(f"sample       {command('zoo')} sample {chosen}{trust}")
+
+
+def watching(loggers: Mapping[str, Any], run_dir: Path) -> list[str]:
+    """How to look at what each logger of a run has written, a line each; and where pictures are, if they are files."""
+    lines = []
+    for node in filter(None, loggers.values()):
+        match node["_target_"].rpartition(".")[2]:
+            case "Curves":
+                lines.append(f"watch        {command('tensorboard')} --logdir logs")
+            case "Rows":
+                lines.append(f"curves       {run_dir / 'metrics.csv'}")
+            case "MLFlowLogger":
+                lines.append(f"watch        {command('mlflow')} ui --backend-store-uri {node['tracking_uri']}")
+            case "WandbLogger" if node.get("offline"):
+                lines.append(f"upload       {command('wandb')} sync {run_dir / 'wandb' / 'latest-run'}")
+    if (run_dir / PICTURES).is_dir():
+        lines.append(f"pictures     {run_dir / PICTURES}")
+    return lines
 
 
 def relative(path: Path) -> Path:

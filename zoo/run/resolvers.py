@@ -1,10 +1,8 @@
 """The resolvers that ``configs/`` may use in interpolations, as in ``${zoo.run_dir:…}``."""
 
-import re
 from datetime import datetime
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from zoo.config.checks import check_run_name
@@ -22,9 +20,7 @@ def run_dir(resume: str | None, name: str) -> str:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers: a run's folder, Hydra's folder in it, the numbers of classes and tokens of the data, and
-    the groups for ``--help``.
-    """
+    """Register the resolvers: a run's folder, Hydra's folder in it, the numbers of classes and tokens of the data."""
     OmegaConf.register_new_resolver("zoo.run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "zoo.subdir",
@@ -34,13 +30,6 @@ def register_resolvers() -> None:
     )
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
-    OmegaConf.register_new_resolver("zoo.groups", groups, replace=True)
-
-
-def groups() -> str:
-    """For ``--help``: the groups with their choices, without Hydra's own and without the bases of other configs."""
-    hydra: Any = GlobalHydra.instance().hydra
-    return hydra.format_config_groups(lambda group: not re.match("(hydra|base)(/|$)", group))
 
 
 def count_classes(root: str | None) -> int:

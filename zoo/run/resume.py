@@ -1,18 +1,22 @@
 """Resuming a run: its checkpoint, its config, and what must not have changed since."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from zoo.config.checks import differing
+from zoo.config.overrides import hydra_value
 from zoo.errors import ZooError
+from zoo.paths import in_home
 from zoo.run.said import Said
 
 MOST_COUNTED = 10**12  # batches or updates: 30 years at a thousand per second
 METRICS = "metrics.json"  # in a run's folder once the run is finished
+PICTURES = "pictures"  # the folder in a run's folder for pictures, if no logger takes them
 
 
 def find_resume(resume: str | None) -> Path | None:
@@ -26,11 +30,30 @@ def find_resume(resume: str | None) -> Path | None:
         if not found:
             raise ZooError("resume=last: there is no checkpoint under logs/ yet; start a run first")
         return found[-1]
-    path = Path(resume)
+    path = Path(in_home(resume))
     for candidate in (path, path / "last.ckpt", path / "checkpoints" / "last.ckpt"):
         if candidate.is_file():
             return candidate
     raise ZooError(f"resume={resume}: there is no such checkpoint; give a file, a run's folder, or last")
+
+
+def for_hydra(words: Sequence[str]) -> list[str]:
+    """The words of a command line as Hydra takes them: paths in the home folder are expanded; see ``for_resume``."""
+    found = [(word.partition("=") if re.match(r"[+\w.@/]+=~/", word) else (word, "", "")) for word in words]
+    expanded = [f"{key}={hydra_value(str(in_home(value)))}" if equals else key for key, equals, value in found]
+    return for_resume(expanded)
+
+
+def for_resume(words: Sequence[str]) -> list[str]:
+    """The words of a command line that resumes a run, so that Hydra composes them whatever run that is.
+
+    Hydra composes them with the default config, which may lack keys that the resumed run has, as
+    callbacks.early_stopping. ``resumed_config`` checks them against the run's own config.
+    """
+    if not any(word.startswith("resume=") and word not in ("resume=", "resume=null") for word in words):
+        return list(words)
+    single = re.compile(r"(?!hydra\.)[\w-]+(\.[\w-]+)+=")  # choices of groups have no dots
+    return [f"++{word}" if single.match(word) else word for word in words]
 
 
 def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
@@ -39,6 +62,7 @@ def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
     Only numbers and choices are taken from the file; see ``zoo.run.stored``.
     """
     from zoo.pretrained.reading import read_checkpoint
+    from zoo.run.explain import wrong_key
     from zoo.run.known import Known
     from zoo.run.stored import taken
 
@@ -62,6 +86,9 @@ def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
             raise ZooError(
                 f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
             )
+        parent = key.rpartition(".")[0]
+        if parent and not OmegaConf.is_config(OmegaConf.select(stored, parent)) and f"{parent}._target_" not in keys:
+            raise ZooError(wrong_key(key, config))
         with open_dict(stored):
             OmegaConf.update(stored, key, OmegaConf.select(cfg, key))
     return stored

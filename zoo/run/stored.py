@@ -20,6 +20,8 @@ from zoo.run.known import Known
 REBUILT = ("callbacks", "logger", "trainer")
 CHECKED = ("model", "task", "data", "optimizer", "scheduler")
 PLACES = ("dirpath", "save_dir", "root_dir", "default_root_dir")  # always taken from this machine's configs
+LOCAL = ("zoo.run.curves.Curves", "zoo.run.rows.Rows")  # loggers that write only into the run's folder
+ELSEWHERE = "a logger that writes outside of the run's folder"  # the reason why its settings are to be said again
 NAMES = ("filename", "name", "version", "sub_dir", "prefix")  # file names: from this machine's configs or the command
 
 # The patterns, by key, of the texts that callbacks, logger and trainer may take from a file.
@@ -86,7 +88,10 @@ def refusal(group: str, key: str, value: Any, node: Mapping[str, Any], known: Kn
     place, name = argument(key)
     target = node.get("_target_")
     templates = known.templates(place, target)
-    if name == "_target_":
+    if group == "logger" != place and templates and target not in LOCAL and (name == "_target_" or not is_special(key)):
+        if not any(name in t and t[name] == value for t in templates) or name == "_target_":
+            yield Refusal(key, value, ELSEWHERE)
+    elif name == "_target_":
         if not is_named(value, group, templates):
             yield Refusal(key, value, "which no config here names")
     elif is_special(key):
@@ -212,7 +217,7 @@ def may_be_said(refused: Refusal) -> bool:
         return False
     if CONTROL.search(f"{refused.key}{refused.value}") or not re.fullmatch(r"[\w.]+", refused.key):
         return False
-    return not refused.key.endswith("_target_") or may_be_proposed(str(refused.value))
+    return not refused.key.endswith("_target_") or refused.reason == ELSEWHERE or may_be_proposed(str(refused.value))
 
 
 def said_again(config: Mapping[str, Any], known: Known) -> list[str]:

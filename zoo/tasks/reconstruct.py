@@ -202,7 +202,7 @@ def sparseness(code: Tensor, rho: float) -> Tensor:
 
 
 def jacobian(code: Tensor, x: Tensor) -> Tensor:
-    """An unbiased estimate of ‖∂ code / ∂ x‖² (Frobenius), mean over the batch: it equals E |vᵀ J|² for v ~ N(0, I)."""
+    """An unbiased estimate of ‖∂ code / ∂ x‖² (Frobenius), mean over the batch: it equals E ‖vᵀ J‖² for v ~ N(0, I)."""
     v = torch.randn_like(code)
     (products,) = torch.autograd.grad(code, x, v, create_graph=True)
     return products.flatten(1).square().sum(1).mean()

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.data.preprocess import Preprocess as Images
 from zoo.errors import ZooError
 from zoo.pretrained.loading import load
 from zoo.use.signature import Signature, signature
 
 LARGEST_DIFFERENCE = 1e-4
+CHECKED = (1, 3, 5)  # batch sizes, which also differ in length if it is free; the export itself uses a batch of 2
 Run = Callable[..., tuple[Tensor, ...]]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 
@@ -58,7 +60,7 @@ def export(
     try:
         written.touch()
         run = (write_onnx if format == "onnx" else write_torch_export)(exported, metadata(model), written)
-        difference = max(compare(run, original.module, original.example(n)) for n in (1, 5))
+        difference = max(compare(run, original.module, original.example(n)) for n in CHECKED)
         if not difference <= LARGEST_DIFFERENCE:
             raise ZooError(f"the exported {format} gives outputs that differ by {difference:.1e}; it was not kept")
         os.replace(written, path)
@@ -84,10 +86,16 @@ def compare(run: Run, model: nn.Module, inputs: tuple[Tensor, ...]) -> float:
 
 
 def metadata(model: Any) -> dict[str, str]:
-    """A model's name, and as JSON its classes and the settings of its preprocessing, such as mean and std."""
-    prepared = {key: value for key, value in model.preprocess.config().items() if not key.startswith("_")}
-    found = {**prepared, "classes": model.classes}
-    return {"name": model.card.name, **{key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}}
+    """What a program needs to know besides the tensors: the model's name, licence and task as text, and as JSON its
+    classes and the settings of its preprocessing, such as mean, std and channels of images.
+    """
+    card, prepared = model.card, model.preprocess
+    found = {key: value for key, value in prepared.config().items() if not key.startswith("_")}
+    if isinstance(prepared, Images):
+        found["channels"] = prepared.channels
+    found["classes"] = model.classes
+    said = {"name": card.name, "licence": card.licence, "task": str(card.task.get("_target_", "")).rpartition(".")[2]}
+    return {**said, **{key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}}
 
 
 def dynamic_shapes(inputs: dict[str, dict[int, str]]) -> tuple[dict[int, Any], ...]:
