@@ -32,7 +32,10 @@ def explain(
     steps: Annotated[int, typer.Option(min=1, help="Without an image: steps of gradient ascent.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Without an image: the seed of the noise.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("explanation.png"),
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+    ] = False,
     trust: Trust = None,
     *,
     context: typer.Context,

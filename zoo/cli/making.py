@@ -86,7 +86,10 @@ def reconstruct(
     out: Annotated[Path, typer.Option(help="The picture file to write: the images above, the model's below.")] = Path(
         "reconstructions.png"
     ),
-    invert: Annotated[bool, typer.Option("--invert", help="Swap dark and light (ink on paper for MNIST).")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+    ] = False,
     trust: Trust = None,
 ) -> None:
     """Reconstruct images with an autoencoder. Files that are not images are reported and skipped."""
