@@ -41,6 +41,10 @@ Name = Annotated[str, typer.Argument(help="A shipped name (zoo list) or a checkp
 AnyName = Annotated[
     str, typer.Argument(help="A shipped name or a model (zoo list), or a checkpoint.", autocompletion=complete_any)
 ]
+Invert = Annotated[
+    bool,
+    typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
+]
 Trust = Annotated[
     list[str] | None,
     typer.Option(help="Your own module with the checkpoint's model; or KEY=PATH, for a file that it names."),
@@ -188,10 +192,7 @@ def predict(
     name: Name,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    invert: Annotated[
-        bool,
-        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
-    ] = False,
+    invert: Invert = False,
     show: Annotated[
         Path | None, typer.Option(help="A picture file to write: each image, and beside it what the model saw.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.base import Name, Trust, app, class_number, console
+from zoo.cli.base import Invert, Name, Trust, app, class_number, console
 from zoo.errors import ZooError
 from zoo.terminal import say
 
@@ -32,10 +32,7 @@ def explain(
     steps: Annotated[int, typer.Option(min=1, help="Without an image: steps of gradient ascent.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Without an image: the seed of the noise.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("explanation.png"),
-    invert: Annotated[
-        bool,
-        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
-    ] = False,
+    invert: Invert = False,
     trust: Trust = None,
     *,
     context: typer.Context,

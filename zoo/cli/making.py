@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.base import Name, Trust, app, class_number, complain, complete_name, console
+from zoo.cli.base import Invert, Name, Trust, app, class_number, complain, complete_name, console
 from zoo.console import Console
 from zoo.contracts import Encoder, Latent, classes_of, preprocess_of
 from zoo.errors import ZooError
@@ -28,7 +28,8 @@ def sample(
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(min=1, help="Text: draw from this many most probable tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Text: draw from the fewest tokens whose probabilities sum to this.")
+        float | None,
+        typer.Option(help="Text: nucleus sampling from the most probable tokens whose probabilities add up to P."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text or images.")] = 0,
     n: Annotated[int, typer.Option("-n", min=1, help="Images: their number.")] = 64,
@@ -86,10 +87,7 @@ def reconstruct(
     out: Annotated[Path, typer.Option(help="The picture file to write: the images above, the model's below.")] = Path(
         "reconstructions.png"
     ),
-    invert: Annotated[
-        bool,
-        typer.Option("--invert", help="Swap dark and light; for digits and garments: say that the object is dark."),
-    ] = False,
+    invert: Invert = False,
     trust: Trust = None,
 ) -> None:
     """Reconstruct images with an autoencoder. Files that are not images are reported and skipped."""
