@@ -325,6 +325,8 @@ def main(n: int, kinds: list[str]) -> int:
         for kind in kinds:
             content, path, counts = good(kind), root / f"file{SUFFIXES.get(kind, '.ckpt')}", Counter[str]()
             path.write_bytes(content)
+            if kind != "card":
+                path.with_suffix(".json").unlink(missing_ok=True)  # else the last damaged card would be this file's
             READ[kind](path)  # the good one is read
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             for i in range(n):

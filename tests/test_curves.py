@@ -159,7 +159,7 @@ class Given:
     """A trainer whose data are these tokens."""
 
     def __init__(self, x: Tensor, y: Tensor):
-        self.datamodule, self.logger, self.pair = self, None, (x, y)
+        self.datamodule, self.logger, self.loggers, self.pair = self, None, [], (x, y)
         self.validating = self.testing = False
         self.fit_loop = self.epoch_loop = self
         self._batches_that_stepped = 4

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
@@ -104,9 +105,13 @@ def first_of_each(line: str) -> list[str]:
     chosen = []
     for override in OverridesParser.create().parse_overrides(arguments):
         if not override.key_or_group.startswith("hydra"):
-            sweep = override.is_sweep_override()
-            key = override.get_key_element()
-            chosen.append(f"{key}={next(override.sweep_string_iterator())}" if sweep else override.input_line)
+            key, value = override.get_key_element(), override.value()
+            if isinstance(value, IntervalSweep):  # a range that Optuna draws from
+                chosen.append(f"{key}={value.start}")
+            elif override.is_sweep_override():
+                chosen.append(f"{key}={next(override.sweep_string_iterator())}")
+            else:
+                chosen.append(str(override.input_line))
     return chosen
 
 

@@ -140,7 +140,11 @@ def test_curves_end_no_run(run_train, monkeypatch):
     """A full disk costs the curves, which is said once."""
     monkeypatch.setattr("threading.excepthook", lambda _: None)  # pytest's own, of the writer's thread
     settings = ("model=linear", "trainer.log_every_n_steps=1", "callbacks.progress=null", "hydra.run.dir=run")
-    more = ("trainer.max_epochs=3", "+logger.flush_secs=0", "+callbacks.full._target_=tests.test_endings.FullDisk")
+    more = (
+        "trainer.max_epochs=3",
+        "+logger.tensorboard.flush_secs=0",
+        "+callbacks.full._target_=tests.test_endings.FullDisk",
+    )
     with pytest.warns(UserWarning, match="curves cannot be written any more .*No space left.* goes on without") as said:
         code, output = run_train(*settings, *more)
     assert code == 0, output

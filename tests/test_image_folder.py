@@ -24,8 +24,7 @@ from zoo.data.files import list_images
 from zoo.data.folder import FolderData
 from zoo.data.layout import class_names
 from zoo.data.preprocess import Preprocess
-from zoo.pretrained import hub
-from zoo.pretrained import loading as pretrained
+from zoo.pretrained import hub, reading
 from zoo.pretrained.evaluate import evaluate
 from zoo.use.predict import predict_files
 
@@ -93,7 +92,7 @@ def cached(weight_file, tmp_path_factory, monkeypatch) -> Path:
 
 def test_fine_tune_and_predict(run_train, photos, weight_file, tmp_path):
     code, output = run_train(
-        "model=resnet18", *SMALL, *QUIET, f"init.weights={weight_file}", "init.skip=[head]",
+        "model=resnet18", *SMALL, *QUIET, f"init.weights={weight_file}", "init.skip=[head]", "init.whole_table=true",
         "init.freeze=[conv1,bn1,layer1]", "trainer.max_epochs=2", "data.batch_size=6",
     )  # fmt: skip
     assert code == 0, output
@@ -911,7 +910,7 @@ def test_a_damaged_file_in_torchs_cache(cached, at):
     cached.write_bytes(content)
     begins = cached.stem.rpartition("-")[2]
     words = (str(cached), "is damaged: its sha256 begins with", f"not {begins}, as its name says; delete it")
-    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), *words)
+    assert_fails(lambda: reading.read_weights("torchvision:resnet18"), *words)
 
 
 @pytest.mark.parametrize(
@@ -922,7 +921,7 @@ def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     told = ("https://download.pytorch.org/models/resnet18-f37072fd.pth", "init.weights=PATH/resnet18-f37072fd.pth")
     monkeypatch.setattr(hub, "unreachable", lambda url: f"no answer from {url}")
-    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), "no answer", *told)
+    assert_fails(lambda: reading.read_weights("torchvision:resnet18"), "no answer", *told)
     monkeypatch.setattr(hub, "unreachable", lambda url: None)
 
     def get_state_dict(self, **arguments):
@@ -932,8 +931,8 @@ def test_torchvision_out_of_reach(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
     words = str(getattr(error, "reason", error))
-    assert_fails(lambda: pretrained.read_weights("torchvision:resnet18"), words, *told)
+    assert_fails(lambda: reading.read_weights("torchvision:resnet18"), words, *told)
 
 
 def test_torchvision_does_not_know_it():
-    assert_fails(lambda: pretrained.read_weights("torchvision:resnet19"), "did you mean resnet18?", "resnet152")
+    assert_fails(lambda: reading.read_weights("torchvision:resnet19"), "did you mean resnet18?", "resnet152")

@@ -106,8 +106,8 @@ def test_where_the_configs_here_write(place, capfd, key):
     (place.here / "configs" / "logger").mkdir(parents=True)
     lines = "_target_: lightning.pytorch.loggers.CSVLogger", "save_dir: ${hydra:runtime.output_dir}", f"{key}: curves"
     text = "mine:\n" + "".join(f"  {line}\n" for line in lines)
-    (place.here / "configs" / "logger" / "csv.yaml").write_text(text)
-    more = ("model=linear", "logger=csv", "hydra.run.dir=../run")
+    (place.here / "configs" / "logger" / "rows.yaml").write_text(text)
+    more = ("model=linear", "logger=rows", "hydra.run.dir=../run")
     shutil.rmtree(place.run)
     assert train_here(*LEAN, *more) == 0, capfd.readouterr()
     place.before = place.tree()
@@ -115,7 +115,8 @@ def test_where_the_configs_here_write(place, capfd, key):
     shutil.rmtree(found)
     found.symlink_to(place.victim)
     capfd.readouterr()
-    assert train_here("resume=../run", "trainer.max_epochs=2") == 1
+    again = "++logger.mine._target_=lightning.pytorch.loggers.CSVLogger", f"++logger.mine.save_dir={place.run}"
+    assert train_here("resume=../run", "trainer.max_epochs=2", *again) == 1
     output = "".join(capfd.readouterr())
     place.check(output)
     assert "/curves" in output.partition(" leads to ")[0]

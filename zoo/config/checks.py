@@ -124,7 +124,10 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     named = [(f"{group}.{name}", node) for group in NAMED for name, node in (cfg[group] or {}).items()]
     for key, node in named:
         if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
-            raise ZooError(f"{key}={shown(node)} is not valid: to switch it off, {key}=null")
+            below = (
+                "; settings stand below a logger's name: logger.tensorboard.KEY" if key.startswith("logger.") else ""
+            )
+            raise ZooError(f"{key}={shown(node)} is not valid: to switch it off, {key}=null{below}")
     check_type(cfg["seed"], int, "seed")
     check_ranges(cfg["seed"], Seed, "seed")
     for switch in ("compile", "test", "channels_last"):

@@ -29,8 +29,10 @@ def resolved(given: str, config: dict[str, Any]) -> str:
 
 def command_of(config: dict[str, Any], overrides: Sequence[str]) -> str:
     """The command that repeats the run, for its card; for a resumed run with the overrides of every resumption."""
+    resumed = any(o.startswith("resume=") for o in overrides)  # see zoo.run.resume.for_resume
+    said = [o.removeprefix("++") if resumed else o for o in overrides]
     before = [config["card"]["command"]] if config["card"].get("command") else ["python", "train.py"]
-    return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in overrides if not o.startswith("resume="))])
+    return " ".join([*before, *(shlex.quote(resolved(o, config)) for o in said if not o.startswith("resume="))])
 
 
 def resolve_dependent(config: dict[str, Any], task: Any) -> None:
