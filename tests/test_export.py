@@ -119,7 +119,7 @@ def test_a_generator(model_of):
     about = run.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["zero", "eins", "둘"]
     assert (json.loads(about["mean"]), json.loads(about["std"]), json.loads(about["image_size"])) == ([0.1], [0.3], 28)
-    assert json.loads(about["channels"]) == 1
+    assert (json.loads(about["channels"]), json.loads(about["fit"])) == (1, "resize")
     assert signature(model, "discriminator").outputs == ["scores"]
 
 
