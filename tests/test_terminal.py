@@ -19,7 +19,7 @@ from zoo.data import fetch
 from zoo.pretrained.card import Card
 from zoo.pretrained.transfer import Row
 from zoo.run import sweep
-from zoo.run.report import weight_table
+from zoo.run.report import changes, weight_table
 from zoo.terminal import as_json, clean
 from zoo.use.predict import predict_files
 
@@ -208,3 +208,11 @@ def test_what_a_model_writes(monkeypatch, capsys, terminal_):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal_)
     terminal.write("a\n\tb\x1b[2J\u202e")
     assert capsys.readouterr().out == (r"a@#b\x1b[2J\u202e" if terminal_ else "a@#b\x1b[2J\u202e").replace("@#", "\n\t")
+
+
+def test_a_name_says_what_is_different():
+    """Two runs of an experiment with other settings are told apart."""
+    assert changes("python train.py experiment=lenet5_mnist") == ""
+    told = changes("python train.py experiment=lenet5_mnist seed=1 optimizer.lr=0.2 '++task.tta=a b' hydra.run.dir=x")
+    assert told == " (optimizer.lr=0.2, task.tta=a b)"
+    assert changes("python train.py a=1 b=2 c=3 d=4 e=5") == " (a=1, b=2, c=3, d=4, …)"

@@ -1,8 +1,8 @@
 """The order and the groups in which ``zoo --help`` lists the commands."""
 
 import re
+from typing import Any
 
-import click
 from typer.core import TyperGroup
 
 SECTIONS = {
@@ -18,7 +18,8 @@ SECTIONS = {
 class Sections(TyperGroup):
     """A program whose help lists its commands by section, each with its whole first sentence."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    # click's classes, which newer versions of typer have as a copy of their own
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         listed = [name for names in SECTIONS.values() for name in names]
         others = tuple(name for name in self.list_commands(ctx) if name not in listed)
         for title, names in {**SECTIONS, "Others": others}.items():
@@ -27,7 +28,7 @@ class Sections(TyperGroup):
                     formatter.write_dl(rows)
 
 
-def sentence(command: click.Command) -> str:
+def sentence(command: Any) -> str:
     """The first sentence of a command's help, without its full stop."""
     text = " ".join((command.help or "").split())
     return re.split(r"[.;:](?: |$)", text, maxsplit=1)[0]

@@ -1,5 +1,7 @@
 """What a run prints: checks before it starts, a table of copied weights, and the results at its end."""
 
+import re
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -119,10 +121,22 @@ def group_table(rows: list[Row], frozen: set[str]) -> Table:
 def start(config: dict[str, Any], model: nn.Module, data: Any, run_dir: Path) -> None:
     """Print one line: what is trained, on which data, and where files are written."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    name = f"{config['name']}{changes(config['card']['command'])}"
     console.print(
-        f"{config['name']}: {trained:,} trained parameters; {data.summary()}; seed {config['seed']}; "
+        f"{name}: {trained:,} trained parameters; {data.summary()}; seed {config['seed']}; "
         f"writing to {relative(run_dir)}"
     )
+
+
+# Overrides that the run's name and its first line tell anyway
+TOLD = re.compile(r"\+*(experiment|model|data|name|seed|resume|hydra[\w./@]*|data\.root|callbacks\.progress)=")
+
+
+def changes(command: str, most: int = 4) -> str:
+    """What a run's command changes, in brackets after its name: ``" (optimizer.lr=0.2)"``; empty if nothing."""
+    said = [word.lstrip("+") for word in shlex.split(command)[2:] if "=" in word and not TOLD.match(word)]
+    more = ", …" if len(said) > most else ""
+    return f" ({', '.join(said[:most])}{more})" if said else ""
 
 
 def finished(
@@ -130,7 +144,8 @@ def finished(
 ) -> None:
     """Print the test metrics, the path of the checkpoint and the commands that use it."""
     if metrics:
-        table = Table("test metric", "value", title=f"{describe.card.name}", title_justify="left")
+        title = f"{describe.card.name}{changes(describe.card.command)}"
+        table = Table("test metric", "value", title=title, title_justify="left")
         for name, value in metrics.items():
             table.add_row(name.removeprefix("test/"), show(name, value))
         if "test/accuracy" in metrics and isinstance(data, Labelled):
