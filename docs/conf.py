@@ -21,6 +21,7 @@ nb_execution_mode = "off"  # notebooks are shown with the outputs that they were
 myst_heading_anchors = 3
 suppress_warnings = [
     "misc.highlighting_failure",  # a page may quote a part of a config
+    "ref.python",  # an attribute's name, such as model, is that of several classes
 ]
 
 autodoc_member_order = "bysource"
