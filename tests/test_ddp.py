@@ -1,5 +1,6 @@
 """Several processes: two gloo processes on this machine train to the weights of one with the same global batch."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -313,7 +314,8 @@ def test_submitit_runs_a_sweep(tmp_path):
     assert done.returncode == 1
     assert "failed" in done.stdout
     (table,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
-    assert [line.endswith(",failed") for line in table.read_text().splitlines()[1:]] == [False, True]
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["failed"] for row in rows] == ["", "nothing.ckpt: no such file"]
 
 
 def test_a_launcher_that_is_missing_is_said(run_train, monkeypatch):
