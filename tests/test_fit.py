@@ -127,6 +127,11 @@ def test_wrong_settings(here, settings, message):
     assert not list(here.glob("logs/*/*/checkpoints"))
 
 
+def test_a_model_is_no_experiment(here):
+    with pytest.raises(zoo.ZooError, match=r"zoo\.fit\(model='mlp'\)"):
+        zoo.fit("mlp")
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

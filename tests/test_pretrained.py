@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 import zoo
@@ -159,6 +160,19 @@ def test_load_for_colour_images(shipped):
         torch.testing.assert_close(model(model.preprocess(grey.expand(-1, -1, -1, 3))), expected)
 
 
+@pytest.mark.parametrize(("sizes", "told"), [({"num_classes": -1}, "0 for features"), ({"in_channels": 4}, "1 or 3")])
+def test_load_for_impossible_sizes(shipped, sizes, told):
+    with pytest.raises(ZooError, match=f"is not valid: .*{told}"):
+        zoo.load("small", **sizes)
+
+
+def test_digits_for_colour_images():
+    """The rule of MNIST's makers is for grey images; a picture is then scaled as a whole."""
+    model = zoo.load("lenet5_mnist", in_channels=3)
+    assert model.preprocess.fit == "resize"
+    assert model.preprocess.read(Image.new("RGB", (50, 40))).shape == (1, 28, 28, 3)
+
+
 def test_load_features(shipped):
     model = zoo.load("small", features_only=["pool1", "fc.fc1"])
     image = torch.randint(256, (2, 28, 28, 1), dtype=torch.uint8)
@@ -166,6 +180,7 @@ def test_load_features(shipped):
         assert [f.shape for f in model(model.preprocess(image))] == [(2, 6, 14, 14), (2, 16)]
     assert list(model.classes) == []
     assert model.card.name == "small"
+    assert len(zoo.load("small", features_only="pool1")(model.preprocess(image))) == 1
 
 
 def test_create_with_weights_that_do_not_fit(shipped):

@@ -80,7 +80,9 @@ def evaluate(
 def export(
     name: Name,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",
-    output: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.onnx or NAME.pt2.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", help="The file to write; default: NAME.onnx or NAME.pt2.")
+    ] = None,
     part: Annotated[
         str | None,
         typer.Option(help="whole; encoder or decoder of an autoencoder; generator or discriminator of a GAN."),
@@ -113,7 +115,9 @@ def export(
 @app.command()
 def calibrate(
     name: Name,
-    output: Annotated[Path | None, typer.Option(help="The picture to write; default: NAME_reliability.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", help="The picture to write; default: NAME_reliability.png.")
+    ] = None,
     root: Annotated[str | None, typer.Option(help="The folder of the data.")] = None,
     trust: Trust = None,
 ) -> None:
@@ -129,6 +133,8 @@ def calibrate(
         console.print(
             f"with temperature {found.temperature:.3f}, fitted on the validation split: {found.scaled_error:.2%}"
         )
+        if found.scaled_error > found.error:
+            console.print("this temperature does not help: the validation split may have too few images to fit it")
 
 
 @app.command()

@@ -70,7 +70,8 @@ def with_features(model: nn.Module, features_only: bool | Sequence[str]) -> nn.M
     """The model, or with ``features_only`` a module that returns a list of its features."""
     if not features_only:
         return model
-    return FeatureExtractor(model, None if features_only is True else list(features_only)).train(model.training)
+    layers = [features_only] if isinstance(features_only, str) else features_only
+    return FeatureExtractor(model, None if layers is True else list(layers)).train(model.training)
 
 
 def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
@@ -149,6 +150,7 @@ def load(
     complaint = f"{source} is damaged: its weights are not of the model that its card names"
     if (empty := skeleton(card.model, len(weights), trust)) is not None:
         load_exactly(empty, weights, complaint)  # reports what does not fit before the model takes any memory
+    check_sizes(num_classes, in_channels)
     asked = {"num_classes": num_classes, "in_channels": in_channels}
     changes = {key: value for key, value in asked.items() if value is not None and value != card.model.get(key)}
     model = built({**card.model, **changes}, trust)
@@ -167,9 +169,20 @@ def load(
 
 
 def for_channels(preprocess: Any, channels: int) -> Any:
-    """The preprocessing for 1 or 3 channels: the grey mean for each colour, or the colours' mean."""
+    """The preprocessing for 1 or 3 channels: the grey mean for each colour, or the colours' mean.
+
+    Pictures are then scaled as a whole: the rules of MNIST's and Fashion-MNIST's makers are for grey images.
+    """
     means = {name: sum(values := getattr(preprocess, name)) / len(values) for name in ("mean", "std")}
-    return replace(preprocess, **{name: [value] * channels for name, value in means.items()})
+    return replace(preprocess, fit="resize", **{name: [value] * channels for name, value in means.items()})
+
+
+def check_sizes(num_classes: int | None, in_channels: int | None) -> None:
+    """Raise a ``ZooError`` for sizes that no trained model can be changed to."""
+    if num_classes is not None and num_classes < 0:
+        raise ZooError(f"num_classes={num_classes} is not valid: 0 for features, or the number of classes")
+    if in_channels not in (None, 1, 3):
+        raise ZooError(f"in_channels={in_channels} is not valid: a first convolution is adapted to 1 or 3 channels")
 
 
 def check_vocabulary(card: Card, preprocess: Any) -> None:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from zoo.config.checks import choices
 from zoo.config.overrides import hydra_value
 from zoo.config.own import allow_said
+from zoo.config.registry import list_models
 from zoo.contracts import Loaded
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS, in_home
@@ -26,7 +28,7 @@ class Run(NamedTuple):
     Attributes:
         metrics: the metrics of the test by name, such as ``metrics["accuracy"]``, from 0 to 1; with ``test=False``
             those of the validation.
-        history: a row of metrics for each epoch.
+        history: a row of metrics for each epoch that this call trained.
         model: the trained model in eval mode, as ``zoo.load(run.checkpoint)`` gives it; None if no checkpoint was
             written.
         folder: the run's folder, with its checkpoints and TensorBoard's curves.
@@ -58,6 +60,8 @@ def fit(experiment: str | None = None, /, **settings: Any) -> Run:
         ZooError: a setting is unknown or invalid, or the run failed for a reason that the message explains.
         KeyboardInterrupt: the run was stopped; the message says how to continue it.
     """
+    if experiment in list_models() and experiment not in choices("experiment"):
+        raise ZooError(f"{experiment!r} is a model, not an experiment: zoo.fit(model={experiment!r})")
     overrides = [f"experiment={experiment}"] if experiment is not None else []
     overrides = for_resume([*overrides, *(f"{key}={value_of(key, value)}" for key, value in settings.items())])
     try:

@@ -77,14 +77,15 @@ def resumed_config(cfg: DictConfig, resume: Path, said: Said) -> DictConfig:
         key, _, _ = override.lstrip("+").partition("=")
         if key == "resume":
             continue
+        typed = override.removeprefix("++")  # see for_resume
         if key.partition(".")[0] in ("optimizer", "scheduler") and not says_again(override, config):
             raise ZooError(
-                f"{override}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
+                f"{typed}: a resumed run keeps its optimizer and scheduler, which are in the checkpoint; to go on "
                 f"with other ones, start anew from its weights: init.weights={resume}"
             )
         if key in ("experiment", "debug") or OmegaConf.is_config(OmegaConf.select(cfg, key)):
             raise ZooError(
-                f"{override}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
+                f"{typed}: a resumed run keeps its {key}; override single values, as in trainer.max_epochs=20"
             )
         parent = key.rpartition(".")[0]
         if parent and not OmegaConf.is_config(OmegaConf.select(stored, parent)) and f"{parent}._target_" not in keys:
