@@ -57,3 +57,14 @@ def test_checks(run, monkeypatch, tmp_path):
     assert "fetched on first use" in lines["cifar100"]
     assert "fetched on first use" in lines["ptb"]
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_by_pattern():
+    assert zoo.list_models("resnet1??") == ["resnet101", "resnet110", "resnet152"]
+    assert zoo.list_weights("vae*") == ["vae_mnist"]
+    assert zoo.list_models("nothing*") == []
+
+
+def test_info_of_an_unknown_name(fails):
+    assert "did you mean lenet5?" in fails("info", "lenet6")
+    assert "did you mean vae_mnist?" in fails("info", "vae_mnst")

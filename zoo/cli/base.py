@@ -3,6 +3,7 @@
 Imports of torch are inside the commands, so that ``--help``, ``list`` and completion answer at once.
 """
 
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from rich.table import Column, Table
 
 from zoo.cli.groups import Sections
-from zoo.config.registry import list_models
+from zoo.config.registry import list_models, suggest
 from zoo.console import Console
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
@@ -147,6 +148,9 @@ def info(name: AnyName, trust: Trust = None) -> None:
         console.print(table)
         console.print(layer_table(*example(name)))
         return
+    plain = re.fullmatch(r"[\w-]+", name)  # neither a path nor a repository on the hub
+    if plain and name not in shipped() and not Path(name).exists():
+        raise suggest(name, [*shipped(), *list_models()], "shipped weight or model", "the path of a checkpoint")
     model: Any = load(name, trust or ())
     console.print(card_table(model.card))
     console.print(layer_table(model, model.preprocess.random_input(1)))

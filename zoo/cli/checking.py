@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from zoo.cli.base import app, console
-from zoo.paths import CONFIGS, WEIGHTS, cache_root, data_root
+from zoo.paths import CONFIGS, EMBEDDED, WEIGHTS, cache_root, data_root
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "tensorboard", "safetensors")
 # a module of each optional extra
@@ -111,7 +111,7 @@ def data_sets() -> dict[str, str]:
     for name, source in SOURCES.items():
         if (root / "prepared" / f"{name}.safetensors").exists() or any((root / name).glob("*")):
             found[name] = "here"
-        elif not source.fetchers:
+        elif not source.fetchers or any((EMBEDDED / name).glob("*")):
             found[name] = "comes with the zoo"
         else:
             packaged = any(fetcher.endswith("_package") for fetcher in source.fetchers)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ def model_folders() -> list[Path]:
     return [CONFIGS / "model", Path("configs/model")]
 
 
-def list_models() -> list[str]:
-    """The names of models that ``create`` accepts."""
-    return sorted({path.stem for folder in model_folders() for path in folder.glob("*.yaml")})
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of models that ``create`` accepts; with a pattern, such as "resnet*", those that match it."""
+    names = {path.stem for folder in model_folders() for path in folder.glob("*.yaml")}
+    return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
 def model_config(name: str, within: Sequence[str] = ()) -> dict[str, Any]:

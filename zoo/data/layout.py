@@ -31,7 +31,7 @@ def class_names(root: str | Path | None) -> list[str]:
     if root is None:
         raise ZooError(
             "which images? give their folder, which holds one folder of images per class: data.root=my_photos "
-            "(zoo evaluate: --root my_photos)"
+            "(zoo evaluate, calibrate and export: --root my_photos)"
         )
     root = Path(root).expanduser()
     if not root.is_dir():

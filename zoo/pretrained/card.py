@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from math import nan
 from pathlib import Path
 from statistics import fmean, stdev
@@ -213,6 +214,6 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.json"))}
 
 
-def list_weights() -> list[str]:
-    """The names of the shipped weights, which ``load`` accepts."""
-    return list(shipped())
+def list_weights(pattern: str = "*") -> list[str]:
+    """The names of the shipped weights, which ``load`` accepts; with a pattern, such as "*mnist", those that match."""
+    return [name for name in shipped() if fnmatchcase(name, pattern)]
