@@ -126,15 +126,16 @@ def calibrate(
 
     path = output or Path(f"{Path(name).stem}_reliability.png")
     found = measure(name, path, trust or (), root)
-    console.print(f"{path}: calibration error on the test split {found.error:.2%}")
-    if found.temperature is None or found.scaled_error is None:
+    table = Table("on the test split", "calibration error", "loss", title=clean(str(path)), title_justify="left")
+    table.add_row("as trained", show("calibration_error", found.error), show("loss", found.loss))
+    if found.temperature is not None and found.scaled_error is not None and found.scaled_loss is not None:
+        error, loss = show("calibration_error", found.scaled_error), show("loss", found.scaled_loss)
+        table.add_row(f"with temperature {found.temperature:.3f}", error, loss)
+    console.print(table)
+    if found.scaled_error is None:
         console.print("no temperature: the model was trained on all training images, so no validation split is left")
-    else:
-        console.print(
-            f"with temperature {found.temperature:.3f}, fitted on the validation split: {found.scaled_error:.2%}"
-        )
-        if found.scaled_error > found.error:
-            console.print("this temperature does not help: the validation split may have too few images to fit it")
+    elif found.scaled_error > found.error:
+        console.print("this temperature does not help: the validation split may have too few images to fit it")
 
 
 @app.command()

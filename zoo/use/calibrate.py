@@ -23,15 +23,18 @@ class Calibration:
 
     Attributes:
         error: the expected calibration error, in [0, 1].
+        loss: the mean negative log-likelihood of the right class, in nats.
         temperature: what divides the logits so that the loss on the validation split is lowest; None if the model was
             trained on all training images, so that no validation split is left.
-        scaled_error: the calibration error with this temperature.
+        scaled_error, scaled_loss: the calibration error and the loss with this temperature.
         confidence, accuracy, counts: of the test images in each of ``BINS`` equal bins of the confidence; (BINS,) each.
     """
 
     error: float
+    loss: float
     temperature: float | None
     scaled_error: float | None
+    scaled_loss: float | None
     confidence: Tensor
     accuracy: Tensor
     counts: Tensor
@@ -58,12 +61,12 @@ def calibrate(
     data = classifier_data(model, root, trust, "calibration")
     images, labels = (tensor[: examples or None] for tensor in data.splits["test"])
     logits = logits_of(model, images)
-    temperature = scaled = None
+    temperature = scaled_error = scaled_loss = None
     held_out, right = data.splits["val"]
     if len(right):
         temperature = fit_temperature(logits_of(model, held_out), right)
-        scaled = calibration_error(logits / temperature, labels)
-    found = Calibration(calibration_error(logits, labels), temperature, scaled, *bins_of(logits, labels))
+        scaled_error, scaled_loss = measure(logits / temperature, labels)
+    found = Calibration(*measure(logits, labels), temperature, scaled_error, scaled_loss, *bins_of(logits, labels))
     draw(found, model.card.name, output)
     return found
 
@@ -72,6 +75,11 @@ def calibrate(
 def logits_of(model: Any, images: Tensor) -> Tensor:
     """Raw images (N, H, W, C) to logits (N, classes)."""
     return torch.cat([model(model.preprocess(batch)).float() for batch in images.split(BATCH)])
+
+
+def measure(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The calibration error and the mean negative log-likelihood of logits (N, classes)."""
+    return calibration_error(logits, labels), float(F.cross_entropy(logits, labels))
 
 
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
