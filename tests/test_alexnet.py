@@ -16,7 +16,8 @@ from zoo.models.alexnet import AlexNet, AlexNet2012
 from zoo.models.alexnet_cifar import CifarAlexNet
 from zoo.models.cuda_convnet import CudaConvNet, CudaConvNetLocal, LocallyConnected2d, SameMapNorm
 from zoo.pretrained.features import features
-from zoo.pretrained.transfer import copy_weights, new_names
+from zoo.pretrained.names import new_names
+from zoo.pretrained.transfer import copy_weights
 
 SMALL = ["alexnet_cifar", "cuda_convnet", "cuda_convnet_11pct"]
 

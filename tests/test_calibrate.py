@@ -3,12 +3,15 @@
 import pytest
 import torch
 from rich.console import Console
+from torch.nn.functional import cross_entropy
 
 import zoo
 from zoo.errors import ZooError
+from zoo.pretrained.reading import architecture
 from zoo.pretrained.transfer import Mismatch, Row, copy_weights
-from zoo.run.report import weight_table
-from zoo.use.calibrate import bins_of, calibrate, calibration_error, fit_temperature
+from zoo.run.report import copied, misfits, weight_table
+from zoo.use.calibrate import bins_of, calibrate, calibration_error, fit_temperature, logits_of
+from zoo.use.int8 import classifier_data
 
 
 def test_the_temperature_undoes_a_known_scale():
@@ -37,6 +40,21 @@ def test_a_shipped_classifier(tmp_path):
     assert (tmp_path / "diagram.png").read_bytes().startswith(b"\x89PNG")
     assert found.counts.sum() == 1000
     assert found.temperature is None
+    assert found.scaled_error is found.scaled_loss is None
+
+
+def test_the_temperature_comes_from_the_validation_split(tmp_path):
+    """It is the one that the validation split gives, whatever the test split is; it changes the loss as it says."""
+    model = zoo.load("lenet5_mnist")
+    data = classifier_data(model, None, (), "calibration")
+    images, labels = data.splits["val"]
+    expected = fit_temperature(logits_of(model, images), labels)
+    found = calibrate("lenet5_mnist", tmp_path / "diagram.png", examples=300)
+    assert found.temperature == pytest.approx(expected, rel=1e-4)
+    logits = logits_of(model, data.splits["test"][0][:300])
+    right = data.splits["test"][1][:300]
+    assert found.loss == pytest.approx(float(cross_entropy(logits, right)), abs=1e-6)
+    assert found.scaled_loss == pytest.approx(float(cross_entropy(logits / expected, right)), abs=1e-5)
 
 
 def test_a_model_that_is_no_classifier(tmp_path):
@@ -51,6 +69,29 @@ def test_another_architecture_is_called_so():
     assert "init.skip" not in str(error.value)
     with pytest.raises(Mismatch, match=r"init\.skip=\[head\]"):
         copy_weights(zoo.create("resnet20", num_classes=7), weights)
+
+
+def test_another_architecture_is_named_by_the_card():
+    model = zoo.create("lenet5")
+    weights = zoo.load("resnet20_cifar10").state_dict()
+    with pytest.raises(ZooError, match=r"another architecture.*their card says that they are of model=resnet20$"):
+        copied(lambda: copy_weights(model, weights), "resnet20_cifar10")
+    with pytest.raises(ZooError, match=r"does not fit lenet5: .*their card says that they are of model=resnet20$"):
+        zoo.create("lenet5", weights="resnet20_cifar10")
+    said = architecture("gru_tiny_shakespeare")
+    assert said.startswith("their card says that they are of model=gru, with other values of ")
+    assert said.endswith(": see zoo info gru_tiny_shakespeare")
+
+
+def test_the_tensors_that_do_not_fit_are_shown():
+    weights = zoo.create("resnet20", num_classes=10).state_dict()
+    with pytest.raises(Mismatch) as error:
+        copy_weights(zoo.create("resnet20", num_classes=7), weights)
+    table = misfits(error.value.rows)
+    assert list(table.columns[0].cells) == ["head.weight", "head.bias"]
+    assert table.title == "2 tensors that do not fit"
+    many = misfits([Row(f"stage.{i}.weight", "missing") for i in range(40)])
+    assert (many.row_count, many.title) == (20, "the first 20 of 40 tensors that do not fit")
 
 
 def test_a_long_table_is_a_summary():

@@ -11,7 +11,8 @@ from torch import nn
 import zoo
 from zoo.errors import ZooError
 from zoo.pretrained.loading import other_heads
-from zoo.pretrained.transfer import Mismatch, copy_weights, freeze, head_names, matches, new_names
+from zoo.pretrained.names import new_names
+from zoo.pretrained.transfer import Mismatch, copy_weights, freeze, head_names, matches
 
 from .test_resume import last
 

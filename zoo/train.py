@@ -138,8 +138,8 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
         init_from_data(model, data)
     rows, whole = [], bool(cfg.init.get("whole_table"))
     if cfg.init.weights and not resume:
-        options = cfg.init.skip, cfg.init.get("rename")
-        rows = report.copied(lambda: copy_weights(model, read_weights(cfg.init.weights), *options), whole)
+        source, options = cfg.init.weights, (cfg.init.skip, cfg.init.get("rename"))
+        rows = report.copied(lambda: copy_weights(model, read_weights(source), *options), source, whole)
     frozen = freeze(model, cfg.init.freeze)
     if rows or frozen:
         report.transfer(model, rows, frozen, whole)

@@ -165,8 +165,9 @@ def shortened(value: Any, most: int = 300) -> str:
 def card_table(card: Card) -> Table:
     """A table with the contents of a card."""
     table = Table("", "", show_header=False)
-    for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware", "licence"):
+    for key in ("name", "title", "parameters", "published", "command", "minutes", "hardware"):
         table.add_row(key, str(getattr(card, key)))
+    table.add_row("licence", card.licence or "not stated")
     for key, value in card.metrics.items():
         table.add_row(key, show(key, value))
     if len(card.runs) > 1:

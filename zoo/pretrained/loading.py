@@ -17,9 +17,10 @@ from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
 from zoo.pretrained.features import FeatureExtractor
-from zoo.pretrained.reading import read, read_known
+from zoo.pretrained.names import new_names, under
+from zoo.pretrained.reading import architecture, read, read_known
 from zoo.pretrained.skeleton import built, skeleton
-from zoo.pretrained.transfer import FINE, Mismatch, copy_weights, head_names, new_names, under
+from zoo.pretrained.transfer import FINE, Mismatch, copy_weights, head_names
 
 __all__ = ["create", "list_models", "list_weights", "load"]
 
@@ -49,7 +50,11 @@ def create(
     card, state = read_known(weights)
     known = {} if card is None else card_arguments(card, config["_target_"], len(state))
     model = build(config | known | arguments, trust=None)
-    load_exactly(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
+    try:
+        load_exactly(model, state, f"{weights} does not fit {name}", skip=other_heads(model, state))
+    except Mismatch as mismatch:
+        said = architecture(weights) if mismatch.other_architecture else ""
+        raise ZooError(f"{mismatch}{said and '; '}{said}") from None
     return with_features(model.eval(), features_only)
 
 
@@ -200,4 +205,5 @@ def load_exactly(model: nn.Module, weights: dict[str, Tensor], complaint: str, s
         copy_weights(model, weights, skip)
     except Mismatch as mismatch:
         names = [f"{row.name} ({row.status})" for row in mismatch.rows if row.status not in FINE]
-        raise ZooError(f"{complaint}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}") from None
+        shown = f"{', '.join(names[:6])}{', …' if len(names) > 6 else ''}"
+        raise Mismatch(f"{complaint}: {shown}", mismatch.rows, mismatch.other_architecture) from None

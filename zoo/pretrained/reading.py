@@ -11,15 +11,22 @@ from torch import Tensor
 
 from zoo.config import formats
 from zoo.config.files import read_file
-from zoo.config.plain import check_bounded
-from zoo.config.registry import list_models, suggest
+from zoo.config.plain import check_bounded, shortened
+from zoo.config.registry import list_models, model_config, suggest
 from zoo.data.decoded import total_memory
 from zoo.errors import ZooError
-from zoo.paths import in_home
+from zoo.paths import CONFIGS, in_home
 from zoo.pretrained.card import Card, list_weights, shipped
 from zoo.pretrained.hugging_face import fetch_repository
 from zoo.pretrained.on_demand import weights_file
 from zoo.pretrained.weight_files import check_dense, check_file, check_sizes, first_byte
+
+# Where training scripts keep a model's state_dict in their checkpoints, the trained weights before their average:
+# Lightning, timm and fairseq; DETR and ConvNeXt; torch's tutorials; BasicSR; DeepSpeed
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "network", "params", "module",
+    "ema_state_dict", "state_dict_ema", "model_ema", "params_ema", "ema",
+)  # fmt: skip
 
 
 def read(source: str | Path) -> tuple[Card, dict[str, Tensor]]:
@@ -52,6 +59,27 @@ def read_known(source: str | Path) -> tuple[Card | None, dict[str, Tensor]]:
         carded = isinstance(content, dict) and "card" in content
         return Card.of(content["card"], str(source)) if carded else None, tensors(content, path)
     return None, read_weights(source)
+
+
+def architecture(source: str | Path) -> str:
+    """A sentence with the zoo's name for the model of weights, by their card; "" if they have none that can be read."""
+    try:
+        card, _ = read_known(source)
+    except ZooError:
+        return ""
+    if card is None:
+        return ""
+    made, differing = card.model, {}
+    for name in sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml")):
+        config = model_config(name)
+        if config["_target_"] == made.get("_target_"):
+            of_data = [key for key, value in config.items() if isinstance(value, str) and "${" in value]
+            differing[name] = [key for key in config if key not in of_data and config[key] != made.get(key)]
+    if not differing:
+        return f"their card says that they are of the class {made.get('_target_')}"
+    name = min(differing, key=lambda name: len(differing[name]))
+    other = f", with other values of {', '.join(differing[name])}: see zoo info {source}" if differing[name] else ""
+    return f"their card says that they are of model={name}{other}"
 
 
 def card_beside(source: str | Path) -> Path | None:
@@ -90,6 +118,8 @@ def checkpoint_file(source: str | Path) -> Path:
 
 def read_weights(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a shipped name, a checkpoint, a safetensors file or a saved state_dict, by parameter name.
+
+    In another program's checkpoint, the state_dict is looked for under the keys ``WRAPPERS``, in this order.
 
     ``torchvision:NAME`` means torchvision's own ImageNet weights of its model NAME; ``copy_weights`` translates their
     parameter names to the zoo's.
@@ -140,14 +170,35 @@ def read_safetensors(path: Path, card: Card | None = None) -> dict[str, Tensor]:
 def tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """The model's tensors, by parameter name, from the content of a checkpoint or of a saved state_dict."""
     content = content if isinstance(content, dict) else {}
-    state = content.get("state_dict", content)
-    prefix = "model." if "card" in content else ""
-    found = state.items() if isinstance(state, dict) else ()
-    weights = {k.removeprefix(prefix): v for k, v in found if str(k).startswith(prefix) and torch.is_tensor(v)}
+    ours = "card" in content
+    state = content.get("state_dict", {}) if ours else unwrapped(content)
+    prefix = "model." if ours else ""
+    found = [(k, v) for k, v in state.items() if isinstance(k, str)] if isinstance(state, dict) else []
+    weights = {k.removeprefix(prefix): v for k, v in found if k.startswith(prefix) and torch.is_tensor(v)}
     if not weights:
-        raise ZooError(f"{path} holds no weights")
+        raise ZooError(f"{path} holds no weights{other_places(content)}")
     check_dense(weights, path)
     return weights
+
+
+def unwrapped(content: dict[Any, Any]) -> dict[Any, Any]:
+    """The dictionary in ``content`` that holds tensors under one of ``WRAPPERS``; ``content`` itself if none does."""
+    inner = (unwrapped(content[key]) for key in WRAPPERS if isinstance(content.get(key), dict))
+    return next((found for found in inner if any(map(torch.is_tensor, found.values()))), content)
+
+
+def other_places(content: dict[Any, Any]) -> str:
+    """What to do about a file whose tensors lie under other keys than ``WRAPPERS``; "" if it has none at all."""
+    keys = [
+        key for key, value in content.items() if isinstance(value, dict) and any(map(torch.is_tensor, value.values()))
+    ]
+    if not keys:
+        return ""
+    shown = ", ".join(shortened(key) for key in keys[:6]) + (", …" if len(keys) > 6 else "")
+    return (
+        f" under {', '.join(WRAPPERS)}, but tensors under {shown}: save those of the model alone, by "
+        f"torch.save(torch.load(PATH, weights_only=True)[{shortened(keys[0])}], NEW_PATH)"
+    )
 
 
 def read_checkpoint(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """Transfer learning (lecture 16.7): copy the weights learned for task A to a network for task B, and freeze layers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from zoo.config import formats
-from zoo.contracts import KnownToTorchvision, WithHeads
+from zoo.contracts import WithHeads
 from zoo.errors import ZooError
+from zoo.pretrained.names import new_names, under
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -32,52 +32,19 @@ FINE = ("copied", "adapted", "skipped")
 
 
 class Mismatch(ZooError):
-    """Weights that do not fit a model; ``rows`` tells what happened to each tensor."""
+    """Weights that do not fit a model; ``rows`` tells what happened to each tensor, ``other_architecture`` whether most
+    do not fit.
+    """
 
-    def __init__(self, message: str, rows: list[Row]):
+    def __init__(self, message: str, rows: list[Row], other_architecture: bool = False):
         super().__init__(message)
         self.rows = rows
+        self.other_architecture = other_architecture
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
     """The layers whose size depends on the number of classes: ``head``, or the ``heads`` of the model's class."""
     return tuple(model.heads) if isinstance(model, WithHeads) else ("head",)
-
-
-def new_names(model: nn.Module, weights: Iterable[str], rename: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The model's name for each tensor of a file, by its name in the file.
-
-    A tensor whose name the model knows keeps it. Other names are translated by the longest matching layer name in
-    ``rename`` (from the file's names to the model's), in the former names of the model's layers
-    (``zoo.config.formats``), or in torchvision's names, which the model's class lists in ``torchvision_names``.
-    ``rename={"module": ""}`` removes the prefix "module".
-
-    Raises:
-        ZooError: a name in ``rename`` matches nothing in the file; two tensors would get the same name.
-    """
-    own, weights = set(model.state_dict()), list(weights)
-    for old in rename or {}:
-        if not any(under(name, old) for name in weights):
-            raise ZooError(f"init.rename: nothing is named {old} in the weights; tensors: {', '.join(weights)}")
-    kind = type(model)
-    older = formats.TENSORS.get(f"{kind.__module__}.{kind.__qualname__}", {})
-    theirs = model.torchvision_names if isinstance(model, KnownToTorchvision) else {}
-    known: dict[str, str] = {**theirs, **older, **(rename or {})}
-    names: dict[str, str] = {}
-    for name in weights:
-        asked = name not in own or any(under(name, old) for old in rename or {})
-        fitting = [old for old in known if asked and under(name, old)]
-        old = max(fitting, key=len, default="")
-        names[name] = (known[old] + name[len(old) :]).lstrip(".") if fitting else name
-    if len(set(names.values())) < len(names):
-        twice = next(new for new in names.values() if list(names.values()).count(new) > 1)
-        raise ZooError(f"the weights: {' and '.join(o for o, n in names.items() if n == twice)} would all be {twice}")
-    return names
-
-
-def under(name: str, layer: str) -> bool:
-    """Whether a dotted name is that of the layer or of something in it."""
-    return name == layer or name.startswith(f"{layer}.")
 
 
 def copy_weights(
@@ -88,7 +55,8 @@ def copy_weights(
 ) -> list[Row]:
     """Copy weights into a model by name, in place; if any tensor does not fit, nothing is copied.
 
-    Torchvision's names and those in ``rename`` are translated (see ``new_names``). If the first convolution has 1 input
+    Torchvision's names and those in ``rename`` are translated, and prefixes such as "module." removed (see
+    ``new_names``). If the first convolution has 1 input
     channel in one model and 3 in the other, it is adapted so that a grey image, repeated over the channels, gives the
     same output.
 
@@ -120,6 +88,8 @@ def copy_weights(
             rows.append(Row(name, "skipped"))
         elif name not in weights and name.endswith(".num_batches_tracked"):
             rows.append(Row(name, "skipped", "not in the weights, as in old files; it does not affect any output"))
+        elif name == "n_averaged" and name not in target:
+            rows.append(Row(name, "skipped", "counts the updates of torch's AveragedModel; no model needs it"))
         elif name not in weights:
             rows.append(Row(name, "missing", f"not in the weights; {tuple(target[name].shape)} in the model"))
         elif (flaw := kind_of(weights[name])) != "dense" or (flaw := mistaken(weights[name], target.get(name))):
@@ -147,6 +117,7 @@ def copy_weights(
                 f"the weights are those of another architecture: {len(new)} of the model's {len(target)} tensors fit. "
                 f"Choose the model that the weights were trained with, or other weights; not fitting: {names}",
                 rows,
+                other_architecture=True,
             )
         raise Mismatch(
             f"the weights do not fit the model: {names}. To leave those out: 'init.skip=[{','.join(layers)}]'", rows

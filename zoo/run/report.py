@@ -16,12 +16,14 @@ from zoo.console import Console
 from zoo.contracts import Data, Encoder, Generator, Labelled, OfText, WithExample, require
 from zoo.errors import ZooError
 from zoo.pretrained.card import show
+from zoo.pretrained.reading import architecture
 from zoo.pretrained.transfer import FINE, Mismatch, Row
 from zoo.run.commands import command
 from zoo.run.processes import is_main_process
 from zoo.run.resume import PICTURES
 
 MANY = 30  # tensors; the table of more is a summary
+SHOWN = 20  # tensors that do not fit, beside such a summary
 
 console = Console(soft_wrap=True, quiet=not is_main_process())
 
@@ -76,13 +78,25 @@ def compile_or_warn(task: Any) -> None:
             setattr(model, name, MethodType(torch.compile(getattr(type(model), name)), model))
 
 
-def copied(copy: Callable[[], list[Row]], whole: bool = False) -> list[Row]:
-    """Copy weights; if they do not fit, print the table of tensors before the error is raised."""
+def copied(copy: Callable[[], list[Row]], source: str, whole: bool = False) -> list[Row]:
+    """Copy weights from a source; if they do not fit, print the tensors that do not before the error is raised, which
+    names the model that the card of the weights is for.
+    """
     try:
         return copy()
     except Mismatch as mismatch:
         console.print(weight_table(mismatch.rows, set(), whole))
-        raise
+        if not whole and len(mismatch.rows) > MANY:
+            console.print(misfits(mismatch.rows))
+        said = architecture(source) if mismatch.other_architecture else ""
+        raise ZooError(f"{mismatch}{said and '; '}{said}") from None
+
+
+def misfits(rows: list[Row]) -> Table:
+    """A row for each of the first ``SHOWN`` tensors that do not fit."""
+    bad = [row for row in rows if row.status not in FINE]
+    some = f"the first {SHOWN} of " if len(bad) > SHOWN else ""
+    return weight_table(bad[:SHOWN], set(), title=f"{some}{len(bad)} tensors that do not fit")
 
 
 def transfer(model: nn.Module, rows: list[Row], frozen: list[str], whole: bool = False) -> None:
@@ -92,13 +106,13 @@ def transfer(model: nn.Module, rows: list[Row], frozen: list[str], whole: bool =
     console.print(weight_table(rows, set(frozen), whole))
 
 
-def weight_table(rows: list[Row], frozen: set[str], whole: bool = True) -> Table:
+def weight_table(rows: list[Row], frozen: set[str], whole: bool = True, title: str = "transfer") -> Table:
     """A row for each tensor; unless ``whole``, a row for each group of layers if there are more than ``MANY``."""
     if not whole and len(rows) > MANY:
         return group_table(rows, frozen)
-    table = Table("tensor", "weights", "", "frozen", title="transfer", title_justify="left")
+    table = Table("tensor", "weights", "", "frozen", title=title, title_justify="left")
     for row in rows:
-        color = "red" if row.status in ("missing", "unexpected", "wrong shape") else None
+        color = None if row.status in (*FINE, "initial") else "red"
         table.add_row(row.name, row.status, row.detail, "frozen" if row.name in frozen else "", style=color)
     return table
 
