@@ -78,7 +78,7 @@ def test_the_files_of_a_repository(tmp_path):
     assert [file.name for file in files] == ["model.safetensors", "model.json", "README.md"]
     told = "".join(file.read_text() for file in files[1:])
     assert "ada" not in told
-    assert "data.root=photos 'init.weights=y.ckpt' model=lenet5" in told
+    assert "data.root=photos init.weights=y.ckpt model=lenet5" in told
     header = yaml.safe_load(files[2].read_text().split("---\n")[1])
     assert "license" not in header
     assert (header["library_name"], header["pipeline_tag"]) == ("reference-zoo", "image-classification")
