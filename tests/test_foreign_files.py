@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import tracemalloc
 import warnings
 import zipfile
@@ -16,7 +15,6 @@ import torch
 
 import zoo
 from tests.data_helpers import assert_fails
-from zoo import cli
 from zoo.config.build import build
 from zoo.config.files import MB
 from zoo.data.preprocess import Preprocess
@@ -33,20 +31,6 @@ def shipped(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return ship(tmp_path / "weights", monkeypatch)
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """The command in this process: arguments -> (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return (int(stop.value.code or 0), *capfd.readouterr())
-
-    return call
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------

@@ -22,11 +22,6 @@ def command(tool: str) -> str:
     return shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
 
 
-def own_configs() -> str:
-    """The folder of the user's own configs in the current folder; it is found without ``--config-dir``."""
-    return str(Path("configs").resolve())
-
-
 def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
     """The command that resumes a run; it repeats settings that are not taken from a file, such as the data's folder.
 
@@ -35,10 +30,12 @@ def resume_command(checkpoint: str | Path, config: Mapping[str, Any]) -> str:
         config: the run's resolved config.
     """
     from zoo.config.overrides import config_dirs, override
+    from zoo.run.compose import own_configs
     from zoo.run.known import Known
     from zoo.run.said import config_folders
     from zoo.run.stored import said_again
 
-    folders = [shlex.quote(f"--config-dir={folder}") for folder in config_dirs(sys.argv) if folder != own_configs()]
+    found = {str(folder) for folder in own_configs()}  # without --config-dir
+    folders = [shlex.quote(f"--config-dir={folder}") for folder in config_dirs(sys.argv) if folder not in found]
     again = said_again(config, Known(config_folders()))
     return " ".join([command("train"), *folders, override("resume", str(checkpoint)), *again])
