@@ -215,5 +215,5 @@ def shipped() -> dict[str, Path]:
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """The names of the shipped weights, which ``load`` accepts; with a pattern, such as ``"*mnist"``, those that match."""
+    """The names of the shipped weights, which ``load`` accepts; with a pattern (``"*mnist"``), those that match it."""
     return [name for name in shipped() if fnmatchcase(name, pattern)]
