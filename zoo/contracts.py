@@ -115,6 +115,23 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Translator(Protocol):
+    """A model that reads a sentence and writes another, token by token."""
+
+    def read(self, source: Tensor) -> Any:
+        """Source tokens (B, S), padded with 0, to a NamedTuple of tensors whose first dimension is the sentence; its
+        ``mask`` (B, S) is True where there is a token.
+        """
+        ...
+
+    def write(self, target: Tensor, memory: Any, state: Any = None) -> Any:
+        """Target tokens (B, T) to a NamedTuple: ``logits`` of the tokens that follow each of them (B, T, V), ``attention``
+        (B, T, S), and ``state``, a list with a tuple of tensors for each layer, with which the next call can go on.
+        """
+        ...
+
+
+@runtime_checkable
 class SeesAhead(Protocol):
     """A model of sequences that says whether its outputs depend on later steps."""
 
@@ -301,6 +318,14 @@ class OfText(Protocol):
 
 
 @runtime_checkable
+class OfPairs(Protocol):
+    """Data of sentences and their translations."""
+
+    tokenizer: Any
+    languages: Sequence[str]
+
+
+@runtime_checkable
 class Validated(Protocol):
     """Data that hold out ``val_size`` of the training split for validation; 0 means no validation split."""
 
@@ -323,6 +348,15 @@ class Reconstructs(Protocol):
 
     def corrupted(self, x: Tensor) -> Tensor | None:
         """The corrupted inputs for clean images (B, C, H, W) in training; None if the inputs are not corrupted."""
+        ...
+
+
+@runtime_checkable
+class Thorough(Protocol):
+    """A task some of whose test metrics take long, or change a lot with a single example."""
+
+    def measure_quickly(self) -> None:
+        """Leave these metrics out, as ``zoo evaluate --quick`` does."""
         ...
 
 

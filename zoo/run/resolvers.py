@@ -30,6 +30,7 @@ def register_resolvers() -> None:
     )
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
+    OmegaConf.register_new_resolver("zoo.joint_vocab_size", joint_vocab_size, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -42,6 +43,13 @@ def count_classes(root: str | None) -> int:
 def vocab_size(*, _parent_: Any) -> int:
     """The size of a text's vocabulary; models need it before the text is tokenised."""
     from zoo.data.text import vocab_size
+
+    return vocab_size(_parent_=_parent_)
+
+
+def joint_vocab_size(*, _parent_: Any) -> int:
+    """The number of tokens that two languages share; models need it before the sentences are tokenised."""
+    from zoo.data.parallel import vocab_size
 
     return vocab_size(_parent_=_parent_)
 
