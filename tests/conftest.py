@@ -21,7 +21,7 @@ import torch
 from tensorboard.summary.writer import event_file_writer
 
 from tests.data_helpers import idx
-from zoo.data import corpora, readers, sources, text
+from zoo.data import corpora, pairs, parallel, readers, sources, text
 
 REPO = Path(__file__).parent.parent
 
@@ -61,11 +61,21 @@ def toy_text(name: str, root: Path | None = None) -> dict[str, str]:
     return {part: begin * 20 + texts[part] for part, begin in speech.items()}
 
 
+def toy_pairs(name: str, languages: Any, files: Any = None, root: Path | None = None) -> pairs.Read:
+    """Some words, and the same in reverse order, in place of any corpus's pairs."""
+    words = sorted(set(TOY.replace(",", "").split()))
+    source = [" ".join(words[i % k] for i in range(n, n + 2 + n % 4)) for n in range(40) for k in range(2, len(words))]
+    target = [" ".join(reversed(line.split())) for line in source]
+    return pairs.Read({"all": (source, target)})
+
+
 def patch_toys(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let every data set and corpus hold toys."""
     put(sources, "load", toy_set)
     put(corpora, "load", toy_text)
-    text.known_tokenizer.cache_clear()
+    put(pairs, "load", toy_pairs)
+    for cached in (text.known_tokenizer, pairs.parts, parallel.learned):
+        cached.cache_clear()
 
 
 def some(cases: Iterable[Any], *fast: Any) -> list[Any]:

@@ -25,7 +25,8 @@ PARAMETERS = {
     "plain20": 269722, "plain56": 853018, "resnet18": (11689512, 64), "resnet34": (21797672, 64),
     "resnet50": (25557032, 64), "resnet101": (44549160, 64), "resnet152": (60192808, 64),
     "googlenet": (7005832 + 6379984, 64), "googlenet_cifar": 1614886, "speednet": 1971352,
-    "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
+    "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186, "seq2seq": 2 * 4 * 128 * (256 + 128 + 2) + 4 * 256 * (512 + 2) + 512 * 257 + 65 * 257
+    + 4 * 256 * (512 + 2) + 4 * 256 * (768 + 2) + 256 * 256 + 256 * 513,
     "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
     "pixelcnn": 303873, "gan": 2946577, "dcgan": 898370,
     "ladder": 2 * 1536500 + 2260 + 10 + 10 * 3044,
@@ -83,7 +84,7 @@ def loss_of_classes(name, model, x):
     """
     classes = 1000 if name in IMAGENET else 10 if x.is_floating_point() else 65
     logits = model.train()(x)
-    assert logits.shape == ((8, classes) if x.is_floating_point() else (8, 32, classes))
+    assert logits.shape == ((8, classes) if x.is_floating_point() else (8, x.shape[-1], classes))
     assert logits.isfinite().all()
     extra = 0.0
     if isinstance(model, Denoising):

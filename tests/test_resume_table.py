@@ -39,6 +39,10 @@ SEMI = (
 TEXT = (*QUIET, "data=shakespeare", "model=lstm", "model.hidden=12", "model.dropout=0.2", "task=language",
         "data.batch_size=8", "data.seq_len=24", "optimizer=adam", "callbacks.samples.length=8")  # fmt: skip
 
+TRANSLATE = (*QUIET, "data=tatoeba", "data.val_size=20", "data.test_size=20", "data.most=280", "data.batch_size=40",
+             "model=seq2seq", "model.hidden=12", "task=translate", "task.bleu=false", "task.monitor=val/loss",
+             "task.mode=min", "optimizer=adam")  # fmt: skip
+
 CASES: dict[str, tuple[str, ...]] = {
     "ema": (*CLASSIFY, "callbacks=[default,ema]", "task.max_norm=0.5", "trainer.gradient_clip_val=1"),
     "ema_later": (*CLASSIFY, "callbacks=[default,ema]", "+callbacks.ema.update_starting_at_step=7"),
@@ -58,6 +62,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "language": TEXT,
     "language_lbfgs": (*TEXT, "optimizer=lbfgs", "optimizer.max_iter=2", "scheduler=none"),
     "language_bpe": (*TEXT, "data.level=word", "data.windows=shuffled", "callbacks=[default,ema]"),
+    "translate": TRANSLATE,
     "reconstruct": (
         *PIXELS, "model=autoencoder", "model.hidden=[16]", "model.code=4", "task=reconstruct",
         "task.corruption=masking", "task.amount=0.3", "task.max_norm=1.0",

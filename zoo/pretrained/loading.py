@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, OfSize, Preprocess
+from zoo.contracts import Loaded, OfSize, Preprocess, Translator
+from zoo.data.joint import JointTokens
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
@@ -111,6 +112,8 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
                 sizes[key] = size
                 break
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
+    if isinstance(model, Translator):
+        return model, torch.randint(1, sizes["vocab_size"], (1, 2, 32))  # source and target, without padding
     if "vocab_size" in parameters:
         return model, torch.randint(sizes["vocab_size"], (1, 32))
     if isinstance(model, OfSize):
@@ -193,7 +196,7 @@ def check_sizes(num_classes: int | None, in_channels: int | None) -> None:
 def check_vocabulary(card: Card, preprocess: Any) -> None:
     """Raise a ``ZooError`` if the tokenizer and the model have vocabularies of different sizes."""
     size = card.model.get("vocab_size")
-    if isinstance(preprocess, Tokenizer) and size is not None and size != len(preprocess.vocabulary):
+    if isinstance(preprocess, (Tokenizer, JointTokens)) and size is not None and size != len(preprocess.vocabulary):
         raise ZooError(
             f"{card.name} is damaged: its tokenizer has {len(preprocess.vocabulary):,} tokens, its model {size}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import Autoencoder, Pair, classes_of
+from zoo.contracts import Autoencoder, Pair, Translator, classes_of
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
 from zoo.models.cells import State
@@ -88,6 +88,8 @@ def signature(model: Any, part: str | None = None) -> Signature:
     Raises:
         ZooError: the model has no such part.
     """
+    if isinstance(model, Translator):
+        raise ZooError("a model that translates is not exported, since its search calls it step by step: use zoo translate")
     parts = parts_of(model)
     part = part or parts[0]
     if part not in parts:
