@@ -132,6 +132,15 @@ class Translator(Protocol):
 
 
 @runtime_checkable
+class Bilingual(Translator, Protocol):
+    """A translator that can begin with vectors of the tokens of both languages (``task=unsupervised_translate``)."""
+
+    def embed(self, vectors: Tensor) -> None:
+        """Begin with these vectors of the tokens, (V, D)."""
+        ...
+
+
+@runtime_checkable
 class SeesAhead(Protocol):
     """A model of sequences that says whether its outputs depend on later steps."""
 
@@ -323,6 +332,17 @@ class OfPairs(Protocol):
 
     tokenizer: Any
     languages: Sequence[str]
+
+
+@runtime_checkable
+class OfTwoLanguages(OfPairs, Protocol):
+    """Data of sentences in two languages that are no translations of each other, but for the test."""
+
+    aligned: Any
+
+    def used(self, side: int) -> Tensor:
+        """Which tokens the first (0) or the second (1) language has, bool (V,)."""
+        ...
 
 
 @runtime_checkable

@@ -127,6 +127,17 @@ class Seq2Seq(nn.Module):
         self.readout = nn.Linear(2 * hidden, width)
         self.head = Tied(self.embedding)
 
+    def embed(self, vectors: Tensor) -> None:
+        """Begin with these vectors of the tokens, (V, D); those of other directions stay as they are.
+
+        Args:
+            vectors: of length about 1; a row of zeros leaves the token's embedding as it is.
+        """
+        with torch.no_grad():
+            known = vectors.norm(dim=1) > 0
+            self.embedding.weight[known, : vectors.shape[1]] = vectors[known]
+            self.embedding.weight[known, vectors.shape[1] :] *= 0.1  # little beside the vectors
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, L, V) for pairs int64 (B, 2, L): the source, and the target tokens before those to predict."""
         return self.write(x[:, 1], self.read(x[:, 0])).logits

@@ -31,6 +31,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
     OmegaConf.register_new_resolver("zoo.joint_vocab_size", joint_vocab_size, replace=True)
+    OmegaConf.register_new_resolver("zoo.unpaired_vocab_size", unpaired_vocab_size, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -50,6 +51,13 @@ def vocab_size(*, _parent_: Any) -> int:
 def joint_vocab_size(*, _parent_: Any) -> int:
     """The number of tokens that two languages share; models need it before the sentences are tokenised."""
     from zoo.data.parallel import vocab_size
+
+    return vocab_size(_parent_=_parent_)
+
+
+def unpaired_vocab_size(*, _parent_: Any) -> int:
+    """The number of tokens of two languages whose sentences are not paired."""
+    from zoo.data.unpaired import vocab_size
 
     return vocab_size(_parent_=_parent_)
 
