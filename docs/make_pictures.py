@@ -15,9 +15,11 @@ from weight_pages import kind
 
 from zoo.config.build import build
 from zoo.pretrained.card import Card, read_shipped
+from zoo.pretrained.evaluate import data_of
 from zoo.pretrained.loading import load
 from zoo.use.pictures import draw, pixels
 from zoo.use.sample import encoded_prompt, sample, text_of
+from zoo.use.translate import translate
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 EXAMPLES = 2000  # test images among which the mistakes are looked for
@@ -66,6 +68,13 @@ def text(model: Any) -> str:
     return "".join(text_of(tokenizer, tokens))
 
 
+def translations(model: Any, card: Card) -> str:
+    """The first test sentences, what ``zoo translate`` makes of them, and their references, a line each."""
+    sentences, references = (side[:COLUMNS] for side in data_of(model, card).texts["test"])
+    found = translate(model, sentences)
+    return "\n\n".join("\n".join(lines) for lines in zip(sentences, found, references, strict=True))
+
+
 def sheet(images: torch.Tensor, labels: list[str] | None = None) -> Image.Image:
     """Images (N, C, H, W), with pixels in [0, 1], row after row, each with a text of two lines below it."""
     below = 30 if labels else 0
@@ -94,7 +103,9 @@ def main(
         if names and card.name not in names:
             continue
         model, what = load(card.name), kind(card)
-        if what == "writes":
+        if what == "translates":
+            (FOLDER / f"{card.name}.txt").write_text(translations(model, card), encoding="utf-8")
+        elif what == "writes":
             (FOLDER / f"{card.name}.txt").write_text(text(model), encoding="utf-8")
         else:
             page = (

@@ -71,6 +71,10 @@ FIGURES = {  # heading and text of what is shown
         "class got the highest probability, with the true class and the prediction.",
     ),
     "writes": ("A sample", "`zoo sample {name} --seed 1 --length 600` writes this text."),
+    "translates": (
+        "Translations",
+        "The first test sentences, each with what `zoo translate {name}` makes of it, and the reference.",
+    ),
     "curve": (
         "Curve",
         "A run of the command below, trained again for this page ([its numbers](weights/{name}_curve.csv)). Its "
@@ -93,11 +97,11 @@ def figures(card: Card) -> list[str]:
 
 
 def kind(card: Card) -> str:
-    """What the weights are for: "classifies", "writes" (text), "draws" (images) or "encodes" (images)."""
+    """What the weights are for: "classifies", "writes" (text), "draws" or "encodes" (images), "translates"."""
     task = card.task.get("_target_", "").rpartition(".")[2]
     if task in ("Classify", "SemiSupervised"):
         return "classifies"
-    return {"Language": "writes", "Reconstruct": "encodes"}.get(task, "draws")
+    return {"Language": "writes", "Reconstruct": "encodes", "Translate": "translates"}.get(task, "draws")
 
 
 def use(card: Card) -> list[str]:
@@ -105,6 +109,7 @@ def use(card: Card) -> list[str]:
     return {
         "classifies": [f"zoo predict {card.name} image.png"],
         "writes": [f"zoo sample {card.name} --length 300"],
+        "translates": [f"zoo translate {card.name} --text SENTENCE"],
         "draws": [f"zoo sample {card.name} -n 64 --out grid.png"],
         "encodes": [f"zoo reconstruct {card.name} image.png"],
     }[kind(card)]

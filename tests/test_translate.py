@@ -373,7 +373,9 @@ def test_multi30k_is_verified(tmp_path, monkeypatch):
         pairs.load("multi30k", ["de", "en"], root=tmp_path)
     monkeypatch.setattr("zoo.remote.download.unreachable", lambda url: "no network here")
     (folder / "val.de.gz").unlink()
-    with pytest.raises(ZooError, match=r"no network here\)\. Put val\.de\.gz from https://raw.*multi30k/dataset.* into"):
+    with pytest.raises(
+        ZooError, match=r"no network here\)\. Put val\.de\.gz from https://raw.*multi30k/dataset.* into"
+    ):
         pairs.load("multi30k", ["de", "en"], root=tmp_path)
 
 

@@ -46,9 +46,7 @@ class Read(NamedTuple):
     digest: str | None = None
 
 
-def load(
-    name: str, languages: Sequence[str], files: Sequence[str] | None = None, root: Path | None = None
-) -> Read:
+def load(name: str, languages: Sequence[str], files: Sequence[str] | None = None, root: Path | None = None) -> Read:
     """The pairs of a corpus, which is downloaded on first use, or of files of the user's own.
 
     Args:
@@ -157,7 +155,9 @@ def fetch(title: str, place: str, files: Sequence[str], folder: Path) -> None:
             f"{title} could not be fetched ({error}). Put {', '.join(files)} from {place} into {folder} and run again"
         ) from None
     except OSError as error:
-        raise ZooError(f"{title} could not be written to {folder}: {error}; give another folder, as data.root=") from None
+        raise ZooError(
+            f"{title} could not be written to {folder}: {error}; give another folder, as data.root="
+        ) from None
 
 
 def check_languages(name: str, languages: Sequence[str], valid: set[tuple[str, str]]) -> None:
@@ -235,7 +235,9 @@ def parts(
     found, known = load(name, languages, files, Path(root).expanduser() if root else None)
     if "train" in found:
         if val_size is not None or test_size is not None:
-            raise ZooError(f"data.val_size={val_size}, data.test_size={test_size}: {name} has its own splits; null both")
+            raise ZooError(
+                f"data.val_size={val_size}, data.test_size={test_size}: {name} has its own splits; null both"
+            )
         return found, known
     if val_size is None or test_size is None or not test_size:
         raise ZooError(f"data.val_size={val_size}, data.test_size={test_size}: {name} needs both, as 300 or 0.1")

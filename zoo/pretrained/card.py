@@ -28,7 +28,19 @@ def show(name: str, value: float) -> str:
     return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
 
 
-HIGHER = ("accuracy", "accuracy_plain", "top5", "f1", "precision", "recall", "modes", "agreement", "bleu", "bleu_lower", "chrf")
+HIGHER = (
+    "accuracy",
+    "accuracy_plain",
+    "top5",
+    "f1",
+    "precision",
+    "recall",
+    "modes",
+    "agreement",
+    "bleu",
+    "bleu_lower",
+    "chrf",
+)
 NEITHER = ("fid_floor", "pca_loss", "unknown", "kl")  # they help to judge another metric; see docs/metrics.md
 
 

@@ -78,7 +78,7 @@ def evaluate(
                 f"have; measure it on the whole test split, without --quick"
             )
         data, _ = data_of(model, card, root, trust).first(card.quick_examples)
-        metrics, said = without(NOT_QUICK, test(model, card, data, trust, quick=True)), card.quick_metrics
+        metrics, said = without(NOT_QUICK, test(model, card, data, trust, True)), card.quick_metrics
         allowed = {name: quick_tolerance(name, value, card.quick_examples) for name, value in said.items()}
     off = {
         name: metrics.get(name, nan) for name in said if not abs(metrics.get(name, nan) - said[name]) <= allowed[name]
@@ -97,7 +97,7 @@ def without(names: Sequence[str], metrics: dict[str, float]) -> dict[str, float]
 
 def measure(model: nn.Module, card: Card, root: str | None = None, trust: Sequence[str] = ()) -> dict[str, float]:
     """The test metrics of a model with the task and data of its card, as a run's own test measures them."""
-    return test(model, card, data_of(model, card, root, trust), trust)
+    return test(model, card, data_of(model, card, root, trust), trust, False)
 
 
 def measure_quick(model: nn.Module, card: Card, root: str | None = None) -> tuple[int, dict[str, float]]:
@@ -111,7 +111,7 @@ def measure_quick(model: nn.Module, card: Card, root: str | None = None) -> tupl
         for size in QUICK_SIZES:
             few, examples = data.first(size)
             start = time.process_time()
-            metrics = test(model, card, few, (), quick=True)
+            metrics = test(model, card, few, (), True)
             if time.process_time() - start > QUICK_SECONDS or examples < size:  # slow enough, or no more examples
                 break
     finally:
@@ -148,15 +148,11 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
     kept = {key: card.data[key] for key in ("level", "seq_len", "eval_batch_size", "eval_context") if key in card.data}
     data = TextData(None, len(tokenizer.vocabulary), file=str(path), tokenizer=tokenizer, **kept)
     data.put({"train": "", "val": "", "test": read_text(path)})
-    return test(model, card, data, trust)
+    return test(model, card, data, trust, False)
 
 
-def test(
-    model: nn.Module, card: Card, data: Any, trust: Sequence[str], quick: bool = False
-) -> dict[str, float]:
-    """The test metrics on ``data``, by the task of the card; ``quick`` leaves out those of a ``Thorough`` task that take
-    long.
-    """
+def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str], quick: bool) -> dict[str, float]:
+    """The test metrics on ``data``, by the task of the card; ``quick`` leaves out what a ``Thorough`` task says."""
     task = build(card.task, "task", trust, _partial_=True)(model=model)
     if quick and isinstance(task, Thorough):
         task.measure_quickly()

@@ -111,7 +111,7 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
             if isinstance(size, int):
                 sizes[key] = size
                 break
-    model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
+    model: Any = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
     if isinstance(model, Translator):
         return model, torch.randint(1, sizes["vocab_size"], (1, 2, 32))  # source and target, without padding
     if "vocab_size" in parameters:

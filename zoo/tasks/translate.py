@@ -74,9 +74,7 @@ class Translate(Task):
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         source, target = batch
         logits = self.logits(source, target).flatten(0, 1)
-        loss = F.cross_entropy(
-            logits, target[:, 1:].flatten(), ignore_index=PAD, label_smoothing=self.label_smoothing
-        )
+        loss = F.cross_entropy(logits, target[:, 1:].flatten(), ignore_index=PAD, label_smoothing=self.label_smoothing)
         self.log_training(loss=loss)
         return loss
 

@@ -89,7 +89,9 @@ def signature(model: Any, part: str | None = None) -> Signature:
         ZooError: the model has no such part.
     """
     if isinstance(model, Translator):
-        raise ZooError("a model that translates is not exported, since its search calls it step by step: use zoo translate")
+        raise ZooError(
+            "a model that translates is not exported, since its search calls it step by step: use zoo translate"
+        )
     parts = parts_of(model)
     part = part or parts[0]
     if part not in parts:

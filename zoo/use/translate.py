@@ -26,9 +26,7 @@ def tokens_of(model: Any) -> JointTokens:
     return tokens
 
 
-def translate(
-    model: Any, sentences: Sequence[str], beam: int = 5, alpha: float = 1.0, beta: float = 0.0
-) -> list[str]:
+def translate(model: Any, sentences: Sequence[str], beam: int = 5, alpha: float = 1.0, beta: float = 0.0) -> list[str]:
     """Translate sentences, all in one batch; an empty sentence stays empty.
 
     Args:
