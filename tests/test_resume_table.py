@@ -63,6 +63,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "language_lbfgs": (*TEXT, "optimizer=lbfgs", "optimizer.max_iter=2", "scheduler=none"),
     "language_bpe": (*TEXT, "data.level=word", "data.windows=shuffled", "callbacks=[default,ema]"),
     "translate": TRANSLATE,
+    "unsupervised_translate": (
+        *QUIET, "data=unpaired", "data.name=tatoeba", "data.languages=[ko,en]", "data.batch_size=20", "data.most=280",
+        "data.val_size=20", "data.test_size=20", "model=seq2seq", "model.hidden=12", "task=unsupervised_translate",
+        "task.align=false", "task.word_by_word=0", "optimizer=adam",
+    ),
     "reconstruct": (
         *PIXELS, "model=autoencoder", "model.hidden=[16]", "model.code=4", "task=reconstruct",
         "task.corruption=masking", "task.amount=0.3", "task.max_norm=1.0",

@@ -338,7 +338,9 @@ class OfPairs(Protocol):
 class OfTwoLanguages(OfPairs, Protocol):
     """Data of sentences in two languages that are no translations of each other, but for the test."""
 
-    aligned: Any
+    def aligned(self) -> Any:
+        """Vectors of the tokens of both languages in one space, and word-by-word translations; ``Aligned``."""
+        ...
 
     def used(self, side: int) -> Tensor:
         """Which tokens the first (0) or the second (1) language has, bool (V,)."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -113,6 +113,7 @@ class UnpairedData(MemoryData):
         self.more = further(tuple(languages), tuple(also), root)
         self.tokenizer = tokenizer_of(tokenizer) if tokenizer else learned(where, most)
         self.splits: dict[str, Both] = {}
+        self._aligned: Aligned | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Tokenise all parts."""
@@ -137,15 +138,19 @@ class UnpairedData(MemoryData):
             raise ZooError(f"data.longest={self.longest} leaves no training sentences; give a larger number")
         return rows[kept, : int(lengths[kept].max())]
 
-    @cached_property
     def aligned(self) -> Aligned:
         """The tokens of both languages in one space, from the training sentences and those of ``also``."""
+        if self._aligned is not None:
+            return self._aligned
         sides = []
         for side, language in enumerate(self.languages):
-            rows = [self.splits["train"][side], self.short(self.rows(self.more[side], language))]
+            rows = [self.splits["train"][side]]
+            if self.more[side]:
+                rows.append(self.short(self.rows(self.more[side], language)))
             width = max(row.shape[1] for row in rows)
             sides.append(torch.cat([pad(row, (0, width - row.shape[1])) for row in rows]))
-        return align(sides[0], sides[1], self.vocab_size, self.tokenizer.first, self.dim, self.window)
+        self._aligned = align(sides[0], sides[1], self.vocab_size, self.tokenizer.first, self.dim, self.window)
+        return self._aligned
 
     def used(self, side: int) -> Tensor:
         """Which tokens the training sentences of the first (0) or second (1) language have, bool (V,)."""

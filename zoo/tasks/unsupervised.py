@@ -89,7 +89,7 @@ class UnsupervisedTranslate(Task):
     def setup(self, stage: str) -> None:
         """Begin with aligned vectors; a resumed run replaces them by its own weights afterwards."""
         if stage == "fit" and self.align:
-            first, second = self.data.aligned.vectors
+            first, second = self.data.aligned().vectors
             shared = (first.norm(dim=1) > 0) & (second.norm(dim=1) > 0)
             self.model.embed((first + second) / (1.0 + shared.float())[:, None])  # type: ignore[operator]
 
@@ -132,7 +132,7 @@ class UnsupervisedTranslate(Task):
     def translated(self, clean: Tensor, side: int) -> Tensor:
         """Translations (B, S) of sentences (B, T) of the first (0) or second (1) language into the other one."""
         if self.current_epoch < self.word_by_word:
-            return self.data.aligned.translation[side].to(clean.device)[clean]
+            return self.data.aligned().translation[side].to(clean.device)[clean]
         model = self.speaking(1 - side)
         training = self.model.training
         self.model.eval()
@@ -175,7 +175,7 @@ class UnsupervisedTranslate(Task):
             self.note(f"bleu{name}", best, wanted)
             self.note(f"bleu_greedy{name}", there, wanted)
             if self.align:
-                self.note(f"words{name}", self.data.aligned.translation[side].to(clean.device)[clean], wanted)
+                self.note(f"words{name}", self.data.aligned().translation[side].to(clean.device)[clean], wanted)
 
     def note(self, name: str, found: Tensor, wanted: Tensor) -> None:
         self.found.setdefault(name, []).append((found.cpu(), wanted.cpu()))
