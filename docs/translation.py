@@ -2,8 +2,8 @@
 
 python docs/translation.py seq2seq_tatoeba_ko_en logs/NAME/DATE/checkpoints/best.ckpt
 
-Each argument is a shipped name or a checkpoint; its own test split is translated. The figures are those of the tables in
-docs/translation.md.
+Each argument is a shipped name or a checkpoint; its own test split is translated. docs/translation.md shows
+these figures.
 """
 
 import csv

@@ -66,7 +66,9 @@ def toy_pairs(name: str, languages: Any, files: Any = None, root: Path | None = 
     words = sorted(set(TOY.replace(",", "").split()))
     source = [" ".join(words[i % k] for i in range(n, n + 2 + n % 4)) for n in range(40) for k in range(2, len(words))]
     target = [" ".join(reversed(line.split())) for line in source]
-    return pairs.Read({"all": (source, target)})
+    if name != "multi30k":
+        return pairs.Read({"all": (source, target)})
+    return pairs.Read({part: (source[i::3], target[i::3]) for i, part in enumerate(("train", "val", "test"))})
 
 
 def patch_toys(put: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -111,7 +113,8 @@ def run_train(monkeypatch, tmp_path, toy_data, capfd):
         from zoo import train
 
         train.failures.clear()
-        has_its_own = re.search(r"resume=|data=(shakespeare|ptb|wikitext2|text_file)|=lstm_shakespeare", str(overrides))
+        own = r"resume=|data=(shakespeare|ptb|wikitext2|text_file|multi30k)|=lstm_shakespeare|=seq2seq_"
+        has_its_own = re.search(own, str(overrides))
         quick = [] if has_its_own else ["data.val_size=100"]
         monkeypatch.setattr(sys, "argv", ["train.py", *quick, *overrides])
         level, handlers = logging.root.level, logging.root.handlers[:]

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import zoo
 from tests.conftest import some
+from zoo.config.foreign import check_foreign, with_known
 from zoo.data import pairs
 from zoo.data.joint import END, PAD, JointTokens
 from zoo.data.parallel import PairLoader, ParallelData
@@ -477,3 +478,13 @@ def test_data_errors(toy_data):
         data.setup()
     with pytest.raises(ZooError, match=r"tatoeba needs both, as 300 or 0\.1"):
         ParallelData("tatoeba", ["ko", "en"], 280, most=280)
+
+
+def test_a_file_of_a_list_is_trusted_one_by_one():
+    """A checkpoint of data=parallel_text names two files, which a user confirms: --trust data.files.0=a.de."""
+    config = {"name": "parallel_text", "files": ["a.de", "a.en"], "languages": ["de", "en"]}
+    known = {"data.files.0": "new/a.de"}
+    assert with_known(config, "data", known) == {**config, "files": ["new/a.de", "a.en"]}
+    with pytest.raises(ZooError, match=r"a path, data\.files\.0=a\.de"):
+        check_foreign(config, (), "data")
+    check_foreign(config, ("data.files.0=a.de", "data.files.1=a.en"), "data")

@@ -126,7 +126,8 @@ class Translator(Protocol):
 
     def write(self, target: Tensor, memory: Any, state: Any = None) -> Any:
         """Target tokens (B, T) to a NamedTuple: ``logits`` of the token that follows each of them (B, T, V),
-        ``attention`` (B, T, S), and ``state``, a list with a tuple of tensors for each layer, with which the next call can go on.
+        ``attention`` (B, T, S), and ``state``, a list with a tuple of tensors for each layer, with which the next call
+        can go on.
         """
         ...
 

@@ -111,7 +111,12 @@ def with_known(config: Mapping[str, Any], where: str, known: Mapping[str, str]) 
     found: dict[str, Any] = {}
     for key, value in config.items():
         dotted = f"{where}.{key}"
-        found[key] = with_known(value, dotted, known) if isinstance(value, Mapping) else known.get(dotted, value)
+        if isinstance(value, Mapping):
+            found[key] = with_known(value, dotted, known)
+        elif isinstance(value, list):  # such as data.files
+            found[key] = [known.get(f"{dotted}.{i}", item) for i, item in enumerate(value)]
+        else:
+            found[key] = known.get(dotted, value)
     return found
 
 
