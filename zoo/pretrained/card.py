@@ -40,6 +40,12 @@ HIGHER = (
     "bleu",
     "bleu_lower",
     "chrf",
+    "bleu_back",
+    "bleu_greedy",
+    "bleu_greedy_back",
+    "words",
+    "words_back",
+    "round_trip",
 )
 NEITHER = ("fid_floor", "pca_loss", "unknown", "kl")  # they help to judge another metric; see docs/metrics.md
 
