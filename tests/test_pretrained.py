@@ -572,6 +572,7 @@ NEEDED = {
     "Classify": OF_CLASSES, "SemiSupervised": OF_CLASSES, "Reconstruct": {"loss"},
     "Language": {"accuracy", "loss", "bits_per_character", "perplexity_per_word"}, "EM": {"nll", "bits_per_dim"},
     "Density": {"nll", "bits_per_dim"}, "Variational": {"loss", "nll"}, "Adversarial": OF_PAIRS,
+    "Translate": {"loss", "perplexity", "bleu", "chrf"},
 }  # fmt: skip
 each_shipped = pytest.mark.parametrize("name", zoo.list_weights())
 
@@ -598,7 +599,7 @@ def test_a_shipped_card_is_complete(name):
         card.runs[0][card.metric], abs=5e-4 if card.metric == "accuracy" else 2e-3 * abs(shown)
     )
     needed = NEEDED[card.task["_target_"].rpartition(".")[2]]
-    if card.data["_target_"].endswith("TextData"):
+    if card.data["_target_"].endswith(("TextData", "ParallelData")):
         outputs = zoo.load(name).preprocess.vocabulary
     else:
         outputs = card.classes
@@ -607,7 +608,8 @@ def test_a_shipped_card_is_complete(name):
     assert card.quick_examples >= 10
     assert card.quick_metrics.keys() == card.metrics.keys() - set(NOT_QUICK)
     assert json.loads(cards.shipped()[name].read_text())["format"] == formats.CARD
-    assert 1 < card.data["num_classes"] == len(outputs) == len(set(outputs))
+    key = "vocab_size" if card.data["_target_"].endswith("ParallelData") else "num_classes"
+    assert 1 < card.data[key] == len(outputs) == len(set(outputs))
 
 
 @pytest.mark.parametrize("name", sorted(GOALS.keys() & {*zoo.list_weights()}))
@@ -629,6 +631,8 @@ def test_a_shipped_weight_loads(name):
     kind = model.card.task["_target_"].rpartition(".")[2]
     if NEEDED[kind] is OF_CLASSES:
         assert model(x).shape == (3, len(model.classes))
+    elif kind == "Translate":
+        assert model(x).shape == (3, x.shape[-1], model.card.data["vocab_size"])
     elif kind == "Language":
         assert model(x).shape == (*x.shape, model.card.data["num_classes"])
     else:  # images, or the judgement of a pair

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -430,6 +431,9 @@ def test_from_the_command_to_a_translation(run_train, run, fails, tmp_path):
     assert "tatoeba ko-en: " in out
     assert "zoo translate run" in out or "translate run/checkpoints/best.ckpt" in out
     path = "run/checkpoints/best.ckpt"
+    tags = EventAccumulator("run").Reload().Tags()
+    assert "attention" in tags["images"]
+    assert "translations/text_summary" in tags["tensors"]
     card = zoo.load(path).card
     assert {"loss", "perplexity", "accuracy"} == set(card.metrics)
     assert card.metrics["perplexity"] == pytest.approx(math.exp(card.metrics["loss"]), rel=1e-5)

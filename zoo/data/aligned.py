@@ -56,8 +56,8 @@ def align(first: Tensor, second: Tensor, vocab_size: int, special: int, dim: int
     pairs = alike(known, logs)
     if len(pairs[0]) < 20:
         raise ZooError(
-            f"the two languages write only {len(pairs[0])} tokens alike, and 20 are needed to align them: give more text, "
-            "or do without: task.align=false task.word_by_word=0"
+            f"the two languages write only {len(pairs[0])} tokens alike, and 20 are needed to align them: give more "
+            "text, or do without: task.align=false task.word_by_word=0"
         )
     alikes = pairs
     for _ in range(6):

@@ -42,7 +42,17 @@ TURNED = {
 QUICK_RELATIVE = 0.002
 # Metrics left out of a quick measurement: those of the data only, those that a single sample can change a lot, and
 # perplexity, the exponential of a loss that is measured too.
-NOT_QUICK = ("pca_loss", "fid_floor", "unknown", "modes", "reverse_kl", "perplexity_per_word")
+NOT_QUICK = (
+    "pca_loss",
+    "fid_floor",
+    "unknown",
+    "modes",
+    "reverse_kl",
+    "perplexity_per_word",
+    "bleu",
+    "bleu_lower",
+    "chrf",
+)
 QUICK_SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # examples
 QUICK_SECONDS = 0.4  # on one core, without reading the data; below this the next larger size is tried
 
