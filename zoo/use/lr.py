@@ -29,11 +29,9 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from zoo.config.checks import check_config, choices, unknown
-    from zoo.config.foreign import nodes
-    from zoo.config.own import allow
     from zoo.run import compose
+    from zoo.run.ahead import allow_named, plain_config
     from zoo.run.explain import base_config, explain
-    from zoo.run.guard import fast_precision
 
     overrides = []
     own = {path.stem for folder in compose.own_configs() for path in (folder / "experiment").glob("*.yaml")}
@@ -51,14 +49,12 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
         OmegaConf.set_struct(cfg, False)
         cfg.callbacks, cfg.logger = {}, {}  # an experiment may have named some
         del cfg["hydra"]
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        config = plain_config(cfg)
     except Exception as error:
         if type(error).__module__.startswith(("hydra", "omegaconf")):
             raise ZooError(explain(error, overrides, base_config(overrides))) from None
         raise
-    if config["trainer"].get("precision") == "auto":
-        config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
-    allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+    allow_named(config)
     check_config(config)
     return config
 
