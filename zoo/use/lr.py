@@ -1,7 +1,9 @@
 """The learning-rate range test (Smith, Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3)."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,15 +112,31 @@ def range_test(words: Sequence[str], lowest: float, highest: float, steps: int) 
             default_root_dir=folder,
         )  # fmt: skip
         task.check_run(trainer, data)
-        found: Any = Tuner(trainer).lr_find(
-            task, datamodule=data, min_lr=lowest, max_lr=highest, num_training=steps, update_attr=False
-        )
+        with bar_in_terminals_only():
+            found: Any = Tuner(trainer).lr_find(
+                task, datamodule=data, min_lr=lowest, max_lr=highest, num_training=steps, update_attr=False
+            )
     suggestion = found.suggestion()
     if suggestion is None:
         raise ZooError("the loss diverged too early for a suggestion: set a lower --min, or more --steps")
     name = " ".join(words)
     rates, losses = found.results["lr"], found.results["loss"]
     return RangeTest(name, rates[: len(losses)], losses, suggestion)
+
+
+@contextmanager
+def bar_in_terminals_only() -> Iterator[None]:
+    """Within the block, let Lightning's range test draw its progress bar only if stderr is a terminal: in a file or a
+    pipe each update of the bar would be a line. Lightning has no option for it.
+    """
+    from lightning.pytorch.tuner import lr_finder
+
+    bar: Any = lr_finder.tqdm
+    lr_finder.tqdm = partial(bar, disable=None)  # type: ignore[misc, assignment]  # None: disabled without a terminal
+    try:
+        yield
+    finally:
+        lr_finder.tqdm = bar  # type: ignore[misc]
 
 
 def plot(result: RangeTest, out: Path) -> None:
