@@ -85,9 +85,12 @@ def test_info_of_a_weight(run, shipped):
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_1998", "linear", "mlp"])
 def test_info_of_a_model(run, shipped, name):
+    """A size that a run takes from its data is said in words, not as an interpolation."""
     code, out, _ = run("info", name)
     assert code == 0
     assert "zoo.models." in out
+    assert "${" not in out
+    assert re.search(r"num_classes +. from the data +", out)
     assert f"{sum(p.numel() for p in zoo.create(name).parameters()):,}" in out
 
 
