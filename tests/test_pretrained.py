@@ -181,6 +181,8 @@ def test_load_features(shipped):
     assert list(model.classes) == []
     assert model.card.name == "small"
     assert len(zoo.load("small", features_only="pool1")(model.preprocess(image))) == 1
+    stages = zoo.load("small", features_only=True, out_indices=(1, 2))
+    assert stages.feature_info.channels() == [f.shape[1] for f in stages(model.preprocess(image))] == [6, 16]
 
 
 def test_create_with_weights_that_do_not_fit(shipped):
