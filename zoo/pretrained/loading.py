@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, LoadedFeatures, Preprocess
+from zoo.contracts import Loaded, LoadedFeatures, Preprocess, ReadsImages
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
@@ -188,10 +188,21 @@ def load(
         preprocess = for_channels(preprocess, changes["in_channels"])
     x = preprocess.random_input(1) if features_only else None
     loaded: Any = with_features(model.eval(), card.model, features_only, out_indices, x)
+    if isinstance(preprocess, ReadsImages):
+        loaded.register_forward_pre_hook(check_batch)
     loaded.preprocess = preprocess
     loaded.classes = [] if "num_classes" in changes or features_only else card.classes
     loaded.card = card
     return loaded
+
+
+def check_batch(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Raise a ``ZooError`` if a model of images is called with a single one, (C, H, W)."""
+    x = inputs[0] if inputs else None
+    if isinstance(x, Tensor) and x.ndim == 3:
+        raise ZooError(
+            f"an input of shape {tuple(x.shape)} has no batch dimension: for a single image call the model with x[None]"
+        )
 
 
 def for_channels(preprocess: Any, channels: int) -> Any:
