@@ -136,4 +136,4 @@ def command(overrides: list[str]) -> tuple[DictConfig, Said, str | None]:
         del cfg["hydra"]
     if cfg.resume is None:  # for a resumed run the values are those of its checkpoint
         OmegaConf.resolve(cfg)
-    return cfg, Said(overrides, run_dir, [CONFIGS, *own]), subdir
+    return cfg, Said(overrides, run_dir, [CONFIGS, *own], own[0] if own else None), subdir
