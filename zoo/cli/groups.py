@@ -43,11 +43,11 @@ def sentence(command: Any) -> str:
 def wrong_usage(error: Any) -> str:
     """Click's message about a wrong command line in one line, with the nearest valid names."""
     text: str = error.format_message().rstrip(".")
-    context: Any = error.ctx
+    context = error.ctx
     path = "zoo" if context is None else context.command_path
-    if found := re.match(r"No such command '(.*?)'", text):
+    if context is not None and (found := re.match(r"No such command '(.*?)'", text)):
         return str(suggest(found[1], sorted(context.command.list_commands(context)), "command"))
-    if found := re.match(r"No such option: (\S+?)(?= |$)", text):
+    if context is not None and (found := re.match(r"No such option: (\S+?)(?= |$)", text)):
         options = sorted({name for p in context.command.get_params(context) for name in p.opts if name[:2] == "--"})
         return str(unknown(f"{path} {found[1]}", found[1], options, "no such option"))
     return f"{path}: {text[:1].lower()}{' '.join(text[1:].split())}; {path} --help shows what it takes"
