@@ -4,7 +4,15 @@ import os
 import sys
 
 from zoo import terminal
-from zoo.cli import checking, looking, making, measuring, sharing, tuning  # noqa: F401  imported to register their commands
+from zoo.cli import (  # noqa: F401  imported to register their commands
+    checking,
+    hearing,
+    looking,
+    making,
+    measuring,
+    sharing,
+    tuning,
+)
 from zoo.cli.base import app, one_line
 
 

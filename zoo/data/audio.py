@@ -89,7 +89,9 @@ def decode_other(content: bytes, name: str) -> tuple[np.ndarray, int]:
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: its library libsndfile is missing
-        raise ZooError(f"{name} is no WAV file with whole numbers, and other formats need soundfile: {INSTALL}") from None
+        raise ZooError(
+            f"{name} is no WAV file with whole numbers, and other formats need soundfile: {INSTALL}"
+        ) from None
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             if file.frames > LONGEST * file.samplerate:

@@ -57,7 +57,13 @@ def joined(samples: Tensor, lengths: Tensor, tokens: Sequence[Tensor]) -> Record
     """Recordings that lie one after the other in ``samples``, with their lengths (N,) and their tokens."""
     rows = [*tokens, torch.zeros(1, dtype=torch.int64)]  # one more, as there may be no recordings
     targets = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)[:-1]
-    return Recordings(samples, lengths.cumsum(0) - lengths, lengths, targets, torch.tensor([len(t) for t in tokens], dtype=torch.int64))
+    return Recordings(
+        samples,
+        lengths.cumsum(0) - lengths,
+        lengths,
+        targets,
+        torch.tensor([len(t) for t in tokens], dtype=torch.int64),
+    )
 
 
 class LengthLoader(Loader):

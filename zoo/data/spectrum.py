@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import log
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.arguments import NonNegative
-from zoo.data.audio import RATES, SHORTEST, read_audio, resample
+from zoo.data.audio import RATES, read_audio, resample
 from zoo.data.transcripts import Transcripts, Units
 from zoo.errors import ZooError
 
@@ -30,6 +31,8 @@ class LogMel:
         units: whether tokens are letters or words.
         vocabulary: the tokens from number 1 on.
         sentences: the training transcripts, from which the beam search makes its n-grams.
+        dynamic: what is more than this many decibels below the loudest band and frame of a recording is raised to that
+            level, so that it does not matter how quiet a recording's silence is; None changes nothing.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LogMel:
         units: Units,
         vocabulary: Sequence[str],
         sentences: Sequence[str] = (),
+        dynamic: float | None = None,
     ):
         if not RATES[0] <= rate <= RATES[1] or not MELS[0] <= mels <= MELS[1]:
             raise ZooError(
@@ -52,6 +56,9 @@ class LogMel:
         self.rate, self.mels, self.normalise = rate, mels, normalise
         self.transcripts = Transcripts(units, vocabulary)
         self.sentences = list(sentences)
+        if dynamic is not None and not 10 <= dynamic <= 200:
+            raise ZooError(f"dynamic={dynamic} is not valid: 10 to 200 decibels, or null")
+        self.dynamic = dynamic
 
     def __call__(self, samples: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Recordings, int16 (B, S) or one of them (S,), to spectrograms, float32 (B, T, mels) or (T, mels)."""
@@ -63,7 +70,7 @@ class LogMel:
         """The spectrograms of a padded batch.
 
         Args:
-            samples: int16 (B, S), zero after the end of each recording.
+            samples: int16 or float32 of that range, (B, S), zero after the end of each recording.
             lengths: int64 (B,), on the host.
             speed: the recordings are played this many times faster, which raises their pitch too (Ko et al. 2015).
 
@@ -79,6 +86,9 @@ class LogMel:
             x, size, hop, window, hann(window, x.device), pad_mode="constant", return_complex=True
         ).abs().square()  # (B, size / 2 + 1, T)  # fmt: skip
         found = (mel_filters(self.mels, size, self.rate, x.device) @ power + FLOOR).log().transpose(1, 2)
+        if self.dynamic is not None:
+            loudest = found.amax((1, 2), keepdim=True)
+            found = torch.maximum(found, loudest - self.dynamic * log(10) / 10)
         frames = lengths // hop + 1
         inside = (torch.arange(found.shape[1])[None] < frames[:, None])[..., None].to(x.device)  # (B, T, 1)
         return normalised(found, inside, self.normalise == "band"), frames
@@ -101,11 +111,12 @@ class LogMel:
         return {
             "_target_": "zoo.data.spectrum.LogMel", "rate": self.rate, "mels": self.mels, "normalise": self.normalise,
             "units": self.transcripts.units, "vocabulary": self.transcripts.vocabulary, "sentences": self.sentences,
+            "dynamic": self.dynamic,
         }  # fmt: skip
 
 
 def normalised(x: Tensor, inside: Tensor, by_band: bool) -> Tensor:
-    """Spectrograms (B, T, M) with mean 0 and variance 1 over the frames that are ``inside``, (B, T, 1), zero outside."""
+    """Spectrograms (B, T, M) with mean 0 and variance 1 over the frames ``inside``, (B, T, 1), and zero outside."""
     over = (1,) if by_band else (1, 2)
     n = inside.sum(1, keepdim=True) * (1 if by_band else x.shape[2])  # (B, 1, 1)
     mean = (x * inside).sum(over, keepdim=True) / n
@@ -135,6 +146,8 @@ class SpeechAugment:
         speed: factors of the speed, of which each batch draws one (Ko et al. 2015); [1.0] changes nothing.
         band_masks, band_width: the number of masks over mel bands and the most bands of one (Park et al. 2019).
         time_masks, time_share: the number of masks over time and the longest share of a recording of one.
+        noise: the lowest and the highest signal-to-noise ratio in decibels of white noise that is added; each
+            recording draws its own. None adds none.
         start: the epoch, from 0, from which the spectrograms are masked. While a model gives nothing but blanks, masks
             keep it there; set it to when the loss has begun to fall.
 
@@ -150,6 +163,7 @@ class SpeechAugment:
         time_masks: NonNegative = 0,
         time_share: NonNegative = 0.05,
         start: NonNegative = 0,
+        noise: Sequence[float] | None = None,
     ):
         if not speed or not all(0.5 <= s <= 2 for s in speed):
             raise ZooError(f"data.augment.speed={list(speed)} is not valid: one or more factors from 0.5 to 2")
@@ -158,11 +172,25 @@ class SpeechAugment:
         self.speed = list(speed)
         self.band_masks, self.band_width = int(band_masks), band_width
         self.time_masks, self.time_share = int(time_masks), time_share
+        if noise is not None and (len(noise) != 2 or noise[0] > noise[1]):
+            raise ZooError(f"data.augment.noise={list(noise)} is not valid: the lowest and the highest ratio, or null")
         self.start = start
+        self.noise = None if noise is None else tuple(noise)
 
     def draw_speed(self) -> float:
         """The factor of a batch; the random number is the host's, so that nothing waits for the device."""
         return self.speed[int(torch.randint(len(self.speed), ()))] if len(self.speed) > 1 else self.speed[0]
+
+    def noisy(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """Samples (B, S), zero after the end of each recording, with noise in them, float32."""
+        if self.noise is None:
+            return samples
+        low, high = self.noise
+        x = samples.float()
+        power = x.square().sum(1, keepdim=True) / lengths[:, None].to(x.device)  # (B, 1)
+        decibels = low + (high - low) * torch.rand(len(x), 1, device=x.device)
+        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None].to(x.device)
+        return x + torch.randn_like(x) * inside * (power * 10 ** (-decibels / 10)).sqrt()
 
     def mask(self, x: Tensor, frames: Tensor) -> Tensor:
         """Set random bands and times of spectrograms (B, T, M) to 0, their mean; ``frames`` (B,) are their lengths."""

@@ -11,7 +11,7 @@ from zoo.arguments import NonNegative, Positive, Seed
 from zoo.data.base import MemoryData
 from zoo.data.loader import Loader
 from zoo.data.recordings import LengthLoader, Recordings, joined
-from zoo.data.spectrum import LogMel, SpeechAugment
+from zoo.data.spectrum import SENTENCES, LogMel, SpeechAugment
 from zoo.data.speech_sources import Spoken, load_speech, speech_source
 from zoo.data.transcripts import Transcripts, Units, plain
 from zoo.errors import ZooError
@@ -28,7 +28,7 @@ class SpeechData(MemoryData):
         num_classes: the number of different tokens and the blank, which determines the size of a model; it is checked.
         rate: the sample rate in Hz; recordings of the set that have another one are resampled.
         in_features: the number of mel bands.
-        normalise: see ``zoo.data.spectrum.LogMel``.
+        normalise, dynamic: see ``zoo.data.spectrum.LogMel``.
         units: whether tokens are letters or words.
         val_size: how much of the training part is held out for validation: speakers or recordings, as ``val_by`` says;
             0 trains on all.
@@ -63,6 +63,7 @@ class SpeechData(MemoryData):
         seed: Seed = 0,
         split_seed: Seed = 0,
         root: str | None = None,
+        dynamic: NonNegative | None = None,
     ):
         super().__init__()
         if val_by not in ("speaker", "recording"):
@@ -73,41 +74,44 @@ class SpeechData(MemoryData):
         self.val_size, self.val_by, self.held_out = val_size, val_by, held_out
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augment, self.seed, self.split_seed = augment, seed, split_seed
-        self.root = root
+        self.root, self.dynamic = root, dynamic
         self.preprocess: LogMel
         self.splits: dict[str, Recordings] = {}
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def parts(self) -> dict[str, Spoken]:
-        """The parts "train" and "test" as they are read."""
+    def parts(self, stage: str | None = None) -> dict[str, Spoken]:
+        """The parts "train" and "test" as they are read; for a test, of a set not yet fetched, maybe "test" only."""
         if speech_source(self.name).rate != self.rate:
             raise ZooError(f"data.rate={self.rate} is not valid: {self.name} has {speech_source(self.name).rate} Hz")
-        return load_speech(self.name, Path(self.root).expanduser() if self.root else None)
-
-    def prepare_data(self) -> None:
-        """Fetch, decode and verify the set, once for all processes."""
-        if not self.splits:
-            self.parts()
+        parts = ("test",) if stage == "test" and self.held_out is None else ("train", "test")
+        return load_speech(self.name, Path(self.root).expanduser() if self.root else None, parts)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the recordings and split them; raises a ``ZooError`` if they do not suit the arguments."""
         if self.splits:
             return
-        parts = self.parts()
+        parts = self.parts(stage)
+        parts.setdefault("train", parts["test"].only([]))
         if self.held_out is not None:
             parts = without_speaker(parts, self.held_out)
         train = parts["train"]
-        transcripts = Transcripts.fit(self.units, train.texts)
+        transcripts = Transcripts.fit(self.units, train.texts or parts["test"].texts)
         if len(transcripts) != self.num_classes:
             raise ZooError(
                 f"data.num_classes={self.num_classes} is not valid: the transcripts have {len(transcripts) - 1} "
                 f"different {self.units}s, and the blank"
             )
-        kept, val = self.divided(train)
+        kept, val = self.divided(train) if train.texts else ([], [])
         train, parts = train.only(kept), {"val": train.only(val), **parts}
         self.preprocess = LogMel(
-            self.rate, self.in_features, self.normalise, self.units, transcripts.vocabulary, train.texts
+            self.rate,
+            self.in_features,
+            self.normalise,
+            self.units,
+            transcripts.vocabulary,
+            train.texts[:SENTENCES],
+            self.dynamic,
         )
         for part, own in {**parts, "train": train}.items():
             self.splits[part] = joined(own.samples, own.lengths, [transcripts.encode(text) for text in own.texts])
@@ -157,6 +161,8 @@ class SpeechData(MemoryData):
         """Samples int16 (B, S), (B,), tokens (B, L), (B,) to spectrograms (B, T, M), augmented in training only."""
         samples, lengths, targets, wanted = batch
         augment = self.augment if self.trainer and self.trainer.training else None
+        if augment:
+            samples = augment.noisy(samples, lengths)
         x, frames = self.preprocess.features(samples, lengths, augment.draw_speed() if augment else 1.0)
         if augment and self.trainer and self.trainer.current_epoch >= augment.start:
             x = augment.mask(x, frames)

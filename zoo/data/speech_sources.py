@@ -256,7 +256,7 @@ def from_bytes(content: bytes) -> dict[str, Spoken]:
 
 
 def embedded(name: str) -> dict[str, Spoken]:
-    """The parts of a set that comes with the zoo: differences of samples, low bytes first and high bytes then, by xz."""
+    """The parts of a set that comes with the zoo: differences of samples, all low bytes before all high ones, by xz."""
     path = EMBEDDED / name / "recordings.xz"
     try:
         parts = from_bytes(unxz(read_file(path, 10 * MB), 50 * MB))
@@ -280,7 +280,7 @@ def from_differences(packed: Tensor) -> Tensor:
     return torch.from_numpy(np.cumsum(steps, dtype=np.int16))
 
 
-# --- files: a folder, an archive, or the address ------------------------------------------------------------------------
+# --- files: a folder, an archive, or the address ----------------------------------------------------------------------
 
 
 def obtain(name: str, own: Path) -> dict[str, Spoken]:
@@ -317,9 +317,7 @@ def parts_of(name: str, files: Files, where: Path) -> dict[str, Spoken] | None:
     except ZooError:
         raise
     except UNREADABLE as error:
-        raise ZooError(
-            f"{where} has files that are missing or altered ({error}); replace them and run again"
-        ) from None
+        raise ZooError(f"{where} has files that are missing or altered ({error}); replace them and run again") from None
     return verified(name, parts, str(where), "replace it and run again")
 
 
@@ -339,7 +337,7 @@ def found_in(folder: Path) -> Iterator[Files]:
                 members = dict(regular_members(tar, AUDIO_BYTES))
         except UNREADABLE as error:
             raise ZooError(f"{archive} is truncated or altered ({error}); replace it and run again") from None
-        yield {known(name): lambda name=name: members[name] for name in members}
+        yield {known(name): lambda content=content: content for name, content in members.items()}
 
 
 def known(name: str) -> str:

@@ -13,6 +13,7 @@ from zoo.errors import ZooError
 Units = Literal["letter", "word"]
 MOST = 20_000  # tokens of the largest vocabulary
 BLANK = 0
+UNKNOWN = "\ufffd"
 
 
 class Transcripts:
@@ -46,12 +47,13 @@ class Transcripts:
         return len(self.vocabulary) + 1
 
     def encode(self, text: str) -> Tensor:
-        """The numbers of a text's tokens, int64 (L,); tokens that are not in the vocabulary are left out."""
-        return torch.tensor([self.numbers[t] for t in split(self.units, text) if t in self.numbers], dtype=torch.int64)
+        """The numbers of a text's tokens, int64 (L,); a token that is not in the vocabulary has the number ``len``."""
+        return torch.tensor([self.numbers.get(t, len(self)) for t in split(self.units, text)], dtype=torch.int64)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token numbers; blanks are left out."""
-        return (" " if self.units == "word" else "").join(self.vocabulary[t - 1] for t in tokens if t != BLANK)
+        """The text of token numbers; blanks are left out, and unknown tokens become U+FFFD."""
+        known = [*self.vocabulary, UNKNOWN]
+        return (" " if self.units == "word" else "").join(known[t - 1] for t in tokens if t != BLANK)
 
 
 def split(units: str, text: str) -> Sequence[str]:

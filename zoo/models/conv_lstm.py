@@ -77,8 +77,8 @@ class ConvLSTM(nn.Module):
         sizes = [time_kernel, band_kernel, time_stride, band_stride]
         if not channels or any(len(size) != len(channels) for size in sizes):
             raise ZooError(
-                f"model.channels has {len(channels)} convolutions; give model.time_kernel, band_kernel, time_stride and "
-                f"band_stride as many numbers"
+                f"model.channels has {len(channels)} convolutions; give model.time_kernel, band_kernel, time_stride "
+                f"and band_stride as many numbers"
             )
         if any(k % 2 == 0 or k < 1 for k in (*time_kernel, *band_kernel)):
             raise ZooError(f"model.time_kernel={list(time_kernel)}, band_kernel={list(band_kernel)}: give odd numbers")

@@ -18,6 +18,7 @@ from lightning import Trainer
 from torch import nn
 
 from zoo.config.build import build
+from zoo.contracts import OfSpeech
 from zoo.data.images import ImageData
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
@@ -129,6 +130,13 @@ def data_of(model: nn.Module, card: Card, root: str | None = None, trust: Sequen
         images, _ = data.splits["test"]
         if not torch.equal(model.preprocess(images[:4]), data.sample(4, "test")[0]):  # type: ignore[operator]
             raise ZooError(f"{card.name}: the preprocessing on its card is not that of its data")
+    if isinstance(data, OfSpeech):
+        prepared: Any = model.preprocess
+        if data.preprocess.transcripts.vocabulary != prepared.transcripts.vocabulary:
+            raise ZooError(
+                f"{card.name}: the transcripts have other tokens than those on its card; give those it knows"
+            )
+        data.preprocess = prepared  # which also has the training transcripts, if only the test part is here
     return data
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from lightning import Trainer
 from torch import Tensor, nn
@@ -11,17 +12,20 @@ from zoo.arguments import Inherited, NonNegative
 from zoo.contracts import Aligned, OfSpeech, require
 from zoo.errors import ZooError
 from zoo.tasks.task import Mean, Task
+from zoo.use.beam import beam_search
 from zoo.use.greedy import greedy
+from zoo.use.ngram import Graph
 
 ADVICE = "choose model=conv_lstm"
 
 
 class CTC(Task):
-    """Minimise minus the log-probability of a transcript, summed over all ways to align it with the steps of the output,
-    in nats per token.
+    """Minimise minus the log-probability of a transcript, summed over all ways to align it with the steps of the
+    output, in nats per token.
 
     A recording with fewer steps than its transcript needs, with a blank between equal neighbours, has no alignment: it
-    counts as zero, and ``short`` measures the share of such recordings.
+    counts as zero, and ``short`` measures the share of such recordings. A test text with a token that no training text
+    has counts for the error rates, but not for the loss.
 
     Measures ``loss``; ``wer`` and ``cer``, the word and character error rates of the most probable token of each step;
     ``short``; and with ``beam`` above 0 also ``wer_beam`` and ``cer_beam``, those of the prefix beam search.
@@ -53,7 +57,10 @@ class CTC(Task):
     ):
         super().__init__(model, clip_norm=clip_norm, **shared)
         self.num_classes, self.beam = num_classes, beam
-        self.search_settings = {"order": order, "of_words": of_words, "lm_weight": lm_weight, "insertion": insertion}
+        self.search_settings: Any = {
+            "order": order, "of_words": of_words, "weight": lm_weight, "insertion": insertion,
+        }  # fmt: skip
+        self.graph: Graph | None = None
         names = ("", "_beam") if beam else ("",)
         self.measures.update({"loss": Mean(), "short": Mean()})
         self.measures.update({f"wer{name}": WordErrorRate() for name in names})
@@ -88,16 +95,26 @@ class CTC(Task):
         self.log_training(loss=loss)
         return loss
 
+    def start_measuring(self, part: str) -> None:
+        if self.beam and part == "test":
+            prepared: Any = self.trainer.datamodule.preprocess  # type: ignore[attr-defined]
+            self.graph = Graph(prepared.transcripts, prepared.sentences, **self.search_settings)
+
     def measure(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], part: str) -> None:
         x, frames, targets, wanted = batch
         log_probs, steps = self.log_probs(x, frames)
-        nats = self.loss(log_probs, steps, targets, wanted)
+        known = (targets < self.num_classes).all(1)  # a test text may have a token that no training text has
+        nats = self.loss(log_probs, steps, targets.where(known[:, None], 1), wanted)
+        each = torch.where(known, nats / wanted.clamp(min=1).to(nats.device), 0.0)
         measures: Any = self.measures
-        measures["loss"].update((nats / wanted.clamp(min=1).to(nats.device)).mean(), len(x))
+        measures["loss"].update(each.sum() / known.sum().clamp(min=1), known.sum())
         measures["short"].update((nats == 0).float().mean(), len(x))
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         said = [data.preprocess.transcripts.decode(row[:n]) for row, n in zip(targets.tolist(), wanted, strict=True)]
-        found = {"": [data.preprocess.transcripts.decode(row) for row in greedy(log_probs, steps)]}
-        for name, texts in found.items():
+        found = {"": greedy(log_probs, steps)}
+        if self.beam and part == "test":
+            found["_beam"] = beam_search(log_probs, steps, self.beam, self.graph)
+        for name, rows in found.items():
+            texts = [data.preprocess.transcripts.decode(row) for row in rows]
             measures[f"wer{name}"].update(texts, said)
             measures[f"cer{name}"].update(texts, said)
