@@ -42,17 +42,18 @@ class Hearing(OnValidation):
         figure = Figure(figsize=(10, 8), dpi=90, layout="tight")
         above, middle, below = figure.subplots(3, 1)
         seconds = float(lengths[0]) / data.preprocess.rate
-        above.imshow(x[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, x.shape[2]), cmap="magma")
+        above.imshow(
+            x[0].T.cpu().numpy(), origin="lower", aspect="auto", extent=(0, seconds, 0, x.shape[2]), cmap="magma"
+        )
         above.set(ylabel="mel band", title=said)
-        chances = log_probs[0].exp().T[:MOST]
+        chances = log_probs[0].exp().T[:MOST].numpy()
         middle.imshow(chances, aspect="auto", extent=(0, seconds, len(chances) - 0.5, -0.5), vmin=0, vmax=1)
         names = ["blank", *("space" if token == " " else token for token in transcripts.vocabulary)][: len(chances)]
         middle.set_yticks(range(len(names)), names, fontsize=6)
         middle.set(title=transcripts.decode(greedy(log_probs, steps)[0]) or "(nothing)")
-        places = align(log_probs[0], targets[0])
-        below.plot(
-            [(i + 0.5) * seconds / len(places) for i, p in enumerate(places) if p >= 0], places[places >= 0], "."
-        )
+        places = align(log_probs[0], targets[0]).tolist()
+        said_at = [((i + 0.5) * seconds / len(places), place) for i, place in enumerate(places) if place >= 0]
+        below.plot(*zip(*said_at, strict=True), ".")
         below.set_yticks(range(len(targets[0])), [names[t] if t < len(names) else "" for t in targets[0]], fontsize=6)
         best, new = best_path(log_probs, steps)
         for i in new[0].nonzero()[:, 0].tolist():

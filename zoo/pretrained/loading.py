@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, OfSize, Preprocess
+from zoo.contracts import Aligned, Loaded, OfSize, Preprocess
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
@@ -96,7 +96,7 @@ def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
 
 def example(name: str) -> tuple[nn.Module, Tensor | None]:
     """An untrained model by the name of its config, in eval mode, and a random example input; None if the model does
-    not take images or tokens.
+    not take images, tokens or spectrograms.
 
     Sizes that neither the config nor the class sets are those of MNIST or, for tokens, of a text of 65 characters.
     """
@@ -113,6 +113,8 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
     if "vocab_size" in parameters:
         return model, torch.randint(sizes["vocab_size"], (1, 32))
+    if isinstance(model, Aligned):
+        return model, torch.randn(1, 64, parameters["in_features"].default)
     if isinstance(model, OfSize):
         sizes["image_size"] = model.image_size
     x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
