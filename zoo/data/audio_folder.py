@@ -10,7 +10,7 @@ from zoo.data.audio import SUFFIXES, read_audio
 from zoo.data.corpora import read_text
 from zoo.data.spectrum import SpeechAugment
 from zoo.data.speech import SpeechData
-from zoo.data.speech_sources import Spoken, spoken
+from zoo.data.speech_files import Spoken, spoken
 from zoo.data.transcripts import Transcripts, Units, plain
 from zoo.errors import ZooError
 

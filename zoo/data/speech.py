@@ -1,6 +1,7 @@
 """Recordings of speech and their transcripts, as data for a run."""
 
 import copy
+import wave
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from zoo.data.base import MemoryData
 from zoo.data.loader import Loader
 from zoo.data.recordings import LengthLoader, Recordings, joined
 from zoo.data.spectrum import SENTENCES, LogMel, SpeechAugment
-from zoo.data.speech_sources import Spoken, load_speech, speech_source
+from zoo.data.speech_files import Spoken
+from zoo.data.speech_sources import load_speech, speech_source
 from zoo.data.transcripts import Transcripts, Units, plain
 from zoo.errors import ZooError
 
@@ -193,6 +195,17 @@ class SpeechData(MemoryData):
         test = self.splits["test"]
         minutes = test.lengths.sum().item() / self.rate / 60
         return f"{self.name}: {', '.join(sizes)}, {len(test):,} test recordings ({minutes:.1f} min)"
+
+    def save_example(self, folder: Path) -> Path:
+        """Write the first test recording to a file, as an input for ``zoo transcribe``; return its path."""
+        path = folder / "example.wav"
+        samples, *_ = self.splits["test"].batch(torch.zeros(1, dtype=torch.int64))
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(self.rate)
+            file.writeframes(samples[0].numpy().astype("<i2").tobytes())
+        return path
 
     def card(self) -> dict[str, Any]:
         """The card's entry about a model's inputs and outputs: the spectrogram, the tokens and the training texts."""

@@ -90,8 +90,8 @@ def signature(model: Any, part: str | None = None) -> Signature:
     """
     if isinstance(model, Aligned):
         raise ZooError(
-            "a model of speech is not exported yet: it takes recordings of any length, and the exporters fix the length "
-            "of its LSTMs; use zoo transcribe, or zoo.load in Python"
+            "a model of speech is not exported yet: it takes recordings of any length, and the exporters fix that of "
+            "its LSTMs; use zoo transcribe, or zoo.load in Python"
         )
     parts = parts_of(model)
     part = part or parts[0]
