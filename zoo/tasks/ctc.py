@@ -111,10 +111,10 @@ class CTC(Task):
         measures["short"].update((nats == 0).float().mean(), len(x))
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         said = [data.preprocess.transcripts.decode(row[:n]) for row, n in zip(targets.tolist(), wanted, strict=True)]
-        found = {"": greedy(log_probs, steps)}
+        rows_of = {"": greedy(log_probs, steps)}
         if self.beam and part == "test":
-            found["_beam"] = beam_search(log_probs, steps, self.beam, self.graph)
-        for name, rows in found.items():
+            rows_of["_beam"] = beam_search(log_probs, steps, self.beam, self.graph)
+        for name, rows in rows_of.items():
             texts = [data.preprocess.transcripts.decode(row) for row in rows]
             measures[f"wer{name}"].update(texts, said)
             measures[f"cer{name}"].update(texts, said)
