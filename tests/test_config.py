@@ -185,9 +185,13 @@ def rounds() -> list[list[str]]:
     zipped = zip_longest(*(names(str(group.relative_to(CONFIGS))) for group in groups))
     together = [[choice for choice in choices_ if choice] for choices_ in zipped]
     sequences = {f"model={name}" for name in ("rnn", "gru", "lstm")}
-    together += [[model, "data=adding" if model in sequences else "data=cifar10"] for model in names("model")]
+    fitting = {**dict.fromkeys(sequences, "data=adding"), "model=conv_lstm": "data=spoken_digits_small"}
+    together += [[model, fitting.get(model, "data=cifar10")] for model in names("model")]
     images = ("data=cifar", "data=mnist", "data=fashion", "data=image")
-    together += [[data, "model=mlp" if data.startswith(images) else "model=gru"] for data in names("data")]
+    speech = ("data=an4", "data=spoken", "data=audio")
+    for data in names("data"):
+        fits = "mlp" if data.startswith(images) else "conv_lstm" if data.startswith(speech) else "gru"
+        together.append([data, f"model={fits}"])
     return [*together, *([choice] for choice in [*names("task"), *names("task/loss")])]
 
 
@@ -197,7 +201,11 @@ def test_every_config_composes(together, tmp_path, toy_data):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
     (tmp_path / "mine.txt").write_text("a text of my own\n" * 9)
+    for name in ("a.wav", "b.wav"):  # only their names are read when a config is composed
+        (tmp_path / name).touch()
+    (tmp_path / "transcripts.tsv").write_text("a.wav\tone\nb.wav\ttwo\n")
     needs = {
+        "data=audio_folder": f"data.root={tmp_path}",
         "data=image_folder": f"data.root={tmp_path}",
         "data=text_file": f"data.file={tmp_path}/mine.txt",
         "data=tiny_shakespeare": "data.val_size=100",  # of a shorter text

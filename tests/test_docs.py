@@ -82,6 +82,10 @@ def test_training_commands_compose(line, tmp_path, monkeypatch, toy_data):
         Path(name).mkdir(parents=True)
         for i in range(8):
             Image.new("RGB", (40, 40), (20 * i, 90, 90)).save(f"{name}/{i}.png")
+    Path("my_recordings").mkdir()  # and the page on speech
+    for name in "ab":
+        Path(f"my_recordings/{name}.wav").touch()
+    Path("my_recordings/transcripts.tsv").write_text("a.wav\tone\nb.wav\ttwo\n")
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import zoo
-from zoo.contracts import Autoencoder, Denoising, Generator, Pair, WithAux
+from zoo.contracts import Aligned, Autoencoder, Denoising, Generator, Pair, WithAux
 from zoo.errors import ZooError
 from zoo.layers import ACTIVATIONS, initialise, make_activation
 from zoo.models.lenet import C3_SOURCES, RBF, LeNet5, LeNet5_1998, PartialConv2d, Subsample, digit_codes
@@ -26,7 +26,7 @@ PARAMETERS = {
     "plain20": 269722, "plain56": 853018, "resnet18": (11689512, 64), "resnet34": (21797672, 64),
     "resnet50": (25557032, 64), "resnet101": (44549160, 64), "resnet152": (60192808, 64),
     "googlenet": (7005832 + 6379984, 64), "googlenet_cifar": 1614886, "speednet": 1971352,
-    "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
+    "conv_lstm": 3771946, "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
     "seq2seq": 2581569,
     "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
     "pixelcnn": 303873, "gan": 2946577, "dcgan": 898370,
@@ -85,7 +85,8 @@ def loss_of_classes(name, model, x):
     """
     classes = 1000 if name in IMAGENET else 10 if x.is_floating_point() else 65
     logits = model.train()(x)
-    assert logits.shape == ((8, classes) if x.is_floating_point() else (8, x.shape[-1], classes))
+    steps = (16,) if isinstance(model, Aligned) else () if x.is_floating_point() else (x.shape[-1],)
+    assert logits.shape == (8, *steps, classes)
     assert logits.isfinite().all()
     extra = 0.0
     if isinstance(model, Denoising):

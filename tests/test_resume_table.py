@@ -94,6 +94,12 @@ CASES: dict[str, tuple[str, ...]] = {
         *QUIET, "data=adding", "data.steps=8", "data.train_size=160", "data.val_size=32", "data.test_size=32",
         "data.batch_size=32", "model=gru", "model.hidden=8", "task=regress",
     ),
+    "ctc": (
+        *QUIET, "data=spoken_digits_small", "data.val_size=1", "data.batch_size=50", "model=conv_lstm", "task=ctc",
+        "model.channels=[4,4]", "model.hidden=8", "model.depth=1", "optimizer=adamw", "data.augment.noise=[5,30]",
+        "data.augment.speed=[0.9,1.0,1.1]", "data.augment.band_masks=1", "data.augment.time_masks=1", "task.beam=2",
+        "callbacks.graph=null",
+    ),
     "image_folder": (
         *QUIET, "data=image_folder", "data.root=photos", "data.image_size=16", "data.batch_size=8", "model=mlp",
         "model.hidden=[8]", "model.dropout=0.2", "data.augment.flip=true", "data.val_size=0.2", *SMALL,

@@ -271,6 +271,15 @@ class Denoising(Protocol):
         ...
 
 
+@runtime_checkable
+class Aligned(Protocol):
+    """A model from spectrograms and their numbers of frames to a logit for each token and step (``task=ctc``)."""
+
+    def steps(self, frames: Tensor) -> Tensor:
+        """The number of output steps for each number of frames, (B,)."""
+        ...
+
+
 def classes_of(model: Any) -> int:
     """The number of classes of a conditional model of images; 0 if it is not conditional."""
     return (model.num_classes or 0) if isinstance(model, Conditional) else 0
@@ -361,6 +370,14 @@ class OfTwoLanguages(OfPairs, Protocol):
 
 
 @runtime_checkable
+class OfSpeech(Protocol):
+    """Data of recordings and their transcripts; ``preprocess`` is a ``ReadsSpeech``."""
+
+    preprocess: Any
+    held_out: str | None
+
+
+@runtime_checkable
 class Validated(Protocol):
     """Data that hold out ``val_size`` of the training split for validation; 0 means no validation split."""
 
@@ -420,6 +437,23 @@ class ReadsImages(Preprocess, Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Raw pixels, uint8 (B, H, W, C), to the model's input (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class ReadsSpeech(Preprocess, Protocol):
+    """Preprocessing of recordings, with the tokens of their transcripts."""
+
+    rate: int
+    transcripts: Any
+    sentences: Sequence[str]
+
+    def read(self, path: Any) -> Tensor:
+        """Read a sound file as samples, int16 (S,)."""
+        ...
+
+    def features(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (B, S) and their numbers (B,) to spectrograms (B, T, M) and their numbers of frames (B,)."""
         ...
 
 

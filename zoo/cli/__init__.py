@@ -6,7 +6,16 @@ import sys
 import typer
 
 from zoo import terminal
-from zoo.cli import checking, looking, making, measuring, sharing, translating, tuning  # noqa: F401  imported to register their commands
+from zoo.cli import (  # noqa: F401  imported to register their commands
+    checking,
+    hearing,
+    looking,
+    making,
+    measuring,
+    sharing,
+    translating,
+    tuning,
+)
 from zoo.cli.base import app, one_line
 from zoo.cli.groups import WRONG, wrong_usage
 

@@ -12,7 +12,18 @@ from zoo.config.registry import suggest
 WRONG: Any = typer.BadParameter.__mro__[1]  # click's UsageError, of which newer versions of typer have their own copy
 
 SECTIONS = {
-    "Use a model": ("list", "info", "predict", "sample", "translate", "reconstruct", "interpolate", "explain", "demo"),
+    "Use a model": (
+        "list",
+        "info",
+        "predict",
+        "sample",
+        "transcribe",
+        "translate",
+        "reconstruct",
+        "interpolate",
+        "explain",
+        "demo",
+    ),
     "Train": ("train", "lr"),
     "Measure": ("evaluate", "calibrate"),
     "Take along": ("export", "download", "push"),

@@ -14,8 +14,10 @@ from zoo.terminal import say
 def complete_download(incomplete: str) -> list[str]:
     from zoo.data.corpora import CORPORA
     from zoo.data.sources import SOURCES
+    from zoo.data.speech_sources import SPEECH
 
-    names = [*complete_name(incomplete), *(name for name in [*SOURCES, *CORPORA] if name.startswith(incomplete))]
+    others = [name for name in [*SOURCES, *CORPORA, *SPEECH] if name.startswith(incomplete)]
+    names = [*complete_name(incomplete), *others]
     return list(dict.fromkeys(names))
 
 
@@ -51,7 +53,7 @@ def download(
 def other(name: str) -> Path:
     """Where a data set, a text or a model on the hub is on this machine, after it was brought there."""
     from zoo.config.registry import suggest
-    from zoo.data import corpora, sources
+    from zoo.data import corpora, sources, speech_sources
     from zoo.paths import data_root
 
     if name.startswith("hf:"):
@@ -64,7 +66,11 @@ def other(name: str) -> Path:
     if name in corpora.CORPORA:
         corpora.load(name)
         return corpora.folder_of(name)
-    raise suggest(name, [*shipped(), *sources.SOURCES, *corpora.CORPORA], "shipped weight or data set", "hf:owner/name")
+    if name in speech_sources.SPEECH:
+        speech_sources.load_speech(name)
+        return speech_sources.path_of(name)
+    known = [*shipped(), *sources.SOURCES, *corpora.CORPORA, *speech_sources.SPEECH]
+    raise suggest(name, known, "shipped weight or data set", "hf:owner/name")
 
 
 @app.command()

@@ -20,9 +20,14 @@ HOMES = {
     "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for loss functions
     "data": ("zoo.data",),
     "preprocess": (
-        "zoo.data.preprocess", "zoo.data.tokens", "zoo.data.joint", "zoo.data.synthetic", "zoo.data.tensors",
+        "zoo.data.preprocess",
+        "zoo.data.tokens",
+        "zoo.data.joint",
+        "zoo.data.synthetic",
+        "zoo.data.tensors",
+        "zoo.data.spectrum",
     ),
-}  # fmt: skip
+}
 FUNCTIONS = ("zoo.models",)  # modules of which functions may be named too: they build variants of a model
 DEEPEST = 20  # levels of nested mappings and lists; the zoo's own configs have 4
 

@@ -20,7 +20,10 @@ from zoo.paths import WEIGHTS
 
 CARD_BYTES = 50 * MB  # the largest card file; one with a vocabulary of 100,000 words has 1 MB
 
-RATES = ("accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error")
+RATES = (
+    "accuracy", "accuracy_plain", "top5", "f1", "calibration_error", "error", "wer", "cer", "wer_beam", "cer_beam",
+    "short",
+)  # fmt: skip
 
 
 def show(name: str, value: float) -> str:

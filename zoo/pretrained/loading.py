@@ -114,7 +114,7 @@ def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
 
 def example(name: str) -> tuple[nn.Module, Tensor | None]:
     """An untrained model by the name of its config, in eval mode, and a random example input; None if the model does
-    not take images or tokens.
+    not take images, tokens or spectrograms.
 
     Sizes that neither the config nor the class sets are those of MNIST or, for tokens, of a text of 65 characters.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.config.checks import locate
-from zoo.contracts import OfSize, Translator
+from zoo.contracts import Aligned, OfSize, Translator
 from zoo.errors import ZooError
 from zoo.pretrained.features import check_names, default_layers, features, outputs
 from zoo.pretrained.transfer import head_names
@@ -147,6 +147,8 @@ def example_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(locate(config["_target_"], "model")).parameters
     if "vocab_size" in parameters:
         sizes = dict.fromkeys(("num_classes", "vocab_size"), 65)
+    elif "in_features" in parameters:
+        sizes = {"num_classes": 10, "in_features": 64}
     for key in sizes:
         for size in (config.get(key), parameters[key].default if key in parameters else None):
             if isinstance(size, int):
@@ -156,12 +158,14 @@ def example_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def example_input(model: nn.Module, sizes: Mapping[str, int]) -> Tensor | None:
-    """A random input for a model of these sizes; None if it takes neither images nor tokens."""
+    """A random input for a model of these sizes; None if it takes neither images, tokens nor spectrograms."""
     with torch.random.fork_rng():
         if isinstance(model, Translator):
             return torch.randint(1, sizes["vocab_size"], (1, 2, 32))  # source and target, without padding
         if "vocab_size" in sizes:
             return torch.randint(sizes["vocab_size"], (1, 32))
+        if isinstance(model, Aligned):
+            return torch.randn(1, 64, sizes["in_features"])
         side = model.image_size if isinstance(model, OfSize) else sizes["image_size"]
         x = torch.randn(1, sizes["in_channels"], side, side)
     try:

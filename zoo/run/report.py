@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from zoo.console import Console
-from zoo.contracts import Data, Encoder, Generator, Labelled, OfPairs, OfText, WithExample, require
+from zoo.contracts import Data, Encoder, Generator, Labelled, OfPairs, OfSpeech, OfText, WithExample, require
 from zoo.errors import ZooError
 from zoo.pretrained.card import show
 from zoo.pretrained.reading import architecture
@@ -178,7 +178,7 @@ def finished(
     trust = "" if module.startswith("zoo.") else f" --trust {module}"
     encodes, draws = isinstance(model, Encoder), isinstance(model, Generator)
     if isinstance(data, WithExample) and (encodes or not draws):
-        verb = "reconstruct" if encodes else "predict"
+        verb = "reconstruct" if encodes else "transcribe" if isinstance(data, OfSpeech) else "predict"
         console.print(f"{verb:12} {command('zoo')} {verb} {chosen} {data.save_example(run_dir)}{trust}")
     if isinstance(data, OfPairs):
         console.print(f"translate    {command('zoo')} translate {chosen} --text SENTENCE{trust}")

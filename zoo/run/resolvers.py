@@ -32,6 +32,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
     OmegaConf.register_new_resolver("zoo.joint_vocab_size", joint_vocab_size, replace=True)
     OmegaConf.register_new_resolver("zoo.unpaired_vocab_size", unpaired_vocab_size, replace=True)
+    OmegaConf.register_new_resolver("zoo.count_tokens", count_tokens, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -60,6 +61,13 @@ def unpaired_vocab_size(*, _parent_: Any) -> int:
     from zoo.data.unpaired import vocab_size
 
     return vocab_size(_parent_=_parent_)
+
+
+def count_tokens(*, _parent_: Any) -> int:
+    """The number of tokens in the transcripts of a folder; models need it before the recordings are read."""
+    from zoo.data.audio_folder import count_tokens
+
+    return count_tokens(_parent_=_parent_)
 
 
 def subdir(resume: str | None) -> str:

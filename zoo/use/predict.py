@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 
-from zoo.contracts import ReadsImages, SeesImages
+from zoo.contracts import ReadsImages, ReadsSpeech, SeesImages
 from zoo.data.files import NO_IMAGE, SUFFIXES, reasons
 from zoo.data.layout import is_hidden
 from zoo.data.preprocess import Seen
@@ -120,7 +120,8 @@ def predict_files(
     """
     model: Any = load(source, trust)
     if not isinstance(model.preprocess, ReadsImages) or not model.classes:
-        raise ZooError(f"{source} does not classify images, so there is nothing to predict")
+        advice = "; try zoo transcribe" if isinstance(model.preprocess, ReadsSpeech) else ""
+        raise ZooError(f"{source} does not classify images, so there is nothing to predict{advice}")
     typical = Typical.of(model.card.typical, len(model.classes), str(source)) if model.card.typical else None
     if show is not None:
         check_picture_file(show)

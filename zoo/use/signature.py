@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import Autoencoder, Pair, Translator, classes_of
+from zoo.contracts import Aligned, Autoencoder, Pair, Translator, classes_of
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
 from zoo.models.cells import State
@@ -86,11 +86,16 @@ def signature(model: Any, part: str | None = None) -> Signature:
             None means "generator" for a GAN, and "whole" otherwise.
 
     Raises:
-        ZooError: the model has no such part.
+        ZooError: the model has no such part, or is one of speech or translation.
     """
     if isinstance(model, Translator):
         raise ZooError(
             "a model that translates is not exported, since its search calls it step by step: use zoo translate"
+        )
+    if isinstance(model, Aligned):
+        raise ZooError(
+            "a model of speech is not exported yet: it takes recordings of any length, and the exporters fix that of "
+            "its LSTMs; use zoo transcribe, or zoo.load in Python"
         )
     parts = parts_of(model)
     part = part or parts[0]
