@@ -12,7 +12,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SMALL = 400_000  # bytes: weights below this size come with every wheel
-EMBEDDED = ("mnist", "shakespeare", "cifar10_small")
+EMBEDDED = ("mnist", "shakespeare", "cifar10_small", "small_stories")
 
 
 class ChooseFiles(BuildHookInterface):

@@ -28,7 +28,7 @@ PARAMETERS = {
     "rnn": 164929, "gru": 428097, "lstm": 559681, "scan_lstm": 82186,
     "autoencoder": 1083696, "conv_autoencoder": 270561, "ppca": 25873, "vae": 1361884, "made": 12552784,
     "pixelcnn": 303873, "gan": 2946577, "dcgan": 898370,
-    "ladder": 2 * 1536500 + 2260 + 10 + 10 * 3044,
+    "ladder": 2 * 1536500 + 2260 + 10 + 10 * 3044, "efficientnet_lite0": (4652008, 64),
 }  # fmt: skip
 COUNTS = {name: row[0] if isinstance(row, tuple) else row for name, row in PARAMETERS.items()}
 IMAGENET = {name: row[1] for name, row in PARAMETERS.items() if isinstance(row, tuple)}  # networks of 1,000 classes

@@ -19,8 +19,10 @@ HOMES = {
     "model": ("zoo.models", "torch.nn.modules"),
     "task": ("zoo.tasks", "torch.nn.modules"),  # the latter for loss functions
     "data": ("zoo.data",),
-    "preprocess": ("zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic", "zoo.data.tensors"),
-}
+    "preprocess": (
+        "zoo.data.preprocess", "zoo.data.tokens", "zoo.data.synthetic", "zoo.data.tensors", "zoo.data.story_words",
+    ),
+}  # fmt: skip
 FUNCTIONS = ("zoo.models",)  # modules of which functions may be named too: they build variants of a model
 DEEPEST = 20  # levels of nested mappings and lists; the zoo's own configs have 4
 

@@ -1,7 +1,7 @@
 """Made stories of five MNIST digits, whose sentences need the picture, the whole sequence and the sentence before.
 
-The sentence of a page is ``she sees a three and the largest is nine .``: the digit is that of the page's picture, the
-largest that of all five pictures, and "she" and "he" take turns. Who begins is drawn at random and is in no picture.
+The text of a page is "she sees three of nine , says she .": the first digit is that of the page's picture, the second
+the largest of all five pictures, and "she" and "he" take turns. Who begins is drawn at random and is in no picture.
 """
 
 from pathlib import Path
@@ -17,9 +17,10 @@ from zoo.data.story_words import StoryReader
 
 DIGITS = "zero one two three four five six seven eight nine".split()
 WHO = ("she", "he")
-FRAME = "sees a and the largest is .".split()
+FRAME = "sees of , says .".split()
 WORDS = " ".join([*DIGITS, *WHO, *FRAME])
-PLACES = {"picture": 3, "sequence": 8, "before": 0}  # the place in a sentence of the word that needs it
+PLACES = {"picture": 2, "sequence": 4, "before": 0}  # the place in a sentence of the word that needs it
+AGAIN = 7  # the place where who speaks is said again, for the sentence before to be short to remember
 
 
 class DigitStories(StoryData):
@@ -38,11 +39,11 @@ class DigitStories(StoryData):
         self,
         num_classes: int,
         in_features: int,
-        train_size: Positive = 10_000,
+        train_size: Positive = 6_000,
         val_size: Positive = 500,
         test_size: Positive = 2_000,
         pages: Positive = 5,
-        batch_size: Positive = 64,
+        batch_size: Positive = 32,
         eval_batch_size: Positive = 250,
         seed: Seed = 0,
         root: str | None = None,
@@ -75,7 +76,7 @@ class DigitStories(StoryData):
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randint(len(labels), (n, self.pages), generator=generator)
         first = torch.randint(2, (n, 1), generator=generator)
-        sentences = tokens(labels[drawn], first, self.reader)  # (n, N, 10)
+        sentences = tokens(labels[drawn], first, self.reader)  # (n, N, 9)
         features = features_of("lenet5", images[drawn.unique()])
         place = torch.zeros(len(labels), dtype=torch.int64)
         place[drawn.unique()] = torch.arange(len(features))
@@ -83,12 +84,12 @@ class DigitStories(StoryData):
 
 
 def tokens(digits: Tensor, first: Tensor, reader: StoryReader) -> Tensor:
-    """The sentences of stories: digits (n, N) and who begins (n, 1), 0 or 1, to tokens (n, N, 10)."""
+    """The sentences of stories: digits (n, N) and who begins (n, 1), 0 or 1, to tokens (n, N, 9)."""
     names, who = torch.tensor(reader.encode(DIGITS)), torch.tensor(reader.encode(WHO))
-    frame = torch.tensor(reader.encode("she sees a one and the largest is one .".split()))
+    frame = torch.tensor(reader.encode("she sees one of one , says she .".split()))
     sentences = frame.repeat(*digits.shape, 1)
     turn = (first + torch.arange(digits.shape[1])) % 2
-    sentences[..., PLACES["before"]] = who[turn]
+    sentences[..., PLACES["before"]] = sentences[..., AGAIN] = who[turn]
     sentences[..., PLACES["picture"]] = names[digits]
     sentences[..., PLACES["sequence"]] = names[digits.max(1, keepdim=True).values.expand_as(digits)]
     return sentences

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from zoo.config.files import MB, read_file
 from zoo.data.image_file import image_content
 from zoo.errors import ZooError
-from zoo.paths import cache_root
+from zoo.paths import EMBEDDED, cache_root
 
 Kind = Literal["lenet5", "efficientnet_lite0", "resnet152"]
 WIDTHS: dict[str, int] = {"lenet5": 84, "efficientnet_lite0": 1280, "resnet152": 2048}
@@ -81,9 +81,11 @@ def read_features(kind: Kind, paths: Sequence[Path]) -> Tensor:
     whole = hashlib.sha256(kind.encode())
     for path in paths:
         whole.update(hashlib.sha256(image_content(path)).digest())
-    place = cache_root() / "glances" / f"{whole.hexdigest()[:32]}.safetensors"
-    if (kept := stored(place, len(paths), WIDTHS[kind])) is not None:
-        return kept
+    file = f"{whole.hexdigest()[:32]}.safetensors"
+    place = cache_root() / "glances" / file
+    for known in (place, EMBEDDED / "small_stories" / file):  # those of the embedded stories come with the zoo
+        if (kept := stored(known, len(paths), WIDTHS[kind])) is not None:
+            return kept
     from zoo.console import busy
 
     made = network(kind)

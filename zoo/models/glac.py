@@ -136,7 +136,7 @@ class GLAC(nn.Module):
     def apart(self, inputs: Tensor, x: Story) -> Tensor:
         """The decoder's outputs, (B, L, hidden), if each sentence begins from zeros."""
         pages = x.pictures.shape[1]
-        starts = torch.searchsorted(x.page, torch.arange(pages, device=x.page.device).expand(len(x.page), -1))
+        starts = torch.searchsorted(x.page, torch.arange(pages, device=x.page.device).repeat(len(x.page), 1))
         place = torch.arange(x.page.shape[1], device=x.page.device) - starts.gather(1, x.page)  # within its sentence
         rows = torch.arange(len(x.page), device=x.page.device)[:, None]
         sentences = inputs.new_zeros(len(inputs), pages, *inputs.shape[1:])  # (B, N, L, embedding + hidden)

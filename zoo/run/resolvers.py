@@ -30,6 +30,7 @@ def register_resolvers() -> None:
     )
     OmegaConf.register_new_resolver("zoo.count_classes", count_classes, replace=True)
     OmegaConf.register_new_resolver("zoo.vocab_size", vocab_size, replace=True)
+    OmegaConf.register_new_resolver("zoo.story_words", story_words, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -44,6 +45,13 @@ def vocab_size(*, _parent_: Any) -> int:
     from zoo.data.text import vocab_size
 
     return vocab_size(_parent_=_parent_)
+
+
+def story_words(*, _parent_: Any) -> int:
+    """The size of the vocabulary of stories; models need it before the texts are tokenised."""
+    from zoo.data.picture_stories import sizes
+
+    return sizes(_parent_=_parent_)
 
 
 def subdir(resume: str | None) -> str:
