@@ -1,6 +1,7 @@
 """GLAC Net against the published equations, stories as data, the sampling rule, and what the measures say."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -185,9 +186,11 @@ def test_digit_stories_need_all_three(digits):
     who = [[known[int(page[PLACES["before"]])] for page in row] for row in words]
     for row, most, turns in zip(names, largest, who, strict=True):
         assert set(most) == {max(row, key=DIGITS.index)}
-        assert all(a != b for a, b in zip(turns, turns[1:], strict=False))
+        assert all(a != b for a, b in pairwise(turns))
     assert len({row[0] for row in who}) == 2
-    assert digits.reader.decode(words[0, 0].tolist()).endswith(f" sees {names[0][0]} of {largest[0][0]}, says {who[0][0]}.")
+    assert digits.reader.decode(words[0, 0].tolist()).endswith(
+        f" sees {names[0][0]} of {largest[0][0]}, says {who[0][0]}."
+    )
 
 
 def test_a_batch_has_the_next_words(digits):
@@ -239,7 +242,11 @@ def test_albums_of_the_users_own(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("L", (4, 4)).save(tmp_path / name / "1.png")
         (tmp_path / name / "1.txt").write_text(f"Text of {name}.")
-    assert [(b.title, b.pages[0][1]) for b in albums.books(tmp_path, "album")] == [("a", "Text of a."), ("b", "Text of b.")]
+    found = [(b.title, b.pages[0][1]) for b in albums.books(tmp_path, "album")]
+    assert found == [
+        ("a", "Text of a."),
+        ("b", "Text of b."),
+    ]
 
 
 def test_vist(tmp_path):

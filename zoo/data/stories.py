@@ -1,4 +1,4 @@
-"""Stories as sequences of pages, each with a picture and a text: whole tensors, from which windows of pages are taken."""
+"""Stories as sequences of pages with a picture and a text: whole tensors, from which windows of pages are taken."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -173,9 +173,7 @@ class StoryData(MemoryData):
         return {"preprocess": self.reader.config()}
 
 
-def windows(
-    lengths: Sequence[int], pages: int, first: int, book: int, overlap: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def windows(lengths: Sequence[int], pages: int, first: int, book: int, overlap: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The windows of books whose pages are numbered from ``first``, and which are numbered from ``book``.
 
     Returns:
@@ -194,5 +192,3 @@ def windows(
     start, passed, books = torch.tensor(found).T
     step = torch.arange(pages)
     return start[:, None] + step, step >= passed[:, None], books
-
-

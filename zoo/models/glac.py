@@ -10,8 +10,8 @@ Kim, Heo, Son, Park, Zhang, "GLAC Net: GLocal Attention Cascading Networks for M
 
 Layers, initial weights and dropout are those of the authors' code. Different from it: all sentences of all stories in a
 batch are one call of the LSTM; the parts can be switched off; ``word_dropout`` hides words from the decoder, so that it
-has to look at the pictures (Bowman et al. 2016, section 3.1); and ``meanings`` and ``page_words`` are for the two further
-objectives of ``task=story``, whose layers have no influence on the sentences.
+has to look at the pictures (Bowman et al. 2016, section 3.1); and ``meanings`` and ``page_words`` are for the further
+objectives of ``task=story``.
 """
 
 import torch
@@ -61,12 +61,26 @@ class Glocal(nn.Module):
         return self.norm_out(x.flatten(0, 1)).view_as(x)
 
 
+class Words(nn.Embedding):
+    """Embeddings of words, some of which are ``UNKNOWN`` in training, with probability ``hidden``: (…) -> (…, E)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, hidden: float):
+        super().__init__(num_embeddings, embedding_dim)
+        self.hidden = hidden
+
+    def forward(self, words: Tensor) -> Tensor:
+        if self.training and self.hidden:
+            hide = (torch.rand(words.shape, device=words.device) < self.hidden) & (words != STOP)
+            words = words.masked_fill(hide, UNKNOWN)
+        return super().forward(words)
+
+
 class GLAC(nn.Module):
     """GLAC Net.
 
     Args:
         num_classes: size of the vocabulary.
-        in_features: numbers per picture.
+        in_features: numbers per picture; ResNet-152, which the paper takes, gives 2,048.
         width: size of the local features.
         hidden: units of each LSTM and direction.
         embedding: size of the word embeddings.
@@ -84,7 +98,7 @@ class GLAC(nn.Module):
     def __init__(
         self,
         num_classes: Positive,
-        in_features: Positive,
+        in_features: Positive = 2048,
         width: Positive = 1024,
         hidden: Positive = 1024,
         embedding: Positive = 256,
@@ -100,14 +114,15 @@ class GLAC(nn.Module):
         super().__init__()
         if not (with_local or with_global):
             raise ZooError("model.with_local and model.with_global are both false; one of them has to see the pictures")
-        self.in_features, self.cascade, self.word_dropout = in_features, cascade, word_dropout
+        self.in_features, self.cascade = in_features, cascade
         self.encoder = Glocal(in_features, width, hidden, depth, dropout, with_local, with_global)
         self.to_decoder = nn.Linear(2 * hidden, hidden)
         self.drop = nn.Dropout(dropout)
-        self.embed = nn.Embedding(num_classes, embedding)
+        self.embed = Words(num_classes, embedding, word_dropout)
         self.drop_words = nn.Dropout(input_dropout)
         between = dropout if depth > 1 else 0.0
         self.decoder = nn.LSTM(embedding + hidden, hidden, depth, batch_first=True, dropout=between)
+        self.drop_out = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, num_classes)
         if meaning:
             self.of_picture = nn.Linear(in_features, meaning)
@@ -123,15 +138,11 @@ class GLAC(nn.Module):
 
     def forward(self, x: Story) -> Tensor:
         """The logits of the word after each word, (B, L, num_classes)."""
-        words = x.words
-        if self.training and self.word_dropout:
-            hidden = (torch.rand(words.shape, device=words.device) < self.word_dropout) & (words != STOP)
-            words = words.masked_fill(hidden, UNKNOWN)
         glances = self.glances(x.pictures)  # (B, N, hidden)
         seen = glances.gather(1, x.page[..., None].expand(-1, -1, glances.shape[2]))  # (B, L, hidden)
-        inputs = torch.cat([seen, self.drop_words(self.embed(words))], 2)
+        inputs = torch.cat([seen, self.drop_words(self.embed(x.words))], 2)
         outputs = self.decoder(inputs)[0] if self.cascade else self.apart(inputs, x)
-        return self.head(self.drop(outputs))
+        return self.head(self.drop_out(outputs))
 
     def apart(self, inputs: Tensor, x: Story) -> Tensor:
         """The decoder's outputs, (B, L, hidden), if each sentence begins from zeros."""
@@ -145,10 +156,10 @@ class GLAC(nn.Module):
         return outputs[rows, x.page, place]
 
     def step(self, words: Tensor, glances: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """The logits (B, num_classes) after one more word each, (B,), with the glances (B, hidden) at their pictures."""
+        """The logits (B, num_classes) after one more word each, (B,), with the pictures' glances (B, hidden)."""
         inputs = torch.cat([glances, self.embed(words)], 1)[:, None]
-        outputs, state = self.decoder(inputs, state)
-        return self.head(outputs[:, 0]), state
+        outputs, after = self.decoder(inputs, state)
+        return self.head(outputs[:, 0]), after
 
     # --- further objectives -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, OfSize, Preprocess
+from zoo.contracts import Loaded, OfSize, Preprocess, Storyteller
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
@@ -113,6 +113,8 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
     if "vocab_size" in parameters:
         return model, torch.randint(sizes["vocab_size"], (1, 32))
+    if isinstance(model, Storyteller):
+        return model, None
     if isinstance(model, OfSize):
         sizes["image_size"] = model.image_size
     x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])

@@ -129,7 +129,7 @@ class Tell(Task):
 
 
 def bag_loss(logits: Tensor, texts: Tensor) -> Tensor:
-    """The mean over pages of the binary cross-entropy, summed over the vocabulary: logits (B, N, K), texts (B, N, T)."""
+    """The binary cross-entropy, summed over words, the mean over pages: logits (B, N, K), texts (B, N, T)."""
     bags = torch.zeros_like(logits).scatter_(2, texts, 1.0)
     bags[..., STOP] = 0.0
     return F.binary_cross_entropy_with_logits(logits, bags, reduction="none").sum(2).mean()

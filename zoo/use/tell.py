@@ -69,7 +69,7 @@ def kept(after: Sequence[Tensor], before: Sequence[Tensor], going: Tensor) -> tu
     return tuple(new.where(going[:, None], old) for new, old in zip(after, before, strict=True))
 
 
-def tell_files(model: Any, paths: Sequence[Path], seed: int = 0) -> list[str]:
+def tell_files(name: str, model: Any, paths: Sequence[Path], seed: int = 0) -> list[str]:
     """The sentences of a story of picture files, one text for each.
 
     Raises:
@@ -77,7 +77,7 @@ def tell_files(model: Any, paths: Sequence[Path], seed: int = 0) -> list[str]:
     """
     reader = model.preprocess
     if not isinstance(model, Storyteller) or not isinstance(reader, StoryReader):
-        raise ZooError(f"{model.card.name} tells no stories; give a model that was trained with task=story")
+        raise ZooError(f"{name} tells no stories; give a model that was trained with task=story")
     if not 1 <= len(paths) <= PAGES:
         raise ZooError(f"{len(paths)} pictures are not valid: give 1 to {PAGES}, in the order of the story")
     told = tell(model, reader, reader.read(paths), seed)[0]
@@ -105,7 +105,9 @@ def write_page(paths: Sequence[Path], texts: Sequence[str], out: Path) -> None:
         data = base64.b64encode(content.getvalue()).decode()
         rows.append(f'<figure><img alt="" src="data:image/jpeg;base64,{data}"><p>{html.escape(text)}</p></figure>')
     style = "body{max-width:40em;margin:2em auto;font:1.2em serif}img{max-width:100%}figure{margin:0 0 2em}"
-    page = f'<!DOCTYPE html><html><meta charset="utf-8"><title>A story</title><style>{style}</style>{"".join(rows)}</html>'
+    page = (
+        f'<!DOCTYPE html><html><meta charset="utf-8"><title>A story</title><style>{style}</style>{"".join(rows)}</html>'
+    )
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
