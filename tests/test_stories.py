@@ -19,6 +19,7 @@ from zoo.errors import ZooError
 from zoo.models.efficientnet_lite import EfficientNetLite0, SameConv
 from zoo.models.glac import GLAC
 from zoo.tasks.story import Paired, Tell, bag_loss, contrast, of_another_book
+from zoo.use.signature import signature
 from zoo.use.tell import tell, write_page
 
 SIZES = {"num_classes": 13, "in_features": 6, "width": 8, "hidden": 7, "embedding": 5}
@@ -292,7 +293,7 @@ def test_the_embedded_stories_need_no_network_for_their_features():
     assert int(targets.max()) < size
 
 
-# --- the task -----------------------------------------------------------------------------------------------------------
+# --- the task ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_interval_is_over_books():
@@ -329,7 +330,7 @@ def test_objectives_that_the_model_does_not_have():
         Tell(nn.Linear(2, 2), 2)
 
 
-# --- telling ------------------------------------------------------------------------------------------------------------
+# --- telling ----------------------------------------------------------------------------------------------------------
 
 READER = StoryReader("dog cat . ran a", "lenet5")
 
@@ -390,3 +391,8 @@ def test_a_run(run_train, tmp_path):
     assert code == 0, output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"test/gain_low", "test/matching", "test/perplexity_wrong", "test/perplexity_none"} <= set(metrics)
+
+
+def test_a_model_of_stories_is_not_exported():
+    with pytest.raises(ZooError, match="use it with zoo tell"):
+        signature(made())

@@ -6,7 +6,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 SECTIONS = {
-    "Use a model": ("list", "info", "predict", "sample", "reconstruct", "interpolate", "explain", "demo"),
+    "Use a model": ("list", "info", "predict", "sample", "tell", "reconstruct", "interpolate", "explain", "demo"),
     "Train": ("train", "lr"),
     "Measure": ("evaluate", "calibrate"),
     "Take along": ("export", "download", "push"),

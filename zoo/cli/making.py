@@ -1,4 +1,4 @@
-"""The commands that generate text and pictures: sample, reconstruct and interpolate."""
+"""The commands that generate text and pictures: sample, tell, reconstruct and interpolate."""
 
 from pathlib import Path
 from typing import Annotated, Any

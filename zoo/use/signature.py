@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import Autoencoder, Pair, classes_of
+from zoo.contracts import Autoencoder, Pair, Storyteller, classes_of
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
 from zoo.models.cells import State
@@ -86,8 +86,10 @@ def signature(model: Any, part: str | None = None) -> Signature:
             None means "generator" for a GAN, and "whole" otherwise.
 
     Raises:
-        ZooError: the model has no such part.
+        ZooError: the model has no such part, or tells stories.
     """
+    if isinstance(model, Storyteller):
+        raise ZooError("a model of stories draws its words one by one, so it is not exported; use it with zoo tell")
     parts = parts_of(model)
     part = part or parts[0]
     if part not in parts:
