@@ -85,9 +85,12 @@ def test_info_of_a_weight(run, shipped):
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_1998", "linear", "mlp"])
 def test_info_of_a_model(run, shipped, name):
+    """A size that a run takes from its data is said in words, not as an interpolation."""
     code, out, _ = run("info", name)
     assert code == 0
     assert "zoo.models." in out
+    assert "${" not in out
+    assert re.search(r"num_classes +. from the data +", out)
     assert f"{sum(p.numel() for p in zoo.create(name).parameters()):,}" in out
 
 
@@ -509,10 +512,31 @@ def test_unforeseen_errors_are_one_line_too(fails, monkeypatch, shipped):
         cli.main()
 
 
-def test_usage_errors(run):
-    code, out, err = run("lst")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lst"], "no command is named 'lst'; did you mean list? valid: calibrate, checks, demo, "),
+        (["info"], "zoo info: missing argument 'name'; zoo info --help shows what it takes"),
+        (["list", "--dta", "mnist"], "zoo list --dta: no such option; did you mean --data? valid: --data, --"),
+        (["list", "--bad"], "zoo list --bad: no such option; valid: --data, --"),
+        (["list", "--data"], "zoo: option '--data' requires an argument; zoo --help"),
+        (["list", "more"], "zoo list: got unexpected extra argument"),
+        (["predict", "small", "x.png", "--top", "0"], "zoo predict: invalid value for '--top': "),
+        (["--bad"], "zoo --bad: no such option; valid: --help, "),
+    ],
+)
+def test_usage_errors(run, words, said):
+    """One line that says what is valid, and exit code 2."""
+    code, out, err = run(*words)
     assert (code, out) == (2, "")
-    assert "No such command 'lst'. Did you mean 'list'?" in err
+    assert re.fullmatch(r"error: [^\n]+\n", err), err
+    assert said in err
+
+
+def test_help_and_exit_codes_stay(run):
+    assert run("--version")[0] == run("list", "--help")[0] == 0
+    code, out, err = run()
+    assert (code, "Usage: zoo" in out + err) == (2, True)
 
 
 # --- start-up ---------------------------------------------------------------------------------------------------------

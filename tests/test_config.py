@@ -99,6 +99,18 @@ def test_mistake_is_one_line(run_train, override):
     assert MISTAKES[override] in output
     assert "Traceback" not in output
     assert "ZOO_TRACEBACK" not in output
+    assert "writing to" in output or not Path("logs").exists()  # no folder is left of a run that never began
+
+
+def test_a_folder_that_was_there_stays(run_train):
+    """Only what the failed command made is removed, and never a file of another origin."""
+    for folder in ("empty", "above", "full"):
+        Path(folder).mkdir()
+    Path("full/notes.txt").write_text("mine")
+    for folder in ("empty", "above/run", "full"):
+        assert run_train("optimizer.lr=abc", f"hydra.run.dir={folder}")[0] == 1
+    assert Path("full/notes.txt").read_text() == "mine"
+    assert [path.is_dir() for path in map(Path, ("empty", "above", "above/run"))] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,23 @@ def test_a_resumed_run_goes_on_with_its_rows(run_train, tmp_path):
     assert Path("broken/metrics.csv").read_text() == Path("whole/metrics.csv").read_text()
 
 
+def test_a_run_resumed_within_an_epoch_doubles_no_row(run_train, tmp_path):
+    """Rows after the checkpoint are removed and written again: the file is that of the unbroken run, bit for bit."""
+    within = ("++callbacks.within._target_=lightning.pytorch.callbacks.ModelCheckpoint",)
+    within += ("++callbacks.within.every_n_train_steps=7", "++callbacks.within.filename=within")
+    within += ("++callbacks.within.dirpath=run/checkpoints",)
+    code, output = run_train(*SETTINGS, "logger=csv", "hydra.run.dir=run", *within)
+    assert code == 0, output
+    before = Path("run/metrics.csv").read_text()
+    assert read_checkpoint(Path("run/checkpoints/within.ckpt"))["global_step"] == 7  # epochs have 5 updates
+    code, output = run_train("resume=run/checkpoints/within.ckpt", "++callbacks.within.filename=within")
+    assert code == 0, output
+    assert Path("run/metrics.csv").read_text() == before
+    epochs = {int(row["step"]): row["epoch"] for row in rows(Path("run")) if row["epoch"]}
+    assert {epochs[0], epochs[4]} == {"1"}  # as on the console, the first epoch is 1
+    assert {epochs[5], epochs[9], epochs[10]} == {"2"}
+
+
 @pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("mlflow", "mlflow")])
 def test_a_logger_that_is_not_installed(run_train, monkeypatch, name, module):
     """One line says how to install it."""

@@ -29,10 +29,12 @@ def test_the_loss_falls_at_the_suggested_rate(folder):
     assert range_test(words, 1e-5, 100.0, 60) == result  # the same seed gives the same result
 
 
-def test_the_command(folder):
+def test_the_command(folder, capfd):
     done = CliRunner().invoke(app, ["lr", "model=linear", "data.val_size=100", "--steps", "40", "--out", "found.png"])
     assert done.exit_code == 0, done.output
     assert "optimizer.lr=" in done.output
+    assert capfd.readouterr().err == ""  # no progress bar, as this is no terminal
+    assert "Finding" not in done.output
     with Image.open("found.png") as picture:
         assert picture.width > 500
     assert [path.name for path in folder.iterdir()] == ["found.png"]  # nothing else is left

@@ -1,6 +1,7 @@
 """Every model: builds, shapes, gradients, published parameter counts, and the lecture's facts."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_create_errors():
 def test_features():
     """Features of any layer by name, as timm and torchvision give them."""
     x = torch.randn(2, 1, 28, 28)
-    extractor = zoo.create("lenet5", features_only=True)
+    extractor = zoo.create("lenet5", features_only="all")
     assert extractor.layers == ["conv1", "conv2", "fc.fc1", "fc.fc2"]
     assert [tuple(f.shape[1:]) for f in extractor(x)] == [(6, 28, 28), (16, 10, 10), (120,), (84,)]
     named = zoo.create("lenet5", features_only=["pool1", "head"])
@@ -152,6 +153,63 @@ def test_features():
     torch.testing.assert_close(features(model, x, ["head"])["head"], model(x))
     with pytest.raises(ZooError, match="no layer is named 'conv9'; valid: conv1"):
         features(model, x, ["conv9"])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "layers", "channels", "reduction"),
+    [
+        ("lenet5", {}, ["act1", "pool1", "act2", "pool2"], [6, 6, 16, 16], [1, 2, 2.8, 5.6]),
+        ("resnet20", {}, ["layer1", "layer2", "layer3"], [16, 32, 64], [1, 2, 4]),
+        ("resnet20", {"preact": True}, ["layer1", "layer2", "norm"], [16, 32, 64], [1, 2, 4]),
+        (
+            "resnet18",
+            {"in_channels": 1},
+            ["bn1", "layer1", "layer2", "layer3", "layer4"],
+            [64, 64, 128, 256, 512],
+            [2, 4, 8, 16, 32],
+        ),
+    ],
+)
+def test_a_feature_map_for_each_stage(name, arguments, layers, channels, reduction):
+    """As timm gives them: from large to small, one per resolution, with channels and reductions to build on."""
+    model: Any = zoo.create(name, features_only=True, **arguments)
+    assert model.training
+    assert model.feature_info.module_name() == layers
+    assert model.feature_info.channels() == channels
+    assert model.feature_info.reduction() == reduction
+    side = {"lenet5": 28, "resnet20": 32, "resnet18": 64}[name]
+    x = torch.randn(2, arguments.get("in_channels", 1 if name == "lenet5" else 3), side, side)
+    maps = model.eval()(x)
+    assert [f.shape[1] for f in maps] == channels
+    assert [round(side / f.shape[2], 2) for f in maps] == reduction
+    some: Any = zoo.create(name, features_only=True, out_indices=(1, -1), **arguments).eval()
+    some.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(some(x), (maps[1], maps[-1]), strict=True))
+    assert some.feature_info.channels() == [channels[1], channels[-1]]
+
+
+def test_features_change_neither_weights_nor_random_numbers():
+    """The example input that shows the stages leaves norms' statistics and the generator as they are."""
+    torch.manual_seed(0)
+    plain = zoo.create("resnet20")
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    extractor: Any = zoo.create("resnet20", features_only=True)
+    assert torch.equal(torch.rand(1), after)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), extractor.parameters(), strict=True))
+
+
+def test_stages_of_models_without_maps():
+    """All layers instead; and wrong numbers of stages are told."""
+    model: Any = zoo.create("mlp", features_only=True)
+    assert model.feature_info.reduction() == [None, None]
+    assert model.feature_info.channels() == [512, 512]
+    with pytest.raises(ZooError, match=r"out_indices=\[4\] is not valid: give numbers of stages: 0 act1, 1 pool1"):
+        zoo.create("lenet5", features_only=True, out_indices=[4])
+    with pytest.raises(ZooError, match="out_indices counts the stages of features_only=True"):
+        zoo.create("lenet5", features_only=["pool1"], out_indices=[0])
+    with pytest.raises(ZooError, match="out_indices counts the stages of features_only=True"):
+        zoo.create("lenet5", out_indices=[0])
 
 
 # --- lecture 16.1 -------------------------------------------------------------------------------------------------

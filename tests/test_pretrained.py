@@ -173,6 +173,19 @@ def test_digits_for_colour_images():
     assert model.preprocess.read(Image.new("RGB", (50, 40))).shape == (1, 28, 28, 3)
 
 
+@pytest.mark.parametrize("options", [{}, {"features_only": True}, {"num_classes": 3}])
+def test_one_image_without_a_batch(shipped, options):
+    """The message says how to add the batch dimension; and a path is read with ``read``."""
+    model = zoo.load("small", **options)
+    x = model.preprocess(Image.new("L", (28, 28)))
+    with pytest.raises(ZooError, match=r"an input of shape \(1, 28, 28\) has no batch dimension: .* x\[None\]"):
+        model(x)
+    model(x[None])
+    for path in ("digit.png", Path("digit.png")):
+        with pytest.raises(ZooError, match=r"'digit\.png' is a path and no picture: preprocess\.read\('digit\.png'\)"):
+            model.preprocess(path)
+
+
 def test_load_features(shipped):
     model = zoo.load("small", features_only=["pool1", "fc.fc1"])
     image = torch.randint(256, (2, 28, 28, 1), dtype=torch.uint8)
@@ -181,6 +194,8 @@ def test_load_features(shipped):
     assert list(model.classes) == []
     assert model.card.name == "small"
     assert len(zoo.load("small", features_only="pool1")(model.preprocess(image))) == 1
+    stages = zoo.load("small", features_only=True, out_indices=(1, 2))
+    assert stages.feature_info.channels() == [f.shape[1] for f in stages(model.preprocess(image))] == [6, 16]
 
 
 def test_create_with_weights_that_do_not_fit(shipped):

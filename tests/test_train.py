@@ -310,14 +310,33 @@ def test_sweep_ends_with_one_table(run_train, tmp_path):
 
 def test_a_failed_run_does_not_end_a_sweep(run_train, tmp_path):
     """It is reported, the others run, the table says so, and the exit code is 1."""
-    code, output = run_train("-m", "optimizer.lr=0.1,-1,0.2", *QUIET, "debug=fast", "model=linear")
+    code, output = run_train("-m", "data.val_size=100,600,200", *QUIET, "debug=fast", "model=linear")
     assert code == 1
-    assert output.count("error: optimizer.lr=-1 is not valid") == 1
+    assert output.count("error: data.val_size=600") == 1
     (file,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [bool(row["test/accuracy"]) for row in rows] == [True, False, True]
-    assert [row["failed"][:16] for row in rows] == ["", "optimizer.lr=-1 ", ""]
+    assert [row["failed"][:17] for row in rows] == ["", "data.val_size=600", ""]
     assert "failed" in output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("optimizer.lr=0.1,0.2,-1", "model=mlp"), "error: optimizer.lr=-1 is not valid: at least 0 is expected"),
+        (("seed=0,1", "optimizer.lr=abc"), "error: optimizer.lr=abc is not valid: a number is expected"),
+        (("model=linear,mlp", "+model.hiden=[8]"), "error: model.hiden: "),
+        (("trainer.max_epochs=range(-4,2)",), "error: trainer.max_epochs=-4 is not valid"),
+        (("model.dropout=0,0.5", "model=mlp", "seed=0,-1"), "error: seed=-1 is not valid"),
+    ],
+)
+def test_a_wrong_value_is_told_before_a_sweep(run_train, tmp_path, overrides, expected):
+    """Whichever run it is of: no run starts, and nothing is written."""
+    code, output = run_train("-m", *overrides, *QUIET, "debug=fast")
+    assert code == 1
+    assert expected in output
+    assert output.count("\n") == 1, output
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_sweep_is_one_folder_whatever_it_varies(run_train, tmp_path):
@@ -336,7 +355,7 @@ def test_a_sweep_is_one_folder_whatever_it_varies(run_train, tmp_path):
 
 def test_a_sweeps_seeds_are_repetitions(run_train, tmp_path):
     """Per setting the mean and the standard deviation over its runs that did not fail."""
-    code, output = run_train("-m", "seed=1,2", "optimizer.lr=0.1,-1", *QUIET, "debug=fast", "model=linear")
+    code, output = run_train("-m", "seed=1,2", "data.val_size=100,600", *QUIET, "debug=fast", "model=linear")
     assert code == 1
     (file,) = tmp_path.glob("logs/*/sweep-*/sweep.csv")
     rows = list(csv.DictReader(file.read_text().splitlines()))

@@ -198,7 +198,7 @@ class Branched(nn.Module):
 
 
 def test_features_leave_branches_out():
-    extractor = zoo.create("googlenet", width=0.25, features_only=True)
+    extractor = zoo.create("googlenet", width=0.25, features_only="all")
     assert not [name for name in extractor.layers if name.startswith(("aux", "head"))]
     assert len(extractor(torch.randn(2, 3, 64, 64))) == len(extractor.layers)
 

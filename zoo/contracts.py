@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch.nn import Module as ModuleProtocol  # no Protocol can say that something is a module
 
     from zoo.pretrained.card import Card
+    from zoo.pretrained.stages import FeatureInfo
 else:
     ModuleProtocol = Protocol
 
@@ -73,6 +74,17 @@ class Loaded(ModuleProtocol):
     preprocess: Any
     classes: Sequence[str]
     card: Card
+
+
+@runtime_checkable
+class LoadedFeatures(Loaded, ModuleProtocol):
+    """A trained model that gives a list of features, as returned by ``zoo.load(…, features_only=True)``.
+
+    Attributes:
+        feature_info: the layer, channels and reduction of each of the features.
+    """
+
+    feature_info: FeatureInfo
 
 
 @runtime_checkable

@@ -20,15 +20,15 @@ if __name__ == "__main__":
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from zoo import terminal
 from zoo.config.checks import check_config
-from zoo.config.foreign import nodes
 from zoo.config.overrides import config_dirs
-from zoo.config.own import allow, allow_said
+from zoo.config.own import allow_said
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS
+from zoo.run.ahead import allow_named, plain_config
 from zoo.run.choices import command_of, init_from_data, resolve_dependent
 from zoo.run.commands import resume_command
 from zoo.run.explain import check_flags, message, say
@@ -38,7 +38,6 @@ from zoo.run.guard import (
     as_command,
     explain_disk_errors,
     failures,
-    fast_precision,
     keep_freed_memory,
     quiet,
 )
@@ -89,11 +88,9 @@ def train_in(said: Said, cfg: DictConfig, resume: Path | None, further: Sequence
         cfg = resumed_config(cfg, resume, said)
     elif is_main_process():
         check_new(run_dir)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    if config["trainer"].get("precision") == "auto":
-        config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
+    config = plain_config(cfg)
     if not resume:  # for a resumed run, only modules in the user's configs and command are allowed (see allow_said)
-        allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+        allow_named(config)
     check_config(config)
     config["card"]["command"] = command_of(config, said.overrides)
     place = place_of(resume, run_dir, config) if resume else START

@@ -144,7 +144,7 @@ def info(name: AnyName, trust: Trust = None) -> None:
     if name in list_models() and name not in shipped() and not Path(name).exists():
         table = Table("", "", show_header=False)
         for key, value in model_config(name).items():
-            table.add_row(key, str(value))
+            table.add_row(key, in_words(value))
         console.print(table)
         console.print(layer_table(*example(name)))
         return
@@ -154,6 +154,14 @@ def info(name: AnyName, trust: Trust = None) -> None:
     model: Any = load(name, trust or ())
     console.print(card_table(model.card))
     console.print(layer_table(model, model.preprocess.random_input(1)))
+
+
+def in_words(value: Any) -> str:
+    """A value of a model's config; of one that refers to a run's other settings, where it comes from."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\$\{([\w.]+)\}", value)):
+        group, _, key = found[1].rpartition(".")
+        return f"from the {group}" if group else f"the run's {key}"
+    return str(value)
 
 
 def shortened(value: Any, most: int = 300) -> str:

@@ -74,6 +74,16 @@ def check_ranges(value: Any, hint: Any, where: str, whole: Any = None) -> None:
             check_ranges(item, args[0], where, value)
 
 
+def range_in(hint: Any) -> Range | None:
+    """The range in a type hint, or in one of its alternatives; None if it has none."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return next((said for said in args[1:] if isinstance(said, Range)), None)
+    if origin in (Union, types.UnionType):
+        return next(filter(None, map(range_in, args)), None)
+    return None
+
+
 def check_range(value: Any, valid: Range, where: str, whole: Any = None) -> None:
     """Raise a ``ZooError`` if a number, or a number in a list, is outside of a range; NaN is outside of every range."""
     for number in value if isinstance(value, (list, tuple)) else [value]:

@@ -1,5 +1,6 @@
 """Arrays and tensors of pictures, as programs hold them, checked and brought into one form."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ def raw(images: Any, channels: int, prefer_last: bool) -> tuple[Tensor, bool]:
     Raises:
         ZooError: it is not what ``INPUTS`` says.
     """
+    if isinstance(images, (str, Path)):
+        raise ZooError(f"{str(images)!r} is a path and no picture: preprocess.read({str(images)!r}) reads the file")
     if not isinstance(images, (np.ndarray, Tensor)):
         raise ZooError(f"a {type(images).__name__} is no picture; valid: {INPUTS}")
     valid = (

@@ -39,6 +39,7 @@ def outputs(model: nn.Module, x: Tensor, layers: Sequence[str]) -> dict[str, Any
     found: dict[str, Any] = {}
 
     def keep(name: str, output: Any) -> None:
+        found.pop(name, None)  # so that the order is that of the last calls
         found[name] = output
 
     hooks = [modules[name].register_forward_hook(lambda _m, _i, out, name=name: keep(name, out)) for name in layers]
@@ -59,23 +60,6 @@ def default_layers(model: nn.Module) -> list[str]:
 def own_parameters(module: nn.Module) -> int:
     """The number of a module's own parameters, without those of its submodules."""
     return sum(p.numel() for p in module.parameters(recurse=False))
-
-
-class FeatureExtractor(nn.Module):
-    """A model that returns a list with the features of the given layers instead of logits.
-
-    Attributes:
-        layers: the names of the layers, in the order of the returned list.
-    """
-
-    def __init__(self, model: nn.Module, layers: Sequence[str] | None = None):
-        super().__init__()
-        self.model = model
-        self.layers = list(layers if layers is not None else default_layers(model))
-        check_names(model, self.layers)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return list(features(self.model, x, self.layers).values())
 
 
 def shape(output: Any) -> str:

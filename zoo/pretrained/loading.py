@@ -1,32 +1,35 @@
 """Create a model by the name of its config; load a trained one by name or from a file, without running code in it."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-import torch
 from torch import Tensor, nn
 
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, OfSize, Preprocess, Storyteller
+from zoo.contracts import Loaded, LoadedFeatures, Preprocess, ReadsImages, Storyteller
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
 from zoo.pretrained.card import Card, list_weights
-from zoo.pretrained.features import FeatureExtractor
 from zoo.pretrained.names import new_names, under
 from zoo.pretrained.reading import architecture, read, read_known
 from zoo.pretrained.skeleton import built, skeleton
+from zoo.pretrained.stages import FeatureExtractor, example_input, example_sizes
 from zoo.pretrained.transfer import FINE, Mismatch, copy_weights, head_names
 
 __all__ = ["create", "list_models", "list_weights", "load"]
 
 
 def create(
-    name: str, weights: str | Path | None = None, features_only: bool | Sequence[str] = False, **arguments: Any
+    name: str,
+    weights: str | Path | None = None,
+    features_only: bool | str | Sequence[str] = False,
+    out_indices: Sequence[int] | None = None,
+    **arguments: Any,
 ) -> nn.Module:
     """Build a model by the name of its config.
 
@@ -35,8 +38,10 @@ def create(
         weights: the weights to load: a shipped name, a file, or "torchvision:resnet18"; a head of another size keeps
             its initial values. The model is then in eval mode, else in training mode. Arguments that are not given are
             those of the weights' card, if that is of the same class.
-        features_only: return a module that gives features instead of logits: a list with the outputs of the named
-            layers or, for True, of all layers with parameters except the heads.
+        features_only: return a module that gives features instead of logits, as a list. True: a map for each stage,
+            the output of the last layer at each resolution; "all": the outputs of all layers with parameters except
+            the heads; else those of the named layers. Its ``feature_info`` has their names, channels and reductions.
+        out_indices: with ``features_only=True``, which of the stages: (1, 2) or (-1,).
         arguments: the model's own arguments: ``num_classes`` (0 for pooled features instead of logits),
             ``in_channels`` …
 
@@ -45,8 +50,9 @@ def create(
     """
     # sizes that a run would take from its data set keep the default of the model's class
     config = {k: v for k, v in model_config(name).items() if not (isinstance(v, str) and "${" in v)}
+    options = (features_only, out_indices)
     if weights is None:
-        return with_features(build(config | arguments, trust=None), features_only)
+        return with_features(build(config | arguments, trust=None), config | arguments, *options)
     card, state = read_known(weights)
     known = {} if card is None else card_arguments(card, config["_target_"], len(state))
     model = build(config | known | arguments, trust=None)
@@ -55,7 +61,7 @@ def create(
     except Mismatch as mismatch:
         said = architecture(weights) if mismatch.other_architecture else ""
         raise ZooError(f"{mismatch}{said and '; '}{said}") from None
-    return with_features(model.eval(), features_only)
+    return with_features(model.eval(), config | known | arguments, *options)
 
 
 def card_arguments(card: Card, target: str, tensors: int) -> dict[str, Any]:
@@ -71,12 +77,23 @@ def card_arguments(card: Card, target: str, tensors: int) -> dict[str, Any]:
     return dict(card.model)
 
 
-def with_features(model: nn.Module, features_only: bool | Sequence[str]) -> nn.Module:
-    """The model, or with ``features_only`` a module that returns a list of its features."""
-    if not features_only:
+def with_features(
+    model: nn.Module,
+    config: Mapping[str, Any],
+    features_only: bool | str | Sequence[str],
+    out_indices: Sequence[int] | None,
+    x: Tensor | None = None,
+) -> nn.Module:
+    """The model, or with ``features_only`` a module that returns a list of its features.
+
+    Args:
+        x: an example input; None to make one by the model's config.
+    """
+    if features_only is False and out_indices is None:
         return model
-    layers = [features_only] if isinstance(features_only, str) else features_only
-    return FeatureExtractor(model, None if layers is True else list(layers)).train(model.training)
+    if x is None:
+        x = example_input(model, example_sizes(config))
+    return FeatureExtractor(model, features_only, x, out_indices).train(model.training)
 
 
 def other_heads(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
@@ -100,39 +117,40 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
 
     Sizes that neither the config nor the class sets are those of MNIST or, for tokens, of a text of 65 characters.
     """
-    sizes: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "image_size": 28}
     config = model_config(name)
+    sizes = example_sizes(config)
     parameters = inspect.signature(locate(config["_target_"], "model")).parameters
-    if "vocab_size" in parameters:
-        sizes = dict.fromkeys(("num_classes", "vocab_size"), 65)
-    for key in sizes:
-        for size in (config.get(key), parameters[key].default if key in parameters else None):
-            if isinstance(size, int):
-                sizes[key] = size
-                break
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
-    if "vocab_size" in parameters:
-        return model, torch.randint(sizes["vocab_size"], (1, 32))
-    if isinstance(model, Storyteller):
-        return model, None
-    if isinstance(model, OfSize):
-        sizes["image_size"] = model.image_size
-    x = torch.randn(1, sizes["in_channels"], sizes["image_size"], sizes["image_size"])
-    try:
-        with torch.no_grad():
-            model(x)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes another kind of input
-        return model, None
-    return model, x
+    return model, None if isinstance(model, Storyteller) else example_input(model, sizes)
 
 
+@overload
 def load(
     source: str | Path,
     trust: Sequence[str] = (),
     *,
     num_classes: int | None = None,
     in_channels: int | None = None,
-    features_only: bool | Sequence[str] = False,
+    features_only: Literal[False] = False,
+) -> Loaded: ...
+@overload
+def load(
+    source: str | Path,
+    trust: Sequence[str] = (),
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    features_only: Literal[True] | str | Sequence[str],
+    out_indices: Sequence[int] | None = None,
+) -> LoadedFeatures: ...
+def load(
+    source: str | Path,
+    trust: Sequence[str] = (),
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    features_only: bool | str | Sequence[str] = False,
+    out_indices: Sequence[int] | None = None,
 ) -> Loaded:
     """A trained model in eval mode, from a shipped name or a file of yours.
 
@@ -144,7 +162,7 @@ def load(
             0 for pooled features instead of logits.
         in_channels: 1 for grey or 3 for colour images; the first convolution is adapted, and gives for a grey image
             the same as before.
-        features_only: a module that gives a list of features, as in ``create``.
+        features_only, out_indices: a module that gives a list of features, as in ``create``.
 
     Returns:
         The module, with the attributes ``preprocess``, ``classes`` and ``card``. Its logits for an image file are
@@ -168,11 +186,23 @@ def load(
     check_vocabulary(card, preprocess)
     if "in_channels" in changes:
         preprocess = for_channels(preprocess, changes["in_channels"])
-    loaded: Any = with_features(model.eval(), features_only)
+    x = preprocess.random_input(1) if features_only else None
+    loaded: Any = with_features(model.eval(), card.model, features_only, out_indices, x)
+    if isinstance(preprocess, ReadsImages):
+        loaded.register_forward_pre_hook(check_batch)
     loaded.preprocess = preprocess
     loaded.classes = [] if "num_classes" in changes or features_only else card.classes
     loaded.card = card
     return loaded
+
+
+def check_batch(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Raise a ``ZooError`` if a model of images is called with a single one, (C, H, W)."""
+    x = inputs[0] if inputs else None
+    if isinstance(x, Tensor) and x.ndim == 3:
+        raise ZooError(
+            f"an input of shape {tuple(x.shape)} has no batch dimension: for a single image call the model with x[None]"
+        )
 
 
 def for_channels(preprocess: Any, channels: int) -> Any:

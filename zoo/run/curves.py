@@ -15,7 +15,7 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard import SummaryWriter
 
 from zoo.errors import ZooError
-from zoo.run.rows import Rows
+from zoo.run.rows import Rows, numbered
 
 
 class Curves(TensorBoardLogger):
@@ -37,6 +37,10 @@ class Curves(TensorBoardLogger):
         """As in Lightning, but ``$`` and ``~`` in a folder's name are not expanded."""
         version = self.version if isinstance(self.version, str) else f"version_{self.version}"
         return os.path.join(self.root_dir, version, self.sub_dir or "")
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        super().log_metrics(numbered(metrics), step)
 
     @rank_zero_only
     def flush(self) -> None:

@@ -14,6 +14,7 @@ from zoo.config.registry import list_models
 from zoo.contracts import Loaded
 from zoo.errors import ZooError
 from zoo.paths import CONFIGS, in_home
+from zoo.run.ahead import missing_folders, remove_unused
 from zoo.run.compose import composed, hydra_of_its_own, own_configs
 from zoo.run.explain import message
 from zoo.run.guard import Interrupted
@@ -99,6 +100,7 @@ def run(overrides: list[str]) -> Run:
     from zoo.train import train
 
     cfg, said, subdir = command(overrides)
+    new = missing_folders(said.run_dir)
     said.run_dir.mkdir(parents=True, exist_ok=True)
     if subdir:  # what Hydra keeps of a command
         folder = said.run_dir / subdir
@@ -106,7 +108,11 @@ def run(overrides: list[str]) -> Run:
         OmegaConf.save(cfg, folder / "config.yaml")
         OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
     record = Record()
-    result = train(cfg, said, [record])
+    try:
+        result = train(cfg, said, [record])
+    except Exception:
+        remove_unused(new)
+        raise
     metrics = {name.partition("/")[2]: value for name, value in (result.metrics or result.validated).items()}
     model = load(result.checkpoint, modules_of(cfg)) if result.checkpoint else None
     return Run(metrics, record.history, model, said.run_dir, result.checkpoint)
@@ -130,4 +136,4 @@ def command(overrides: list[str]) -> tuple[DictConfig, Said, str | None]:
         del cfg["hydra"]
     if cfg.resume is None:  # for a resumed run the values are those of its checkpoint
         OmegaConf.resolve(cfg)
-    return cfg, Said(overrides, run_dir, [CONFIGS, *own]), subdir
+    return cfg, Said(overrides, run_dir, [CONFIGS, *own], own[0] if own else None), subdir

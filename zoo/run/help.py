@@ -6,14 +6,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from zoo.arguments import Range
 from zoo.config.checks import FOREIGN, locate
-from zoo.config.hints import arguments_of, describe, shown
+from zoo.config.hints import arguments_of, describe, range_in, shown
 from zoo.config.overrides import config_dirs
 from zoo.config.registry import suggest
 from zoo.console import Console
@@ -230,14 +229,12 @@ def valid(hint: Any) -> str:
     """A type hint and its range in words."""
     if hint is None or hint is Any:
         return ""
-    limits = [said for part in (hint, *get_args(hint)) for said in getattr(part, "__metadata__", ())]
-    limits = [said for said in limits if isinstance(said, Range)]
-    words = describe(hint)
-    if not limits:
+    limits, words = range_in(hint), describe(hint)
+    if limits is None:
         plain = hint in (bool, float, int, str) or get_origin(hint) is not None
         return words if plain and words != "null" else ""
-    low, high = (f"{limit:,.0f}" if float(limit).is_integer() else f"{limit:g}" for limit in limits[0])
-    return f"{words}, {low} to {high}" if limits[0].high < inf else f"{words}, at least {low}"
+    low, high = (f"{limit:,.0f}" if float(limit).is_integer() else f"{limit:g}" for limit in limits)
+    return f"{words}, {low} to {high}" if limits.high < inf else f"{words}, at least {low}"
 
 
 def table(rows: Sequence[tuple[str, str, str, str]]) -> Table:

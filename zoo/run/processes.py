@@ -50,7 +50,8 @@ def several_processes(said: Said) -> Iterator[None]:
     spec: Any = getattr(main, "__spec__", None)
     environment = {key: os.environ.get(key) for key in DISTRIBUTED}
     config: Any = HydraConfig.get()
-    sys.argv = [arguments[0], *(f"--config-dir={folder}" for folder in said.folders[1:2]), *said.overrides]
+    own = [f"--config-dir={said.config_dir}"] if said.config_dir else []
+    sys.argv = [arguments[0], *own, *said.overrides]
     with read_write(config):
         config.run.dir = str(said.run_dir)  # which Lightning adds
     main.__spec__ = find_spec("zoo.train")

@@ -180,8 +180,14 @@ def check_counts(loops: Any, where: str) -> None:
 
 
 def first_step(checkpoint: Mapping[str, Any]) -> int:
-    """The step at which a run that resumes from this checkpoint logs its first batch."""
-    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+    """The step at which a run that resumes from this checkpoint logs its first batch.
+
+    Lightning counts a batch after the callbacks that may save a checkpoint at its end: then it is counted here.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    batches = loops["epoch_loop.batch_progress"]["current"]
+    uncounted = batches["ready"] == batches["processed"] > batches["completed"]
+    return int(loops["epoch_loop.state_dict"]["_batches_that_stepped"]) + int(uncounted)
 
 
 def check_new(run_dir: Path) -> None:

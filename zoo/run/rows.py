@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ class Rows(CSVLogger):
         return self._experiment
 
     @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        super().log_metrics(numbered(metrics), step)
+
+    @rank_zero_only
     def save(self) -> None:
         """Write to disk what has been logged so far. Lightning would also write ``hparams.yaml``; the settings are in
         ``.hydra``.
@@ -43,6 +48,16 @@ class Rows(CSVLogger):
         except OSError as error:
             self.broken = True
             rank_zero_warn(f"metrics.csv cannot be written any more ({error}); training goes on without it")
+
+
+def numbered(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Logged values in which the first epoch is 1, as on the console; Lightning counts from 0.
+
+    In the test Lightning gives the number of epochs that were trained, which is the number of the last one.
+    """
+    if "epoch" not in metrics or any(name.startswith("test/") for name in metrics):
+        return dict(metrics)
+    return {**metrics, "epoch": metrics["epoch"] + 1}
 
 
 class Writer(ExperimentWriter):

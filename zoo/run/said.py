@@ -1,9 +1,11 @@
 """What the user asked of a run, from the command line or from Python."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo.config.overrides import config_dirs
 from zoo.paths import CONFIGS
 
 
@@ -14,11 +16,13 @@ class Said(NamedTuple):
         overrides: the overrides in Hydra's grammar, such as "optimizer.lr=0.1".
         run_dir: the folder that the run writes to.
         folders: the config folders that were read: the zoo's, and the user's own.
+        config_dir: the folder that ``--config-dir`` named, or ./configs, which stands for it; None if there is none.
     """
 
     overrides: Sequence[str]
     run_dir: Path
     folders: Sequence[Path]
+    config_dir: Path | None = None
 
 
 def said_to_hydra() -> Said:
@@ -26,7 +30,9 @@ def said_to_hydra() -> Said:
     from hydra.core.hydra_config import HydraConfig
 
     config = HydraConfig.get()
-    return Said(list(config.overrides.task), Path(config.runtime.output_dir), config_folders())
+    named = [Path(folder) for folder in config_dirs(sys.argv)[-1:]]
+    said = list(config.overrides.task), Path(config.runtime.output_dir), config_folders()
+    return Said(*said, named[0] if named else None)
 
 
 def config_folders() -> list[Path]:

@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from zoo.errors import ZooError
+from zoo.run.ahead import check_sweep
 from zoo.run.guard import failures
 from zoo.run.resume import METRICS
 
@@ -28,8 +29,8 @@ class SweepTable(Callback):
     """Reads the results from the runs' folders, so that it works with every launcher and after failed runs too."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose one folder for all runs. Hydra would resolve ``hydra.sweep.dir`` for each run anew, and a run is named
-        after its model and data, which may be what the sweep varies.
+        """Choose one folder for all runs, and check their settings. Hydra would resolve ``hydra.sweep.dir`` for each
+        run anew, and a run is named after its model and data, which may be what the sweep varies.
         """
         HydraConfig.instance().set_config(config)
         overrides = config.hydra.overrides
@@ -44,6 +45,7 @@ class SweepTable(Callback):
             kept = [o for o in overrides.hydra if not str(o).startswith("hydra.sweep.dir=")]
             quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
             config.hydra.overrides.hydra = [*kept, f"hydra.sweep.dir='{quoted}'"]  # the runs are composed with these
+        check_sweep(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -1,7 +1,9 @@
 """The learning-rate range test (Smith, Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3)."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +31,9 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from zoo.config.checks import check_config, choices, unknown
-    from zoo.config.foreign import nodes
-    from zoo.config.own import allow
     from zoo.run import compose
+    from zoo.run.ahead import allow_named, plain_config
     from zoo.run.explain import base_config, explain
-    from zoo.run.guard import fast_precision
 
     overrides = []
     own = {path.stem for folder in compose.own_configs() for path in (folder / "experiment").glob("*.yaml")}
@@ -51,14 +51,12 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
         OmegaConf.set_struct(cfg, False)
         cfg.callbacks, cfg.logger = {}, {}  # an experiment may have named some
         del cfg["hydra"]
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        config = plain_config(cfg)
     except Exception as error:
         if type(error).__module__.startswith(("hydra", "omegaconf")):
             raise ZooError(explain(error, overrides, base_config(overrides))) from None
         raise
-    if config["trainer"].get("precision") == "auto":
-        config["trainer"]["precision"] = fast_precision(config["trainer"].get("accelerator", "auto"))
-    allow(str(node["_target_"]) for _, node in nodes(config) if "_target_" in node)
+    allow_named(config)
     check_config(config)
     return config
 
@@ -114,15 +112,31 @@ def range_test(words: Sequence[str], lowest: float, highest: float, steps: int) 
             default_root_dir=folder,
         )  # fmt: skip
         task.check_run(trainer, data)
-        found: Any = Tuner(trainer).lr_find(
-            task, datamodule=data, min_lr=lowest, max_lr=highest, num_training=steps, update_attr=False
-        )
+        with bar_in_terminals_only():
+            found: Any = Tuner(trainer).lr_find(
+                task, datamodule=data, min_lr=lowest, max_lr=highest, num_training=steps, update_attr=False
+            )
     suggestion = found.suggestion()
     if suggestion is None:
         raise ZooError("the loss diverged too early for a suggestion: set a lower --min, or more --steps")
     name = " ".join(words)
     rates, losses = found.results["lr"], found.results["loss"]
     return RangeTest(name, rates[: len(losses)], losses, suggestion)
+
+
+@contextmanager
+def bar_in_terminals_only() -> Iterator[None]:
+    """Within the block, let Lightning's range test draw its progress bar only if stderr is a terminal: in a file or a
+    pipe each update of the bar would be a line. Lightning has no option for it.
+    """
+    from lightning.pytorch.tuner import lr_finder
+
+    bar: Any = lr_finder.tqdm
+    lr_finder.tqdm = partial(bar, disable=None)  # type: ignore[misc, assignment]  # None: disabled without a terminal
+    try:
+        yield
+    finally:
+        lr_finder.tqdm = bar  # type: ignore[misc]
 
 
 def plot(result: RangeTest, out: Path) -> None:
