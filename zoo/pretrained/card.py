@@ -28,8 +28,12 @@ def show(name: str, value: float) -> str:
     return f"{value:.2%}" if name.rpartition("/")[2] in RATES else f"{value:.4f}"
 
 
-HIGHER = ("accuracy", "accuracy_plain", "top5", "f1", "precision", "recall", "modes", "agreement", "gain", "gain_low", "gain_high", "matching")
-NEITHER = ("fid_floor", "pca_loss", "unknown", "kl", "perplexity_wrong", "perplexity_none")  # they help to judge another metric; see docs/metrics.md
+HIGHER = ("accuracy", "accuracy_plain", "top5", "f1", "precision", "recall", "modes", "agreement",
+    "gain", "gain_low", "gain_high", "matching",
+)  # fmt: skip
+NEITHER = ("fid_floor", "pca_loss", "unknown", "kl",
+    "perplexity_wrong", "perplexity_none",
+)  # fmt: skip  # they help to judge another metric; see docs/metrics.md
 
 
 def arrow(name: str) -> str:
