@@ -12,7 +12,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SMALL = 400_000  # bytes: weights below this size come with every wheel
-EMBEDDED = ("mnist", "shakespeare", "spoken_digits_small", "tatoeba", "cifar10_small")
+EMBEDDED = ("mnist", "shakespeare", "spoken_digits_small", "tatoeba", "small_stories", "cifar10_small")
 
 
 class ChooseFiles(BuildHookInterface):

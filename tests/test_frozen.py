@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import zoo
 from zoo.config.checks import locate
 from zoo.config.registry import model_config
+from zoo.contracts import Story
 from zoo.pretrained.transfer import Row, freeze, head_names, under
 from zoo.run.report import weight_table
 
@@ -51,6 +52,11 @@ def with_dropout(variant: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     if "vocab_size" in known:
         return zoo.create(name, num_classes=20, vocab_size=20, **(drops | arguments)), torch.randint(20, (2, 5))
+    if name == "glac":
+        sizes = {"num_classes": 20, "in_features": 6, "width": 8, "hidden": 8, "embedding": 4}
+        words = torch.randint(20, (4, 6))
+        x: Any = Story(torch.randn(4, 2, 6), words, torch.arange(6).expand(4, -1) // 3)
+        return zoo.create(name, **(drops | sizes)), x
     if name == "googlenet_cifar":
         drops["num_classes"] = 10
     if name == "alexnet_2012":

@@ -100,6 +100,12 @@ CASES: dict[str, tuple[str, ...]] = {
         "data.augment.speed=[0.9,1.0,1.1]", "data.augment.band_masks=1", "data.augment.time_masks=1", "task.beam=2",
         "callbacks.graph=null",
     ),
+    "story": (
+        *QUIET, "data=digit_stories", "data.train_size=40", "data.val_size=8", "data.test_size=8",
+        "data.batch_size=8", "model=glac", "model.hidden=8", "model.width=8", "model.embedding=4",
+        "model.meaning=4", "model.word_dropout=0.3", "task=story", "task.page_words=0.1", "task.matching=1.0",
+        "callbacks.stories.words=4",
+    ),
     "image_folder": (
         *QUIET, "data=image_folder", "data.root=photos", "data.image_size=16", "data.batch_size=8", "model=mlp",
         "model.hidden=[8]", "model.dropout=0.2", "data.augment.flip=true", "data.val_size=0.2", *SMALL,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, runtime_checkable
 
 from zoo.errors import ZooError
 
@@ -277,6 +277,54 @@ class Aligned(Protocol):
 
     def steps(self, frames: Tensor) -> Tensor:
         """The number of output steps for each number of frames, (B,)."""
+        ...
+
+
+class Story(NamedTuple):
+    """The input of a model of stories: pictures, and the sentences of their pages one after the other.
+
+    Attributes:
+        pictures: the features of the pictures, (B, N, in_features).
+        words: int64 (B, L); each sentence begins with the token that ends sentences, and is without its own end.
+        page: the number of the page, 0 to N - 1, that each word belongs to, int64 (B, L), ascending.
+    """
+
+    pictures: Tensor
+    words: Tensor
+    page: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the pictures."""
+        return self.pictures.shape
+
+    def to(self, device: Any) -> Story:
+        return Story(*(tensor.to(device) for tensor in self))
+
+
+@runtime_checkable
+class Storyteller(Protocol):
+    """A model that writes sentences about the pictures of a sequence; its ``forward`` takes a ``Story``."""
+
+    def glances(self, pictures: Tensor) -> Tensor:
+        """What the sentences of each page see of the pictures: (B, N, in_features) -> (B, N, D)."""
+        ...
+
+    def step(self, words: Tensor, glances: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The logits (B, K) after one more word (B,) of a page with the glances (B, D), and the next state."""
+        ...
+
+
+@runtime_checkable
+class MatchesPages(Protocol):
+    """A model of stories that also compares pages with pictures, for the further objectives of ``task=story``."""
+
+    def page_words(self, pictures: Tensor) -> Tensor:
+        """The log-odds that each word is in a page's sentences: (B, N, in_features) -> (B, N, K)."""
+        ...
+
+    def meanings(self, pictures: Tensor, bags: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (…, in_features) and words (…, L) to vectors (…, D), whose inner products say what fits."""
         ...
 
 

@@ -9,6 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from zoo.callbacks.picture import Picture, drawing, writer_of
@@ -88,6 +89,8 @@ class Graph(Picture):
         if model._compiled_call_impl is not None:  # a compiled model cannot be traced
             return
         x = data.sample(1)[0].to(pl_module.device)
+        if not isinstance(x, Tensor):  # the tracer passes the parts of a story one by one
+            return
         training = model.training
         try:
             with warnings.catch_warnings(), torch.random.fork_rng():

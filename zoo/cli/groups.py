@@ -19,6 +19,7 @@ SECTIONS = {
         "sample",
         "transcribe",
         "translate",
+        "tell",
         "reconstruct",
         "interpolate",
         "explain",

@@ -1,4 +1,4 @@
-"""The commands that generate text and pictures: sample, reconstruct and interpolate."""
+"""The commands that generate text and pictures: sample, tell, reconstruct and interpolate."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,4 +142,23 @@ def interpolate(
         ways = [walk(model, pair[:1], pair[1:], steps, True, row % classes) for row, pair in enumerate(ends)]
         pictures = torch.cat(ways)
     save_grid(pictures, out, columns=steps, scale=2)
+    console.print(str(out))
+
+
+@app.command()
+def tell(
+    name: Name,
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, in the order of the story.")],
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same story.")] = 0,
+    out: Annotated[Path, typer.Option(help="The page of pictures and sentences to write.")] = Path("story.html"),
+    trust: Trust = None,
+) -> None:
+    """Tell a story of pictures: print a text for each, and write a page of the pictures and their texts."""
+    from zoo.pretrained.loading import load
+    from zoo.use.tell import tell_files, write_page
+
+    texts = tell_files(name, load(name, trust or ()), pictures, seed)
+    for text in texts:
+        write(text, end="\n")
+    write_page(pictures, texts, out)
     console.print(str(out))

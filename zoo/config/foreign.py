@@ -26,6 +26,7 @@ HOMES = {
         "zoo.data.synthetic",
         "zoo.data.tensors",
         "zoo.data.spectrum",
+        "zoo.data.story_words",
     ),
 }
 FUNCTIONS = ("zoo.models",)  # modules of which functions may be named too: they build variants of a model

@@ -46,11 +46,16 @@ HIGHER = (
     "bleu_back",
     "bleu_greedy",
     "bleu_greedy_back",
-    "words",
-    "words_back",
+    "word_by_word",
+    "word_by_word_back",
     "round_trip",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "matching",
 )
-NEITHER = ("fid_floor", "pca_loss", "unknown", "kl")  # they help to judge another metric; see docs/metrics.md
+# they help to judge another metric; see docs/metrics.md
+NEITHER = ("fid_floor", "pca_loss", "unknown", "kl", "perplexity_wrong", "perplexity_none")
 
 
 def arrow(name: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.config.build import build
 from zoo.config.checks import locate
 from zoo.config.registry import list_models, model_config
-from zoo.contracts import Loaded, LoadedFeatures, Preprocess, ReadsImages
+from zoo.contracts import Loaded, LoadedFeatures, Preprocess, ReadsImages, Storyteller
 from zoo.data.joint import JointTokens
 from zoo.data.tokens import Tokenizer
 from zoo.errors import ZooError
@@ -122,7 +122,7 @@ def example(name: str) -> tuple[nn.Module, Tensor | None]:
     sizes = example_sizes(config)
     parameters = inspect.signature(locate(config["_target_"], "model")).parameters
     model = create(name, **{key: size for key, size in sizes.items() if key in parameters}).eval()
-    return model, example_input(model, sizes)
+    return model, None if isinstance(model, Storyteller) else example_input(model, sizes)
 
 
 @overload

@@ -33,6 +33,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("zoo.joint_vocab_size", joint_vocab_size, replace=True)
     OmegaConf.register_new_resolver("zoo.unpaired_vocab_size", unpaired_vocab_size, replace=True)
     OmegaConf.register_new_resolver("zoo.count_tokens", count_tokens, replace=True)
+    OmegaConf.register_new_resolver("zoo.story_words", story_words, replace=True)
 
 
 def count_classes(root: str | None) -> int:
@@ -68,6 +69,13 @@ def count_tokens(*, _parent_: Any) -> int:
     from zoo.data.audio_folder import count_tokens
 
     return count_tokens(_parent_=_parent_)
+
+
+def story_words(*, _parent_: Any) -> int:
+    """The size of the vocabulary of stories; models need it before the texts are tokenised."""
+    from zoo.data.picture_stories import sizes
+
+    return sizes(_parent_=_parent_)
 
 
 def subdir(resume: str | None) -> str:

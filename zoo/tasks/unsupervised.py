@@ -38,7 +38,7 @@ class UnsupervisedTranslate(Task):
     Validation measures ``round_trip``: the BLEU, 0 to 100, of sentences that are translated to the other language and
     back, the mean of both languages. It needs no pairs, and chooses the best weights (section 4.4). The test measures
     ``bleu`` of the second language, ``bleu_back`` of the first one, and the BLEU of translations word by word,
-    ``words`` and ``words_back``, with which the training began.
+    ``word_by_word`` and ``word_by_word_back``, with which the training began.
 
     Args:
         model: a ``Bilingual`` model.
@@ -175,7 +175,7 @@ class UnsupervisedTranslate(Task):
             self.note(f"bleu{name}", best, wanted)
             self.note(f"bleu_greedy{name}", there, wanted)
             if self.align:
-                self.note(f"words{name}", self.data.aligned().translation[side].to(clean.device)[clean], wanted)
+                self.note(f"word_by_word{name}", self.data.aligned().translation[side].to(clean.device)[clean], wanted)
 
     def note(self, name: str, found: Tensor, wanted: Tensor) -> None:
         self.found.setdefault(name, []).append((found.cpu(), wanted.cpu()))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import Aligned, Autoencoder, Pair, Translator, classes_of
+from zoo.contracts import Aligned, Autoencoder, Pair, Storyteller, Translator, classes_of
 from zoo.errors import ZooError
 from zoo.models.backends import as_reference
 from zoo.models.cells import State
@@ -86,7 +86,7 @@ def signature(model: Any, part: str | None = None) -> Signature:
             None means "generator" for a GAN, and "whole" otherwise.
 
     Raises:
-        ZooError: the model has no such part, or is one of speech or translation.
+        ZooError: the model has no such part, or is one of speech, translation or stories.
     """
     if isinstance(model, Translator):
         raise ZooError(
@@ -97,6 +97,8 @@ def signature(model: Any, part: str | None = None) -> Signature:
             "a model of speech is not exported yet: it takes recordings of any length, and the exporters fix that of "
             "its LSTMs; use zoo transcribe, or zoo.load in Python"
         )
+    if isinstance(model, Storyteller):
+        raise ZooError("a model of stories draws its words one by one, so it is not exported; use it with zoo tell")
     parts = parts_of(model)
     part = part or parts[0]
     if part not in parts:
