@@ -185,13 +185,20 @@ def rounds() -> list[list[str]]:
     zipped = zip_longest(*(names(str(group.relative_to(CONFIGS))) for group in groups))
     together = [[choice for choice in choices_ if choice] for choices_ in zipped]
     sequences = {f"model={name}" for name in ("rnn", "gru", "lstm")}
-    fitting = {**dict.fromkeys(sequences, "data=adding"), "model=conv_lstm": "data=spoken_digits_small"}
-    together += [[model, fitting.get(model, "data=cifar10")] for model in names("model")]
-    images = ("data=cifar", "data=mnist", "data=fashion", "data=image")
-    speech = ("data=an4", "data=spoken", "data=audio")
+    fitting = {
+        **dict.fromkeys(sequences, "data=adding"), "model=conv_lstm": "data=spoken_digits_small",
+        "model=glac": "data=digit_stories",
+    }  # fmt: skip
+    together += [[model, fitting.get(model, "data=cifar10")] for model in names("model") if model != "model=seq2seq"]
+    readers = {
+        "mlp": ("data=cifar", "data=mnist", "data=fashion", "data=image"),
+        "conv_lstm": ("data=an4", "data=spoken", "data=audio"),
+        "seq2seq": ("data=multi30k", "data=tatoeba", "data=parallel", "data=unpaired"),
+        "glac": ("data=digit_stories", "data=picture_stories", "data=small_stories"),
+    }
     for data in names("data"):
-        fits = "mlp" if data.startswith(images) else "conv_lstm" if data.startswith(speech) else "gru"
-        together.append([data, f"model={fits}"])
+        fits = next((model for model, kinds in readers.items() if data.startswith(kinds)), "gru")
+        together.append([data, f"model={fits}", *(["task=translate"] if fits == "seq2seq" else [])])
     return [*together, *([choice] for choice in [*names("task"), *names("task/loss")])]
 
 
@@ -207,10 +214,12 @@ def test_every_config_composes(together, tmp_path, toy_data):
     needs = {
         "data=audio_folder": f"data.root={tmp_path}",
         "data=image_folder": f"data.root={tmp_path}",
+        "data=picture_stories": "data.name=small_stories",
+        "data=tatoeba": "data.val_size=20 data.test_size=20",  # there are 240 toy pairs
         "data=text_file": f"data.file={tmp_path}/mine.txt",
         "data=tiny_shakespeare": "data.val_size=100",  # of a shorter text
     }
-    together = [*together, *(needs[choice] for choice in together if choice in needs)]
+    together = [*together, *(more for choice in together if choice in needs for more in needs[choice].split())]
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -307,7 +316,7 @@ def test_help_lists_the_choices_without_torch(command):
     start = time.perf_counter()
     shown = command("-X", "importtime", "train.py", "--help")
     assert shown.returncode == 0
-    assert "the network (37 choices)" in shown.stdout
+    assert f"the network ({len(names('model'))} choices)" in shown.stdout
     assert "train.py resume=last" in shown.stdout
     assert " torch\n" not in shown.stderr
     assert time.perf_counter() - start < 10  # about half a second on an idle machine

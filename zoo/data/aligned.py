@@ -59,13 +59,13 @@ def align(first: Tensor, second: Tensor, vocab_size: int, special: int, dim: int
             f"the two languages write only {len(pairs[0])} tokens alike, and 20 are needed to align them: give more "
             "text, or do without: task.align=false task.word_by_word=0"
         )
-    alikes = pairs
+    common = pairs
     for _ in range(6):
         a, b = mapped(x, y, *pairs)
         similar = csls(a, b) - apart
         there, back = similar.argmax(1), similar.argmax(0)
         mutual = (back[there] == torch.arange(len(there))).nonzero()[:, 0]
-        pairs = torch.cat([mutual, alikes[0]]), torch.cat([there[mutual], alikes[1]])
+        pairs = torch.cat([mutual, common[0]]), torch.cat([there[mutual], common[1]])
     space, translation = [], []
     for vector, at, other, best in ((a, known[0], known[1], there), (b, known[1], known[0], back)):
         space.append(torch.zeros(vocab_size, dim).index_copy(0, at, vector))

@@ -72,7 +72,8 @@ class SpeechData(MemoryData):
             raise ZooError(f"data.val_by={val_by} is not valid: speaker, recording")
         self.name: str = name  # type: ignore[assignment]  Lightning's own is str | None
         self.num_classes, self.rate, self.in_features = num_classes, rate, in_features
-        self.normalise, self.units = normalise, units
+        self.normalise: Literal["band", "whole"] = normalise
+        self.units: Units = units
         self.val_size, self.val_by, self.held_out = val_size, val_by, held_out
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augment, self.seed, self.split_seed = augment, seed, split_seed

@@ -229,6 +229,8 @@ def vocab_size(*, _parent_: Any) -> int:
     """A resolver for configs: the number of tokens, from the settings in the same node of the config."""
     if _parent_["tokenizer"]:
         return len(tokenizer_of(_parent_["tokenizer"]).vocabulary)
-    keys = ("name", "languages", "files", "root", "val_size", "test_size")
-    where = place(*(_parent_.get(key) for key in keys), 0)
+    name, languages, root, val, test = (
+        _parent_.get(key) for key in ("name", "languages", "root", "val_size", "test_size")
+    )
+    where = place(name, languages, None, root, val, test, 0)
     return len(learned(where, _parent_["most"]).vocabulary)

@@ -193,7 +193,7 @@ class Seq2Seq(nn.Module):
         return weights @ memory.states, weights
 
 
-def lstm(in_features: int, hidden: int) -> nn.Module:
+def lstm(in_features: int, hidden: int) -> backends.Layer:
     return backends.layer("lstm", in_features, hidden)
 
 

@@ -103,7 +103,8 @@ class UnsupervisedTranslate(Task):
     # --- training -------------------------------------------------------------------------------------------------
 
     def training_loss(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        memories, losses = [], {"denoise": 0.0, "back_translate": 0.0}
+        memories: list[Any] = []
+        losses: dict[str, Any] = {"denoise": 0.0, "back_translate": 0.0}
         for side, row in enumerate(batch):
             clean = row[:, 1:]
             if self.denoise or self.adversary:
