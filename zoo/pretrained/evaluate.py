@@ -174,9 +174,8 @@ def measure_text(model: nn.Module, card: Card, path: Path, trust: Sequence[str] 
 def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str], quick: bool) -> dict[str, float]:
     """The test metrics on ``data``, by the task of the card; ``quick`` leaves out what a ``Thorough`` task says."""
     task: Any = build(card.task, "task", trust, _partial_=True)(model=model)
-    thorough: Any = task if isinstance(task, Thorough) else None
-    if quick and thorough:
-        thorough.measure_quickly()
+    if quick and isinstance(task, Thorough):
+        task.measure_quickly()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning warns about data loader workers, which do not matter here
@@ -187,5 +186,5 @@ def test(model: nn.Module, card: Card, data: Any, trust: Sequence[str], quick: b
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.test(task, datamodule=data, verbose=False)
+        trainer.test(task, datamodule=data, verbose=False)  # type: ignore[arg-type]
     return {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
