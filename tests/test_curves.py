@@ -21,6 +21,7 @@ from zoo.callbacks.picture import writer_of
 from zoo.callbacks.text import Gates, Samples, ThroughTime
 from zoo.models.recurrent import Recurrent
 from zoo.tasks.language import Language
+from zoo.use.pictures import with_labels
 from zoo.use.sample import sample
 
 from .test_tensorboard import read
@@ -257,8 +258,27 @@ def test_a_variational_autoencoders_curves_and_pictures(run_train, tmp_path):
     assert scalars(events, "val/reconstruction") == [(3, pytest.approx(reconstruction, rel=1e-4))]
     assert scalars(events, "val/loss") == [(3, pytest.approx(kl + reconstruction, rel=1e-4))]
     assert "latent/map" in events.Tags()["images"]
-    for tag, grid in grids.items():
-        torch.testing.assert_close(shown(events, tag), grid.clamp(0, 1), atol=1.01 / 255, rtol=0)
+    for tag, grid in grids.items():  # at the lower right; the rest are words
+        drawn = shown(events, tag)
+        torch.testing.assert_close(
+            drawn[:, -grid.shape[1] :, -grid.shape[2] :], grid.clamp(0, 1), atol=1.01 / 255, rtol=0
+        )
+        assert (drawn.shape[2] > grid.shape[2]) == (tag != "samples")
+
+
+def test_words_beside_a_grid_leave_it_as_it_is():
+    grid = torch.rand(1, 60, 90, generator=torch.Generator().manual_seed(0))
+    labelled = with_labels(grid, ["input", "reconstruction"])
+    assert labelled.shape[:2] == (3, 60)
+    assert torch.equal(labelled[:, :, -90:], grid.expand(3, -1, -1))
+    margin = labelled[0, :, :-90]
+    assert (margin[:30] < 0.5).any()
+    assert (margin[30:] < 0.5).sum() > 1.5 * (margin[:30] < 0.5).sum()  # the longer word
+    both = with_labels(grid, ["z1", "z2"], ["-3", "0", "3"])
+    assert both.shape[1] == 76
+    above = both[0, :16, -90:]
+    assert all((part < 0.5).any() for part in above.chunk(3, 1))
+    assert torch.equal(both[:, 16:, -90:], grid.expand(3, -1, -1))
 
 
 def validation_images(model: Any) -> Tensor:

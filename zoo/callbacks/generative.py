@@ -12,7 +12,7 @@ from zoo.arguments import Positive
 from zoo.callbacks.picture import OnValidation
 from zoo.contracts import Generator, OfImages, PixelByPixel, Reconstructs, Variational
 from zoo.tasks.loop import logged_step
-from zoo.use.pictures import pixels
+from zoo.use.pictures import pixels, with_labels
 
 
 class OfMadeImages(OnValidation):
@@ -49,7 +49,8 @@ class Reconstructions(OfMadeImages):
         if (noisy := task.corrupted(x)) is not None:
             rows = [x, noisy, model(noisy)]
         grid = make_grid(torch.cat([pixels(row.float(), data.preprocess) for row in rows]), nrow=len(x), padding=1)
-        writer.add_image("reconstructions", grid, logged_step(trainer))
+        names = ["input", *(["corrupted"] if noisy is not None else []), "reconstruction"]
+        writer.add_image("reconstructions", with_labels(grid.clamp(0, 1).cpu(), names), logged_step(trainer))
 
 
 class SampleGrid(OfMadeImages):
@@ -95,7 +96,8 @@ class Latent(OfMadeImages):
             z[:, i] = torch.linspace(-3, 3, 13)
             rows.append(model.decode(z))
         grid = make_grid(torch.cat(rows).float().clamp(0, 1), nrow=13, padding=1)
-        writer.add_image("latent/traversal", grid, logged_step(trainer))
+        dimensions, steps = [f"z{i + 1}" for i in range(len(rows))], [f"{z:g}" for z in torch.linspace(-3, 3, 13)]
+        writer.add_image("latent/traversal", with_labels(grid.cpu(), dimensions, steps), logged_step(trainer))
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         x, labels = data.sample(2000, "val" if data.val_size else "train")
         codes = model.encode(x.to(task.device)).cpu()

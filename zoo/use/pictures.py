@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import make_grid
 
 from zoo.contracts import Autoencoder, Generator, PixelByPixel, ReadsImages, classes_of, preprocess_of
@@ -121,6 +122,32 @@ def interpolate(model: Any, a: Tensor, b: Tensor, steps: int, noise: bool, label
         return pixels(model.decode(path), preprocess_of(model))
     more = {"labels": torch.full((steps,), label)} if classes_of(model) else {}
     return pixels(model.generate(path, **more), preprocess_of(model))
+
+
+def with_labels(grid: Tensor, rows: Sequence[str], columns: Sequence[str] = ()) -> Tensor:
+    """A grid of equally large images with words in a white margin: at the left for rows, and above for columns.
+
+    Args:
+        grid: (C, H, W) with C 1 or 3 and pixels in [0, 1], as torchvision's ``make_grid`` gives it.
+        rows: a word for each row of images.
+        columns: a word for each column of images; none leaves the margin above out.
+
+    Returns:
+        (3, H + above, W + left); the lower right part is the grid as it was.
+    """
+    font: Any = ImageFont.load_default()
+    _, high, wide = grid.shape
+    left = max(round(font.getlength(word)) for word in rows) + 6
+    above = 16 if columns else 0
+    margin = Image.new("RGB", (left + wide, above + high), "white")
+    pen = ImageDraw.Draw(margin)
+    for i, word in enumerate(rows):
+        pen.text((left - 3, above + high * (i + 0.5) / len(rows)), word, "black", font, anchor="rm")
+    for i, word in enumerate(columns):
+        pen.text((left + wide * (i + 0.5) / len(columns), above - 3), word, "black", font, anchor="ms")
+    picture = pil_to_tensor(margin).float() / 255
+    picture[:, above:, left:] = grid.expand(3, -1, -1)
+    return picture
 
 
 def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:
