@@ -34,8 +34,9 @@ class AudioFolder(SpeechData):
     Args:
         transcripts: the name of the file below ``root``.
         test_size: the share of the recordings or the speakers that are the test part, above 0 and below 1.
-        name, num_classes, rate, in_features, normalise, units, val_size, val_by, held_out, batch_size,
-            eval_batch_size, augment, seed, split_seed, root, dynamic: as in ``SpeechData``; ``root`` is the folder.
+        root: the folder.
+        name, num_classes, rate, in_features, normalise, units, val_size, val_by, held_out: as in ``SpeechData``.
+        batch_size, eval_batch_size, augment, seed, split_seed, dynamic: as in ``SpeechData``.
 
     Raises:
         ZooError: the folder, the file or a recording is missing or cannot be read, or a line has another form.

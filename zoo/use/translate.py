@@ -1,10 +1,12 @@
 """Translate sentences with a trained model, and draw where it looks."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -12,6 +14,16 @@ from zoo.contracts import Translator, preprocess_of
 from zoo.data.joint import END, JointTokens
 from zoo.errors import ZooError
 from zoo.tasks.beam import beam_search
+
+# Fonts for Korean, Chinese and Japanese of Linux, Windows and macOS; matplotlib's own has no such letters
+EAST_ASIAN = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+)
 
 
 def tokens_of(model: Any) -> JointTokens:
@@ -83,17 +95,29 @@ def attention_figure(rows: Sequence[tuple[list[str], list[str], Tensor]]) -> Fig
     panels = figure.subplots(1, len(rows), squeeze=False, width_ratios=widths)[0]
     for axes, (source, target, weights) in zip(panels, rows, strict=True):
         axes.imshow(weights.numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(source)), [printable(piece) for piece in source], rotation=90)
-        axes.set_yticks(range(len(target)), [printable(piece) for piece in target])
+        family = list(families())
+        axes.set_xticks(range(len(source)), [printable(piece) for piece in source], rotation=90, fontfamily=family)
+        axes.set_yticks(range(len(target)), [printable(piece) for piece in target], fontfamily=family)
     return figure
 
 
+@lru_cache
+def families() -> dict[str, frozenset[int]]:
+    """The fonts for pieces of text, matplotlib's own first, and the code points that each can draw."""
+    installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    return {
+        name: frozenset(font_manager.get_font(installed[name]).get_charmap())
+        for name in ("DejaVu Sans", *EAST_ASIAN)
+        if name in installed
+    }
+
+
 def printable(piece: str) -> str:
-    """A piece as matplotlib can draw it with its own font: letters that it lacks, such as Korean ones, as an escape;
-    and no dollar signs, which would begin a formula.
+    """A piece as matplotlib can draw it: an escape if no font has its letters, and no dollar signs, which would begin a
+    formula.
     """
-    shown = piece.replace("$", r"\$")
-    return shown if all(ord(c) < 0x2000 or c == "␣" for c in shown) else piece.encode("unicode_escape").decode()
+    drawable = all(any(ord(letter) in known for known in families().values()) for letter in piece)
+    return piece.replace("$", r"\$") if drawable else piece.encode("unicode_escape").decode()
 
 
 def draw_attention(model: Any, sentence: str, path: Path, beam: int = 5, alpha: float = 1.0, beta: float = 0.0) -> str:
