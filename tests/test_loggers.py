@@ -4,11 +4,16 @@ import csv
 import importlib.util
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from zoo.callbacks.picture import canvas_of
 from zoo.cli.checking import has
 from zoo.pretrained.reading import read_checkpoint
 
@@ -48,6 +53,50 @@ def test_pictures_are_files_where_no_logger_takes_them(run_train, tmp_path):
     assert "tensorboard" not in output  # the last lines fit the logger
     assert "pictures     logs/" in output
     assert not list(run.glob("events*"))
+
+
+class Weights(WandbLogger):
+    """Weights & Biases without its library: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def log_image(self, key, images, step=None, **kwargs):
+        self.given.append((key, images, step))
+
+
+class Flow(MLFlowLogger):
+    """MLflow without its library."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    @property
+    def experiment(self) -> Any:
+        return SimpleNamespace(log_artifact=lambda *given: self.given.append(given))
+
+    @property
+    def run_id(self) -> str:
+        return "run 1"
+
+
+def test_loggers_that_take_pictures_get_them(tmp_path):
+    """Weights & Biases gets images under their tags, MLflow files; TensorBoard beside them gets its own."""
+    weights, flow, board = Weights(), Flow(), TensorBoardLogger(tmp_path, name="", version="")
+    trainer: Any = SimpleNamespace(loggers=[weights, flow, board], is_global_zero=True, default_root_dir=tmp_path)
+    canvas: Any = canvas_of(trainer)
+    canvas.add_image("latent/traversal", torch.rand(3, 5, 4), 7)
+    figure = Figure()
+    canvas.add_figure("map", figure, 7, close=False)
+    canvas.add_text("samples", "To be", 8)
+    board.experiment.close()
+    files = [tmp_path / "pictures" / name for name in ("latent-traversal-7.png", "map-7.png", "samples-8.txt")]
+    assert all(file.stat().st_size for file in files)
+    assert weights.given == [("latent/traversal", [str(files[0])], 7), ("map", [str(files[1])], 7)]
+    assert flow.given == [("run 1", str(file), "pictures") for file in files]
+    events = read(tmp_path)
+    assert sorted(events.Tags()["images"]) == ["latent/traversal", "map"]
+    assert "samples/text_summary" in events.Tags()["tensors"]
 
 
 def test_a_resumed_run_goes_on_with_its_rows(run_train, tmp_path):
@@ -94,7 +143,7 @@ def test_wandb_offline(run_train, tmp_path):
     pytest.importorskip("wandb")
     code, output = run_train(*SETTINGS, "logger=[csv,wandb]", "logger.wandb.offline=true", "hydra.run.dir=run")
     assert code == 0, output
-    assert list(tmp_path.glob("run/wandb/offline-run-*"))
+    assert list(tmp_path.glob("run/wandb/offline-run-*/files/media/images/kernels/first_layer_*.png"))
     # a file does not choose where things are sent; the command that is proposed says it
     code, output = run_train("resume=run", "trainer.max_epochs=3")
     assert code == 1
@@ -122,6 +171,8 @@ def test_mlflow_in_a_file(run_train, tmp_path):
     found: Any = client.get_experiment_by_name("zoo")
     (run,) = client.search_runs([found.experiment_id])
     assert 0 < run.data.metrics["test/accuracy"] <= 1
+    taken = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "pictures")}
+    assert "pictures/kernels-first_layer-4.png" in taken
     assert f"mlflow ui --backend-store-uri {store}" in output
 
 

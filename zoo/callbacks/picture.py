@@ -5,14 +5,14 @@ a subclass of ``Picture``, ``OnValidation`` or ``OnTest`` and name it in a confi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchvision.utils import save_image
@@ -49,17 +49,28 @@ def writer_of(trainer: Trainer) -> Any | None:
 
 
 def canvas_of(trainer: Trainer) -> Any | None:
-    """Where the main process draws: TensorBoard, or files if the run has only other loggers; None without loggers."""
+    """Where the main process draws: TensorBoard, and files for the run's other loggers; None without loggers.
+
+    Weights & Biases and MLflow get a copy of each file. Beside TensorBoard a CSV file needs no files.
+    """
     if not (trainer.loggers and trainer.is_global_zero):
         return None
-    return writer_of(trainer) or Files(Path(trainer.default_root_dir) / PICTURES)
+    writer = writer_of(trainer)
+    takers = [logger for logger in trainer.loggers if isinstance(logger, (WandbLogger, MLFlowLogger))]
+    files = Files(Path(trainer.default_root_dir) / PICTURES, takers)
+    return Several(writer, files) if writer and takers else writer or files
 
 
 class Files:
-    """Pictures and texts in a folder, a file for each tag and step; the methods are those of torch's SummaryWriter."""
+    """Pictures and texts in a folder, a file for each tag and step; the methods are those of torch's SummaryWriter.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: is made when the first file is written.
+        takers: loggers that get a copy of each file.
+    """
+
+    def __init__(self, folder: Path, takers: Sequence[WandbLogger | MLFlowLogger] = ()):
+        self.folder, self.takers = folder, takers
 
     def path(self, tag: str, step: int, suffix: str) -> Path:
         """The path of a new file, such as pictures/samples-937.png; its name has only letters, digits, _ and -."""
@@ -68,13 +79,46 @@ class Files:
 
     def add_image(self, tag: str, image: Tensor, step: int) -> None:
         """Write an image (3 or 1, H, W) with values in [0, 1]."""
-        save_image(image, self.path(tag, step, ".png"))
+        path = self.path(tag, step, ".png")
+        save_image(image, path)
+        self.pass_on(tag, path, step)
 
     def add_figure(self, tag: str, figure: Any, step: int, close: bool = True) -> None:
-        figure.savefig(self.path(tag, step, ".png"))
+        path = self.path(tag, step, ".png")
+        figure.savefig(path)
+        self.pass_on(tag, path, step)
 
     def add_text(self, tag: str, text: str, step: int) -> None:
-        self.path(tag, step, ".txt").write_text(text, encoding="utf-8")
+        path = self.path(tag, step, ".txt")
+        path.write_text(text, encoding="utf-8")
+        self.pass_on(tag, path, step)
+
+    def pass_on(self, tag: str, path: Path, step: int) -> None:
+        """Give the loggers a copy: Weights & Biases pictures only, whose texts are tables; MLflow any file."""
+        for logger in self.takers:
+            if isinstance(logger, MLFlowLogger):
+                logger.experiment.log_artifact(logger.run_id, str(path), PICTURES)
+            elif path.suffix == ".png":
+                logger.log_image(tag, [str(path)], step)
+
+
+class Several:
+    """Pictures and texts in several places at once."""
+
+    def __init__(self, *places: Any):
+        self.places = places
+
+    def add_image(self, tag: str, image: Tensor, step: int) -> None:
+        for place in self.places:
+            place.add_image(tag, image, step)
+
+    def add_figure(self, tag: str, figure: Any, step: int, close: bool = True) -> None:
+        for place in self.places:
+            place.add_figure(tag, figure, step, close=close)
+
+    def add_text(self, tag: str, text: str, step: int) -> None:
+        for place in self.places:
+            place.add_text(tag, text, step)
 
 
 @contextmanager
