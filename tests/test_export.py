@@ -62,6 +62,9 @@ def test_a_language_model(model_of):
     run = session(path)
     assert names(run.get_inputs()) == ["tokens", "h", "c"]
     assert names(run.get_outputs()) == ["logits", "next_h", "next_c"]
+    assert run.get_inputs()[0].shape == ["batch", "length"]  # free dimensions have names
+    assert run.get_inputs()[1].shape == [2, "batch", 6]
+    assert run.get_outputs()[0].shape == ["batch", "length", 14]
     for batch, length in ((1, 1), (1, 9), (3, 4)):
         x = torch.randint(14, (batch, length))
         zeros = torch.zeros(2, batch, 6).numpy()

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -114,6 +115,16 @@ def check_extra() -> None:
             raise ZooError("export to ONNX needs an extra: pip install 'reference-zoo[onnx]'") from None
 
 
+def name_dimensions(graph: Any, inputs: dict[str, dict[int, str]]) -> None:
+    """Name the free dimensions of an ONNX graph, such as "batch", which the exporter calls s77."""
+    names = {str(value.shape[dim].value): name for value in graph.inputs for dim, name in inputs[value.name].items()}
+    values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
+    for value in values:
+        for i, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int):  # it may be an expression of several
+                value.shape[i] = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), str(dim.value))
+
+
 def write_onnx(exported: Signature, about: dict[str, str], path: Path) -> Run:
     """Write an ONNX file; return a function that runs it."""
     import onnxruntime
@@ -125,6 +136,7 @@ def write_onnx(exported: Signature, about: dict[str, str], path: Path) -> Run:
         input_names=list(exported.inputs),
         output_names=exported.outputs,
     )
+    name_dimensions(program.model.graph, exported.inputs)
     program.model.metadata_props.update(about)
     program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
