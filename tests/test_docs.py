@@ -88,8 +88,9 @@ def test_training_commands_compose(line, tmp_path, monkeypatch, toy_data):
     Path("my_recordings/transcripts.tsv").write_text("a.wav\tone\nb.wav\ttwo\n")
     register_resolvers()
     GlobalHydra.instance().clear()
+    few = ["data.val_size=20", "data.test_size=20"] if "tatoeba" in line else []  # there are 240 toy pairs
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", [*first_of_each(line), "name=test"], return_hydra_config=True)
+        cfg = compose("train", [*first_of_each(line), "name=test", *few], return_hydra_config=True)
     cfg.hydra.runtime.output_dir = "logs"
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
