@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from lightning import Trainer
 from torch import Tensor, nn
 
-from zoo.arguments import Inherited, NonNegative, Probability
+from zoo.arguments import Inherited, NonNegative, Positive, Probability
 from zoo.contracts import Bilingual, OfTwoLanguages, Translator, require
 from zoo.data.joint import END, PAD
 from zoo.errors import ZooError
@@ -47,6 +47,7 @@ class UnsupervisedTranslate(Task):
         drop: probability, 0 to 1, that the noise drops a token.
         shuffle: the noise moves no token by more than this many places (section 2.3: k).
         align: whether the token embeddings begin with the aligned vectors of the data.
+        judge_hidden: number of units of the adversary's two hidden layers.
         clip_norm, shared: see ``Task``.
     """
 
@@ -65,6 +66,7 @@ class UnsupervisedTranslate(Task):
         drop: Probability = 0.1,
         shuffle: NonNegative = 3,
         align: bool = True,
+        judge_hidden: Positive = 256,
         clip_norm: NonNegative | None = 1.0,
         **shared: Inherited,
     ):
@@ -74,7 +76,7 @@ class UnsupervisedTranslate(Task):
             raise ZooError("task.denoise=0, task.back_translate=0: nothing is learned; give one of them a weight")
         self.word_by_word, self.drop, self.shuffle, self.align = word_by_word, drop, shuffle, align
         self.denoise, self.back_translate, self.adversary = denoise, back_translate, adversary
-        self.judge = discriminator(model)
+        self.judge = discriminator(model, judge_hidden)
         self.found: dict[str, list[tuple[Tensor, Tensor]]] = {}  # tokens of sentences as found and as wanted
 
     def check_run(self, trainer: Trainer, data: Any) -> None:
@@ -217,7 +219,7 @@ class Reversed(torch.autograd.Function):
         return -gradients[0]
 
 
-def discriminator(model: Any, hidden: int = 256) -> nn.Module:
+def discriminator(model: Any, hidden: int) -> nn.Module:
     """From the encoder's state of a token to the log-odds that it belongs to the second language."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         width = model.read(torch.full((1, 2), END)).states.shape[-1]
