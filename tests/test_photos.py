@@ -358,7 +358,7 @@ def test_preprocess_of_colour():
         (torch.zeros(1, 1, 1, 28, 28), "takes 1 channels"),
         (torch.zeros(28), "takes 1 channels"),
         (torch.zeros(0, 28, 28, 1), "there are no pixels"),
-        ("digit.png", "a str is no picture"),
+        ("digit.png", "'digit.png' is a path and no picture: preprocess.read('digit.png') reads the file"),
         ([[0, 1]], "a list is no picture"),
     ],
 )  # fmt: skip

@@ -587,7 +587,8 @@ NEEDED = {
     "Classify": OF_CLASSES, "SemiSupervised": OF_CLASSES, "Reconstruct": {"loss"},
     "Language": {"accuracy", "loss", "bits_per_character", "perplexity_per_word"}, "EM": {"nll", "bits_per_dim"},
     "Density": {"nll", "bits_per_dim"}, "Variational": {"loss", "nll"}, "Adversarial": OF_PAIRS,
-    "Translate": {"loss", "perplexity", "bleu", "chrf"},
+    "Translate": {"loss", "perplexity", "bleu", "chrf"}, "CTC": {"loss", "wer", "cer"},
+    "Tell": {"loss", "accuracy", "perplexity"},
 }  # fmt: skip
 each_shipped = pytest.mark.parametrize("name", zoo.list_weights())
 
@@ -616,6 +617,10 @@ def test_a_shipped_card_is_complete(name):
     needed = NEEDED[card.task["_target_"].rpartition(".")[2]]
     if card.data["_target_"].endswith(("TextData", "ParallelData")):
         outputs = zoo.load(name).preprocess.vocabulary
+    elif card.data["_target_"].endswith("SpeechData"):
+        outputs = ["the blank", *zoo.load(name).preprocess.transcripts.vocabulary]
+    elif card.data["_target_"].endswith("DigitStories"):
+        outputs = zoo.load(name).preprocess.known
     else:
         outputs = card.classes
         assert all(card.data[key] == card.preprocess[key] for key in ("mean", "std", "image_size"))
@@ -648,6 +653,10 @@ def test_a_shipped_weight_loads(name):
         assert model(x).shape == (3, len(model.classes))
     elif kind == "Translate":
         assert model(x).shape == (3, x.shape[-1], model.card.data["vocab_size"])
+    elif kind == "CTC":
+        assert model(x).shape == (3, int(model.steps(torch.tensor(x.shape[1]))), model.card.data["num_classes"])
+    elif kind == "Tell":
+        assert model(x).shape == (*x.words.shape, model.card.data["num_classes"])
     elif kind == "Language":
         assert model(x).shape == (*x.shape, model.card.data["num_classes"])
     else:  # images, or the judgement of a pair
