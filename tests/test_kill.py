@@ -49,7 +49,8 @@ def broken(folder: Path, overrides: tuple[str, ...], longest: float, generator: 
     kills, last = 0, folder / "run" / "checkpoints" / "last.ckpt"
     while not (folder / "run" / "metrics.json").exists():
         arguments = ("resume=run",) if last.exists() else overrides
-        pid, moment = start(folder, arguments), generator.uniform(0.2, longest)
+        # later and later, because the machine may have become slower than when the whole run was timed
+        pid, moment = start(folder, arguments), generator.uniform(0.2, longest * (1 + kills / 20))
         deadline = time.monotonic() + moment
         while time.monotonic() < deadline:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
