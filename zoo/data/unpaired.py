@@ -114,6 +114,7 @@ class UnpairedData(MemoryData):
         self.tokenizer = tokenizer_of(tokenizer) if tokenizer else learned(where, most)
         self.splits: dict[str, Both] = {}
         self._aligned: Aligned | None = None
+        self._used: dict[int, Tensor] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Tokenise all parts."""
@@ -154,7 +155,10 @@ class UnpairedData(MemoryData):
 
     def used(self, side: int) -> Tensor:
         """Which tokens the training sentences of the first (0) or second (1) language have, bool (V,)."""
-        return torch.bincount(self.splits["train"][side][:, 1:].flatten(), minlength=self.vocab_size) > 0
+        if side not in self._used:  # asked for at every update
+            tokens = self.splits["train"][side][:, 1:].flatten()
+            self._used[side] = torch.bincount(tokens, minlength=self.vocab_size) > 0
+        return self._used[side]
 
     def first(self, n: int) -> tuple["UnpairedData", int]:
         """A copy of the data with only the first n sentences of every part, and the number of its test pairs."""
