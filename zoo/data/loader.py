@@ -168,3 +168,22 @@ class MixedLoader(Loader):
             index = order[i * size : (i + 1) * size][self.rank :: self.world_size].to(tensors[0].device)
             found += [tensor[index] for tensor in tensors]
         return tuple(found)
+
+
+def batches_by_length(
+    lengths: Tensor, batch_size: int, pool: int, generator: torch.Generator | None, total: int | None = None
+) -> list[Tensor]:
+    """The indices of the examples of each batch, such that a batch has examples of similar lengths.
+
+    Args:
+        lengths: by which to sort, (N,).
+        batch_size: examples per batch.
+        pool: batches whose examples, drawn at random, are sorted together; the batches are then shuffled.
+        generator: for the random order; None sorts all examples.
+        total: how many of the examples to take, the first ones of the order; None takes all.
+    """
+    if generator is None:
+        return list(lengths.argsort(stable=True)[:total].split(batch_size))
+    pools = torch.randperm(len(lengths), generator=generator)[:total].split(pool * batch_size)
+    batches = [batch for drawn in pools for batch in drawn[lengths[drawn].argsort(stable=True)].split(batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -13,7 +13,7 @@ from zoo.arguments import NonNegative, Positive, Seed
 from zoo.data import pairs
 from zoo.data.base import MemoryData
 from zoo.data.joint import PAD, JointTokens
-from zoo.data.loader import Loader
+from zoo.data.loader import Loader, batches_by_length
 from zoo.data.parts import stamp
 from zoo.errors import ZooError
 
@@ -57,31 +57,13 @@ class PairLoader(Loader):
     def plan(self) -> list[Tensor]:
         """The indices of the pairs of each batch."""
         keys = self.lengths[:, 1] * (int(self.lengths.max()) + 1) + self.lengths[:, 0]  # target first, then source
-        return batches_by_length(keys, self.batch_size, self.generator() if self.shuffle else None, self.total)
+        return batches_by_length(keys, self.batch_size, POOL, self.generator() if self.shuffle else None, self.total)
 
     def take(self, plan: list[Tensor], i: int) -> tuple[Tensor, Tensor]:
         index = plan[i][self.rank :: self.world_size]
         longest = self.lengths[plan[i]].amax(0).tolist()
         source, target = (tensor[index, :n] for tensor, n in zip(self.tensors, longest, strict=True))
         return source, target
-
-
-def batches_by_length(
-    lengths: Tensor, batch_size: int, generator: torch.Generator | None = None, total: int | None = None
-) -> list[Tensor]:
-    """The indices of the examples of each batch, such that a batch has examples of similar lengths.
-
-    Args:
-        lengths: by which to sort, (N,).
-        batch_size: examples per batch.
-        generator: for a random order, as ``PairLoader`` describes it; None sorts all.
-        total: how many of the examples to take, at random; None takes all.
-    """
-    if generator is None:
-        return list(lengths.argsort(stable=True).split(batch_size))
-    pools = torch.randperm(len(lengths), generator=generator)[:total].split(POOL * batch_size)
-    batches = [batch for pool in pools for batch in pool[lengths[pool].argsort(stable=True)].split(batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 class ParallelData(MemoryData):

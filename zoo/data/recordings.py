@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.arguments import Seed
-from zoo.data.loader import Loader
+from zoo.data.loader import Loader, batches_by_length
 
 POOL = 16  # batches whose recordings are sorted by length together
 
@@ -101,13 +101,8 @@ class LengthLoader(Loader):
     def plan(self) -> list[Tensor]:
         """The numbers of the recordings of each batch."""
         lengths = self.recordings.lengths
-        if not self.shuffle or (self.epoch == 0 and not self.repeat):
-            return list(lengths.argsort(stable=True)[: self.total].split(self.batch_size))
-        generator = self.generator()
-        order = torch.randperm(len(lengths), generator=generator)[: self.total]
-        pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(POOL * self.batch_size)]
-        batches = [batch for pool in pools for batch in pool.split(self.batch_size)]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+        in_order = not self.shuffle or (self.epoch == 0 and not self.repeat)
+        return batches_by_length(lengths, self.batch_size, POOL, None if in_order else self.generator(), self.total)
 
     def take(self, plan: list[Tensor], i: int) -> tuple[Tensor, ...]:
         index = plan[i]

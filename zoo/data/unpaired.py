@@ -14,8 +14,8 @@ from zoo.data import pairs
 from zoo.data.aligned import Aligned, align
 from zoo.data.base import MemoryData
 from zoo.data.joint import PAD, JointTokens
-from zoo.data.loader import Loader
-from zoo.data.parallel import PairLoader, batches_by_length, place, tokenizer_of
+from zoo.data.loader import Loader, batches_by_length
+from zoo.data.parallel import POOL, PairLoader, place, tokenizer_of
 from zoo.errors import ZooError
 
 Both = tuple[Tensor, Tensor]  # sentences of the first and of the second language, each row begins with its language
@@ -45,7 +45,7 @@ class UnpairedLoader(Loader):
     def plan(self) -> list[list[Tensor]]:
         """The indices of the sentences of each batch, for each language."""
         generator = self.generator() if self.shuffle else None
-        return [batches_by_length(lengths, self.batch_size, generator) for lengths in self.lengths]
+        return [batches_by_length(lengths, self.batch_size, POOL, generator) for lengths in self.lengths]
 
     def take(self, plan: list[list[Tensor]], i: int) -> Both:
         first, second = (
@@ -163,7 +163,7 @@ class UnpairedData(MemoryData):
     def first(self, n: int) -> tuple["UnpairedData", int]:
         """A copy of the data with only the first n sentences of every part, and the number of its test pairs."""
         few = copy.copy(self)
-        few.splits = {part: (a[:n], b[:n]) for part, (a, b) in self.splits.items()}
+        few.splits, few._used = {part: (a[:n], b[:n]) for part, (a, b) in self.splits.items()}, {}
         return few, len(few.splits["test"][0])
 
     def smallest_batch(self, world_size: int) -> int:
